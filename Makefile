@@ -1,0 +1,35 @@
+# The two commands of the README. Each makes .venv, installs what it needs and runs.
+#
+#   make demo   what the package can check without a network
+#   make test   lint, types, tests and documentation examples
+#
+# PYTHON=python3.12 make test   picks another interpreter
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+RUN := $(BIN)/python -m
+
+.PHONY: demo test lint types clean
+
+demo: $(INSTALLED)
+	$(BIN)/cifar-noisy demo
+
+test: lint types
+	$(RUN) pytest
+
+lint: $(INSTALLED)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(INSTALLED)
+	$(RUN) mypy
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(RUN) pip install --upgrade "pip>=25.1"
+	$(RUN) pip install --editable . --group dev
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

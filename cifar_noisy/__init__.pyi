@@ -1,0 +1,104 @@
+__version__: str
+
+from .confident_learning import (
+    confident_joint as confident_joint,
+)
+from .confident_learning import (
+    estimate_joint as estimate_joint,
+)
+from .confident_learning import (
+    estimate_noise_matrix as estimate_noise_matrix,
+)
+from .confident_learning import (
+    label_errors as label_errors,
+)
+from .errors import (
+    CifarNoisyError as CifarNoisyError,
+)
+from .errors import (
+    CifarNoisyWarning as CifarNoisyWarning,
+)
+from .errors import (
+    ConfigurationError as ConfigurationError,
+)
+from .errors import (
+    CorruptFileWarning as CorruptFileWarning,
+)
+from .errors import (
+    InvalidInputError as InvalidInputError,
+)
+from .errors import (
+    StorageError as StorageError,
+)
+from .errors import (
+    TrainingLogError as TrainingLogError,
+)
+from .errors import (
+    TruncatedLogWarning as TruncatedLogWarning,
+)
+from .errors import (
+    UnavailableError as UnavailableError,
+)
+from .errors import (
+    UnknownArtifactError as UnknownArtifactError,
+)
+from .loaders import (
+    download as download,
+)
+from .loaders import (
+    load_label_errors as load_label_errors,
+)
+from .loaders import (
+    load_noise_matrix as load_noise_matrix,
+)
+from .loaders import (
+    load_noisy_labels as load_noisy_labels,
+)
+from .loaders import (
+    load_pyx as load_pyx,
+)
+from .loaders import (
+    load_train_mask as load_train_mask,
+)
+from .loaders import (
+    load_training_log as load_training_log,
+)
+from .loaders import (
+    load_true_labels as load_true_labels,
+)
+from .registry import (
+    Artifact as Artifact,
+)
+from .registry import (
+    artifacts as artifacts,
+)
+from .settings import (
+    CLASSES as CLASSES,
+)
+from .settings import (
+    EDITIONS as EDITIONS,
+)
+from .settings import (
+    METHODS as METHODS,
+)
+from .settings import (
+    SETTINGS as SETTINGS,
+)
+from .settings import (
+    Setting as Setting,
+)
+from .training_logs import (
+    TrainingLog as TrainingLog,
+)
+from .training_logs import (
+    parse_training_log as parse_training_log,
+)
+from .verification import (
+    Check as Check,
+)
+from .verification import (
+    Difference as Difference,
+)
+from .verification import (
+    verify as verify,
+)

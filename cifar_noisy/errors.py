@@ -1,0 +1,51 @@
+"""The few things that can go wrong, each said in one line: the value, the cause and the remedy."""
+
+
+class CifarNoisyError(Exception):
+    """Anything that this package reports on purpose."""
+
+
+class UnknownArtifactError(CifarNoisyError, ValueError):
+    """A noise, sparsity, method, edition or order that was never published."""
+
+
+class InvalidInputError(CifarNoisyError, ValueError):
+    """Arrays of the caller's that no method can work on."""
+
+
+class TrainingLogError(CifarNoisyError, ValueError):
+    """A text that is none of the published log formats."""
+
+
+class StorageError(CifarNoisyError, OSError):
+    """The cache folder cannot be used as it stands."""
+
+
+class ConfigurationError(CifarNoisyError, ValueError):
+    """An environment variable of this package that cannot be understood."""
+
+
+class UnavailableError(CifarNoisyError):
+    """A published file that no source could give with the right bytes.
+
+    Attributes
+    ----------
+    causes : tuple of str
+        What each source that was asked said, in order.
+    """
+
+    def __init__(self, message: str, causes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+
+
+class CifarNoisyWarning(UserWarning):
+    """Anything that this package warns of."""
+
+
+class CorruptFileWarning(CifarNoisyWarning):
+    """A file whose bytes are not the published ones; it was not used."""
+
+
+class TruncatedLogWarning(CifarNoisyWarning):
+    """A training log that stops before its training did."""

@@ -1,0 +1,432 @@
+"""Published artifacts by meaning: checked bytes in, a checked array or a parsed log out.
+
+Nothing is ever unpickled. The data are those of Northcutt, Jiang and Chuang, "Confident Learning:
+Estimating Uncertainty in Dataset Labels", JAIR 2021, as published in upstream's repository.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy import noise as noise_from_seed
+from cifar_noisy.errors import (
+    InvalidInputError,
+    TrainingLogError,
+    UnavailableError,
+    UnknownArtifactError,
+)
+from cifar_noisy.order import in_order
+from cifar_noisy.registry import Artifact, array_digest, artifacts, find
+from cifar_noisy.settings import (
+    EDITIONS,
+    METHODS,
+    ORDERS,
+    OTHER_METHODS,
+    TRAINERS,
+    Setting,
+    check_choice,
+)
+from cifar_noisy.store import Store
+from cifar_noisy.training_logs import TrainingLog, parse_training_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cifar_noisy.store import Progress
+
+# The bit patterns of non-negative float16 numbers up to 1 are those up to this one; NaN, infinity
+# and negative numbers lie above.
+_FLOAT16_ONE = np.float16(1).view(np.uint16)
+
+
+def load_pyx(
+    noise: float, sparsity: float, *, order: str = "imagefolder", mmap: bool = False
+) -> NDArray[np.float16]:
+    """Load out-of-sample predicted probabilities as published.
+
+    They come from ResNet-50s trained in four-fold cross-validation on the noisy labels: slices of
+    softmax outputs with 1,000 columns, so rows sum to 0.986 to 1. They are neither renormalised nor
+    widened.
+
+    Parameters
+    ----------
+    noise : {0, 0.2, 0.4, 0.7}
+        Fraction of wrong labels; 0.7 is what upstream files under 0_6.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the rows: as published, or that of ``torchvision.datasets.CIFAR10``.
+    mmap : bool, default False
+        Return a read-only memory map of the file instead of an array in memory; not with
+        ``order="torchvision"``.
+
+    Returns
+    -------
+    (50000, 10) float16
+        Row i, column k: probability that example i is of class k.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If there are no probabilities for the setting, or the order is unknown.
+    UnavailableError
+        If no source has the file.
+
+    Examples
+    --------
+    >>> pyx = load_pyx(noise=0.4, sparsity=0.2)  # published files
+    >>> pyx.shape, pyx.dtype, float(pyx[0, 0])  # published files
+    ((50000, 10), dtype('float16'), 0.5)
+    """
+    artifact = find("pyx", Setting(noise, sparsity))
+    check_choice(order, ORDERS, "order")
+    store = Store.from_environment()
+    if mmap:
+        if order != "imagefolder":
+            raise InvalidInputError(
+                "mmap=True maps the file, whose order is 'imagefolder': leave mmap out to get "
+                f"order={order!r}"
+            )
+        pyx: NDArray[np.float16] = np.load(store.path(artifact), mmap_mode="r", allow_pickle=False)
+        _check_array(pyx, artifact)
+    else:
+        pyx = decode_array(store.read(artifact), artifact)
+    if pyx.view(np.uint16).max() > _FLOAT16_ONE:
+        raise UnavailableError(f"{artifact.path} has entries that are no probabilities")
+    return in_order(pyx, order, store)
+
+
+def load_train_mask(
+    method: str,
+    noise: float,
+    sparsity: float,
+    *,
+    edition: str | None = None,
+    order: str = "imagefolder",
+) -> NDArray[np.bool_]:
+    """Load a published train mask: which examples a method keeps for training.
+
+    Parameters
+    ----------
+    method : {"argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"}
+        The paper calls them C_confusion, C_y~,y*, CL: PBC, CL: PBNR and CL: C+NR.
+    noise : {0, 0.2, 0.4, 0.7}
+        Fraction of wrong labels.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    edition : {"2019", "2021"}, optional
+        The two differ in 0 to 26 examples. "2019" came from full-precision probabilities that were
+        never released, and the paper's models were trained on it; it is the default where it exists
+        (all but noise 0), since its numbers are the ones that people compare with. "2021" was
+        recomputed by the authors from the released probabilities.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the examples.
+
+    Returns
+    -------
+    (50000,) bool
+        True = keep. (Upstream's README calls the same masks "pruned" and "label errors".)
+
+    Raises
+    ------
+    UnknownArtifactError
+        If there is no such mask.
+    UnavailableError
+        If no source has the file.
+
+    Examples
+    --------
+    >>> int(load_train_mask("cl_pbnr", 0.4, 0.2).sum())  # published files
+    29141
+    """
+    setting = Setting(noise, sparsity)
+    check_choice(order, ORDERS, "order")
+    artifact = find(
+        "train_mask",
+        setting,
+        check_choice(method, METHODS, "method"),
+        edition=check_choice(edition or _default_edition(setting), EDITIONS, "edition"),
+    )
+    store = Store.from_environment()
+    mask: NDArray[np.bool_] = decode_array(store.read(artifact), artifact)
+    return in_order(mask, order, store)
+
+
+def _default_edition(setting: Setting) -> str:
+    return "2019" if setting.noise else "2021"
+
+
+def load_label_errors(
+    method: str,
+    noise: float,
+    sparsity: float,
+    *,
+    edition: str | None = None,
+    order: str = "imagefolder",
+) -> NDArray[np.bool_]:
+    """Load the label errors that a method found: the complement of its train mask.
+
+    Parameters
+    ----------
+    method, noise, sparsity, edition, order
+        As for `load_train_mask`.
+
+    Returns
+    -------
+    (50000,) bool
+        True = label error.
+
+    Raises
+    ------
+    UnknownArtifactError, UnavailableError
+        As `load_train_mask` does.
+
+    Examples
+    --------
+    >>> int(load_label_errors("cl_pbnr", 0.4, 0.2).sum())  # published files
+    20859
+    """
+    return ~load_train_mask(method, noise, sparsity, edition=edition, order=order)
+
+
+def load_noisy_labels(
+    noise: float, sparsity: float, *, order: str = "imagefolder"
+) -> NDArray[np.int64]:
+    """Load the noisy labels of a setting, which ship with this package.
+
+    They were generated from the published seed and equal the published JSON files bit for bit.
+
+    Parameters
+    ----------
+    noise : {0, 0.2, 0.4, 0.7, 0.9}
+        Fraction of wrong labels.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the examples.
+
+    Returns
+    -------
+    (50000,) int64
+        Given labels, 0 to 9, in alphabetical order of the class names.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the setting was never published.
+    UnavailableError
+        If ``order="torchvision"`` and the official labels are not at hand.
+
+    Examples
+    --------
+    >>> labels = load_noisy_labels(noise=0.7, sparsity=0.2)
+    >>> float((labels != load_true_labels()).mean())
+    0.69918
+    """
+    setting = Setting(noise, sparsity)
+    labels = noise_from_seed.shipped_noisy_labels(setting)
+    _check_published(labels, find("noisy_labels", setting), "reinstall cifar-noisy")
+    return in_order(labels, order)
+
+
+def load_true_labels(*, order: str = "imagefolder") -> NDArray[np.int64]:
+    """Load CIFAR-10's own labels.
+
+    Parameters
+    ----------
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the examples; in the published one they are 0 x 5000, 1 x 5000, ...
+
+    Returns
+    -------
+    (50000,) int64
+        True labels, 0 to 9.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the order is unknown.
+    UnavailableError
+        If ``order="torchvision"`` and the official labels are not at hand.
+
+    Examples
+    --------
+    >>> load_true_labels()[4998:5002]
+    array([0, 0, 1, 1])
+    """
+    return in_order(noise_from_seed.true_labels(), order)
+
+
+def load_noise_matrix(noise: float, sparsity: float) -> NDArray[np.float64]:
+    """Load the noise matrix that the noisy labels of a setting were drawn from.
+
+    It is generated from the published seed by cleanlab and held to the digest of the published one;
+    the published pickle is never opened.
+
+    Parameters
+    ----------
+    noise : {0, 0.2, 0.4, 0.7, 0.9}
+        Fraction of wrong labels.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+
+    Returns
+    -------
+    (10, 10) float64
+        Entry (i, j) is p(given label = i | true label = j); columns sum to 1.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the setting was never published.
+    UnavailableError
+        If the installed cleanlab or numpy draws another matrix than the published one.
+
+    Examples
+    --------
+    >>> matrix = load_noise_matrix(noise=0.2, sparsity=0.6)
+    >>> int((matrix == 0).sum())
+    54
+    """
+    setting = Setting(noise, sparsity)
+    matrix = noise_from_seed.generate_noise_matrix(setting)
+    _check_published(matrix, find("noise_matrix", setting), "install cleanlab 2.9")
+    return matrix
+
+
+def load_training_log(
+    method: str, noise: float, sparsity: float, *, trainer: str | None = None
+) -> TrainingLog:
+    """Load a published training log as data frames.
+
+    Parameters
+    ----------
+    method : str
+        One of the five methods of confident learning, for a training on the examples it keeps; or
+        "coteaching", "coteaching_plus" or "sceloss", for a training on all examples.
+    noise : {0, 0.2, 0.4, 0.7}
+        Fraction of wrong labels.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    trainer : {"resnet50", "coteaching"}, optional
+        What was trained on the kept examples: a ResNet-50 (the default), or two networks with
+        Co-Teaching. Not for the other methods, which are their own trainers.
+
+    Returns
+    -------
+    TrainingLog
+        With a frame per logged batch and a frame per epoch.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If there is no such log.
+    TrainingLogError
+        For the one log that is 0 bytes upstream: resnet50, "cl_both", noise 0.2, sparsity 0.6.
+    UnavailableError
+        If no source has the file.
+
+    Examples
+    --------
+    >>> log = load_training_log("cl_both", 0.4, 0.2, trainer="coteaching")  # published files
+    >>> log.epochs[["epoch", "test_accuracy_1"]].tail(1).values.tolist()  # published files
+    [[250.0, 0.862079]]
+    """
+    setting = Setting(noise, sparsity)
+    if method in OTHER_METHODS:
+        if trainer is not None:
+            raise UnknownArtifactError(
+                f"trainer {trainer!r} does not go with method {method!r}, which is its own "
+                "trainer: leave trainer out"
+            )
+        artifact = find("training_log", setting, method)
+    else:
+        artifact = find(
+            "training_log",
+            setting,
+            check_choice(method, (*METHODS, *OTHER_METHODS), "method"),
+            trainer=check_choice(trainer or "resnet50", TRAINERS, "trainer"),
+        )
+    content = Store.from_environment().read(artifact)
+    if not content:
+        raise TrainingLogError(
+            f"{artifact.path} is 0 bytes in upstream's repository: no log exists"
+        )
+    return parse_training_log(content.decode(), name=artifact.path)
+
+
+def download(
+    *,
+    kind: str | None = None,
+    noise: float | None = None,
+    sparsity: float | None = None,
+    method: str | None = None,
+    edition: str | None = None,
+    trainer: str | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Bring published files to this machine, so that loading them later needs no network.
+
+    Parameters
+    ----------
+    kind, noise, sparsity, method, edition, trainer
+        Filters as for `artifacts`; without any, all 340 files (146 MB).
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
+
+    Returns
+    -------
+    list of Path
+        The checked files: in the cache, or in a mirror folder, which is used in place.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If a filter names something unknown, or nothing published matches all of them.
+    UnavailableError
+        If no source has one of the files; the others are kept.
+    StorageError
+        If the cache folder cannot be written.
+
+    Examples
+    --------
+    >>> [file.name for file in download(kind="pyx", noise=0.4, sparsity=0.2)]  # published files
+    ['cifar10__train__model_resnet50__pyx.npy']
+    """
+    wanted = artifacts(
+        kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
+    )
+    if not wanted:
+        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
+    return Store.from_environment().fetch(wanted, progress)
+
+
+def decode_array(content: bytes | bytearray, artifact: Artifact) -> NDArray[Any]:
+    """Decode an artifact's checked bytes, which must be of the shape and dtype that it has.
+
+    Raises
+    ------
+    UnavailableError
+        If they are not.
+    """
+    array = cast(NDArray[Any], np.load(io.BytesIO(content), allow_pickle=False))
+    _check_array(array, artifact)
+    return array
+
+
+def _check_array(array: NDArray[np.generic], artifact: Artifact) -> None:
+    if (array.shape, str(array.dtype)) != (artifact.shape, artifact.dtype):
+        raise UnavailableError(
+            f"{artifact.path} holds {array.dtype} of shape {array.shape}, where {artifact.dtype} "
+            f"of shape {artifact.shape} was published"
+        )
+
+
+def _check_published(array: NDArray[np.generic], artifact: Artifact, remedy: str) -> None:
+    """Hold an array that was not downloaded to the digest of the published one."""
+    if array_digest(array) != artifact.array_sha256:
+        raise UnavailableError(f"the {artifact} of this installation is not as published: {remedy}")

@@ -1,0 +1,234 @@
+"""Write registry/ from a folder with upstream's data files; with --check, only compare.
+
+    python scripts/build_registry.py UPSTREAM_FOLDER
+    python scripts/build_registry.py --check UPSTREAM_FOLDER
+
+The folder is a clone of upstream at the pinned revision, or a copy of its data files. Three files
+come out: registry.txt (pooch's format), artifacts.csv (everything else about the same paths) and
+noisy_labels.npz (the labels regenerated from their seeds, which must equal the folder's).
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy import noise, registry
+from cifar_noisy.order import official_indices_of
+from cifar_noisy.registry import Artifact, Kind
+from cifar_noisy.settings import (
+    EDITIONS,
+    METHODS,
+    OTHER_METHODS,
+    SETTINGS,
+    TRAINERS,
+    Edition,
+    Method,
+    OtherMethod,
+    Setting,
+    Trainer,
+    noise_matrix_path,
+    noisy_labels_path,
+    other_log_path,
+    pyx_path,
+    train_mask_path,
+    training_log_path,
+)
+
+COLUMNS = (
+    "path", "size", "kind", "noise", "sparsity", "method", "edition", "trainer", "is_stray",
+    "shape", "dtype", "array_sha256",
+)  # fmt: skip
+
+
+def published(folder: Path) -> Iterator[Artifact]:
+    """Yield a record for every file of the folder that the package serves."""
+    for setting in SETTINGS:
+        yield from _labels_and_matrix(folder, setting)
+        if setting.has_probabilities:
+            yield _record(folder, pyx_path(setting), "pyx", setting, decode=_load_npy)
+            yield from _masks_and_logs(folder, setting)
+            if setting.noise:
+                for other in OTHER_METHODS:
+                    yield _record(
+                        folder, other_log_path(setting, other), "training_log", setting, other
+                    )
+
+
+def _labels_and_matrix(folder: Path, setting: Setting) -> Iterator[Artifact]:
+    labels, matrix = noisy_labels_path(setting), noise_matrix_path(setting)
+    yield _record(folder, labels, "noisy_labels", setting, decode=_load_labels)
+    yield _record(folder, matrix, "noise_matrix", setting, decode=_load_matrix)
+
+
+def _masks_and_logs(folder: Path, setting: Setting) -> Iterator[Artifact]:
+    for method in METHODS:
+        for edition, trainer in zip(reversed(EDITIONS), TRAINERS, strict=True):
+            mask = train_mask_path(setting, method, edition)
+            log = training_log_path(setting, method, trainer)
+            if not setting.noise and edition == "2019":
+                continue
+            yield _record(
+                folder, mask, "train_mask", setting, method, edition=edition, decode=_load_npy
+            )
+            yield _record(folder, log, "training_log", setting, method, trainer=trainer)
+            yield from _strays(folder, log, setting, method)
+
+
+def _strays(folder: Path, log: str, setting: Setting, method: Method) -> Iterator[Artifact]:
+    """Yield the other logs of a log's folder; all of them are ResNet-50 runs."""
+    parent = PurePosixPath(log).parent
+    for file in sorted((folder / parent).iterdir()):
+        if file.name.startswith("out") and file.name != PurePosixPath(log).name:
+            yield _record(
+                folder, f"{parent}/{file.name}", "training_log", setting, method,
+                trainer="resnet50", is_stray=True,
+            )  # fmt: skip
+
+
+def _record(
+    folder: Path,
+    path: str,
+    kind: Kind,
+    setting: Setting,
+    method: Method | OtherMethod | None = None,
+    *,
+    edition: Edition | None = None,
+    trainer: Trainer | None = None,
+    is_stray: bool = False,
+    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
+) -> Artifact:
+    content = (folder / path).read_bytes()
+    array = decode(content) if decode else None
+    return Artifact(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        kind=kind,
+        setting=setting,
+        method=method,
+        edition=edition,
+        trainer=trainer,
+        is_stray=is_stray,
+        shape=None if array is None else array.shape,
+        dtype=None if array is None else str(array.dtype),
+        array_sha256=None if array is None else registry.array_digest(array),
+    )
+
+
+def _load_npy(content: bytes) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _load_labels(content: bytes) -> NDArray[np.generic]:
+    by_name: dict[str, int] = json.loads(content)
+    if (np.sort(official_indices_of(by_name)) != np.arange(noise.N_EXAMPLES)).any():
+        raise SystemExit("a label file does not name each image of the train set once")
+    return np.array(list(by_name.values()), dtype=np.int64)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays and refuses to call anything else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module.startswith("numpy") and name in {"_reconstruct", "ndarray", "dtype"}:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}")
+
+
+def _load_matrix(content: bytes) -> NDArray[np.generic]:
+    matrix: NDArray[np.generic] = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    return matrix
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file of registry/, by name."""
+    artifacts = list(published(folder))
+    checksums = "".join(f"{artifact.path} {artifact.sha256}\n" for artifact in artifacts)
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(artifact) for artifact in artifacts)
+    return {
+        "registry.txt": checksums.encode(),
+        "artifacts.csv": rows.getvalue().encode(),
+        noise.LABELS_FILE: _labels_from_seeds(artifacts),
+    }
+
+
+def _row(artifact: Artifact) -> dict[str, object]:
+    return {
+        "path": artifact.path,
+        "size": artifact.size,
+        "kind": artifact.kind,
+        "noise": artifact.setting.noise,
+        "sparsity": artifact.setting.sparsity,
+        "method": artifact.method,
+        "edition": artifact.edition,
+        "trainer": artifact.trainer,
+        "is_stray": "yes" if artifact.is_stray else "no",
+        "shape": "x".join(map(str, artifact.shape or ())),
+        "dtype": artifact.dtype,
+        "array_sha256": artifact.array_sha256,
+    }
+
+
+def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
+    arrays: dict[str, Any] = {}
+    for artifact in artifacts:
+        if artifact.kind == "noisy_labels":
+            labels = noise.generate_noisy_labels(artifact.setting)
+            if registry.array_digest(labels) != artifact.array_sha256:
+                raise SystemExit(f"labels from the seed differ from {artifact.path}")
+            arrays[noise.shipped_name(artifact.setting)] = labels.astype(np.uint8)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _equal(old: bytes, new: bytes) -> bool:
+    """Whether two files say the same; archives by their arrays, since compressors differ."""
+    if not new.startswith(b"PK"):
+        return old == new
+    with np.load(io.BytesIO(old)) as ours, np.load(io.BytesIO(new)) as theirs:
+        return list(ours) == list(theirs) and all((ours[k] == theirs[k]).all() for k in theirs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="UPSTREAM_FOLDER")
+    parser.add_argument("--check", action="store_true", help="exit 1 if registry/ differs")
+    arguments = parser.parse_args()
+    target = registry.registry_folder()
+    try:
+        new = tables(arguments.folder)
+    except FileNotFoundError as error:
+        raise SystemExit(
+            f"{error.filename} is missing: is this upstream at {registry.REVISION}?"
+        ) from error
+    different = [
+        name
+        for name, content in new.items()
+        if not (target / name).is_file() or not _equal((target / name).read_bytes(), content)
+    ]
+    if arguments.check:
+        print("\n".join(f"{name} differs from the folder" for name in different) or "equal")
+        return 1 if different else 0
+    for name in different:
+        (target / name).write_bytes(new[name])
+    print(f"written: {', '.join(different) or 'nothing, all equal'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What the tests share: the published files where they are at hand, and an environment of its own.
+
+Tests and documentation examples that need the published files find them in the folder or URL that
+``CIFAR_NOISY_MIRRORS`` names, else in ``../shared/upstream`` beside the checkout; where neither is
+there they are skipped, and pytest's summary says so.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE, OFFLINE_VARIABLE
+
+REPOSITORY = Path(__file__).parents[1]
+NO_FILES = f"needs the published files: set {MIRRORS_VARIABLE} to a folder or URL that has them"
+
+
+def published_mirror() -> str | None:
+    """Return the folder or URL that has the published files, if there is one."""
+    beside = REPOSITORY.parent / "shared" / "upstream"
+    return os.environ.get(MIRRORS_VARIABLE) or (str(beside) if beside.is_dir() else None)
+
+
+MIRROR = published_mirror()
+
+
+@pytest.fixture(autouse=True)
+def own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Give each test an empty cache and no mirrors, whatever the caller's environment says."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv(MIRRORS_VARIABLE, raising=False)
+    monkeypatch.delenv(OFFLINE_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def published(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the published files a mirror of the test's store; skip where there are none."""
+    if MIRROR is None:
+        pytest.skip(NO_FILES)
+    monkeypatch.setenv(MIRRORS_VARIABLE, MIRROR)
+    return MIRROR
+
+
+@pytest.fixture
+def upstream(published: str) -> Path:
+    """Return the folder of the published files; skip where they are not in a folder."""
+    if not Path(published).is_dir():
+        pytest.skip(f"needs the published files as a folder, and {MIRRORS_VARIABLE} is a URL")
+    return Path(published)
