@@ -417,6 +417,7 @@ def _download_command(missing: Sequence[Artifact]) -> str:
         ("--sparsity", {f"{artifact.setting.sparsity:g}" for artifact in missing}),
         ("--method", {artifact.method for artifact in missing}),
         ("--edition", {artifact.edition for artifact in missing}),
+        ("--trainer", {artifact.trainer for artifact in missing}),
     ):
         if len(values) == 1 and None not in values:
             command.append(f"{option} {values.pop()}")

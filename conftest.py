@@ -12,7 +12,7 @@ import pytest
 
 from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE, OFFLINE_VARIABLE
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parent
 NO_FILES = f"needs the published files: set {MIRRORS_VARIABLE} to a folder or URL that has them"
 
 
@@ -50,3 +50,12 @@ def upstream(published: str) -> Path:
     if not Path(published).is_dir():
         pytest.skip(f"needs the published files as a folder, and {MIRRORS_VARIABLE} is a URL")
     return Path(published)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give documentation examples marked ``# published files`` those files, or skip them."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and any(
+            "# published files" in example.source for example in item.dtest.examples
+        ):
+            item.fixturenames.append("published")
