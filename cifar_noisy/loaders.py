@@ -374,7 +374,7 @@ def download(
     Parameters
     ----------
     kind, noise, sparsity, method, edition, trainer
-        Filters as for `artifacts`; without any, all 340 files (146 MB).
+        Filters as for `artifacts`; without any, all 340 files (142 MB).
     progress : object with ``update(n_bytes)``, optional
         Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
 

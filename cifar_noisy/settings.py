@@ -104,12 +104,10 @@ class Setting:
         return SPARSITIES.index(self.sparsity) * 0.2
 
     @property
-    def _noise_digit(self) -> int:
-        return 2 * NOISE_LEVELS.index(self.noise)
-
-    @property
-    def _sparsity_digit(self) -> int:
-        return 2 * SPARSITIES.index(self.sparsity)
+    def upstream_key(self) -> str:
+        """The setting in the names of upstream's folders."""
+        sparsity, noise = _digits(self)
+        return f"frac_zero_noise_rates__0_{sparsity}__noise_amount__0_{noise}"
 
 
 def check_choice(value: object, choices: tuple[Choice, ...], what: str) -> Choice:
@@ -209,40 +207,42 @@ def train_mask_path(setting: Setting, method: Method, edition: Edition) -> str:
 
 def noisy_labels_path(setting: Setting) -> str:
     """Upstream's path of the noisy labels, a JSON object from file name to label."""
-    return f"cifar10/cifar10_noisy_labels/cifar10_noisy_labels__{_dotted(setting)}.json"
+    return f"cifar10/cifar10_noisy_labels/cifar10_noisy_labels__{_dotted_key(setting)}.json"
 
 
 def noise_matrix_path(setting: Setting) -> str:
     """Upstream's path of the pickled noise matrix."""
-    return f"cifar10/cifar10_noisy_labels/cifar10_noise_matrix__{_dotted(setting)}.pickle"
+    return f"cifar10/cifar10_noisy_labels/cifar10_noise_matrix__{_dotted_key(setting)}.pickle"
 
 
 def training_log_path(setting: Setting, method: Method, trainer: Trainer) -> str:
     """Upstream's path of the log of a training on the examples that `method` keeps."""
     if trainer == "resnet50":
         return f"{_folder(setting)}/train_pruned_{method}/out"
-    return f"{_results_folder(setting)}/train_pruned_{method}/out_{_digits(setting)}.log"
+    return f"{_results_folder(setting)}/train_pruned_{method}/out_{_short_key(setting)}.log"
 
 
 def other_log_path(setting: Setting, method: OtherMethod) -> str:
     """Upstream's path of the log of another method for learning with noisy labels."""
-    return f"other_methods/{method}/{method}_results/out_{_digits(setting)}.log"
+    return f"other_methods/{method}/{method}_results/out_{_short_key(setting)}.log"
 
 
 def _folder(setting: Setting) -> str:
-    sparsity, noise = setting._sparsity_digit, setting._noise_digit
-    rates = f"frac_zero_noise_rates__0_{sparsity}__noise_amount__0_{noise}"
-    return f"cifar10/cifar10_noisy_labels__{rates}"
+    return f"cifar10/cifar10_noisy_labels__{setting.upstream_key}"
 
 
 def _results_folder(setting: Setting) -> str:
-    return f"cifar10/confidentlearning_and_coteaching/results/{_digits(setting)}"
+    return f"cifar10/confidentlearning_and_coteaching/results/{_short_key(setting)}"
 
 
-def _digits(setting: Setting) -> str:
-    return f"{setting._sparsity_digit}_{setting._noise_digit}"
+def _short_key(setting: Setting) -> str:
+    return "{}_{}".format(*_digits(setting))
 
 
-def _dotted(setting: Setting) -> str:
-    sparsity, noise = setting._sparsity_digit, setting._noise_digit
-    return f"frac_zero_noise_rates__0.{sparsity}__noise_amount__0.{noise}"
+def _dotted_key(setting: Setting) -> str:
+    return setting.upstream_key.replace("__0_", "__0.")
+
+
+def _digits(setting: Setting) -> tuple[int, int]:
+    """Return upstream's sparsity and noise keys in tenths."""
+    return 2 * SPARSITIES.index(setting.sparsity), 2 * NOISE_LEVELS.index(setting.noise)

@@ -252,7 +252,7 @@ class Store:
             if len(missing) == 1
             else f"{len(missing)} files ({size}), the first of them {first.path},"
         )
-        offline = (f"{OFFLINE_VARIABLE} is set, so the web was not asked",)
+        offline = ("the web was not asked, since this store is offline",)
         why = "; ".join(causes + (offline if self.is_offline else ()))
         return UnavailableError(
             f"{what} could not be had: {why}. On a machine with a network run: "

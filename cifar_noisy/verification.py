@@ -9,15 +9,15 @@ undecided (see `rounding`), and *unexplained* otherwise.
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.confident_learning import label_errors
-from cifar_noisy.errors import UnavailableError
+from cifar_noisy.confident_learning import Mask, label_errors
+from cifar_noisy.errors import UnavailableError, UnknownArtifactError
 from cifar_noisy.loaders import decode_array, load_noisy_labels
 from cifar_noisy.noise import generate_noise_matrix, generate_noisy_labels
 from cifar_noisy.registry import Artifact, array_digest, artifacts, find
@@ -116,7 +116,7 @@ def verify(
     Raises
     ------
     UnknownArtifactError
-        If a filter names something that was never published.
+        If a filter names something that was never published, or nothing matches them all.
     StorageError
         If the cache folder cannot be used.
 
@@ -125,26 +125,41 @@ def verify(
     >>> [check.verdict for check in verify(noise=0.9, sparsity=0.6)]
     ['exact', 'exact']
     """
-    wanted = artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
+    wanted = [
+        artifact
+        for artifact in artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
+        if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
+    ]
+    if not wanted:
+        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
     return _checks(wanted, store or Store.from_environment(), progress)
 
 
 def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None) -> Iterator[Check]:
-    for artifact in wanted:
-        if artifact.kind in ("noisy_labels", "noise_matrix"):
-            yield _check_from_seed(artifact)
     masks = [artifact for artifact in wanted if artifact.kind == "train_mask"]
-    settings = list(dict.fromkeys(mask.setting for mask in masks))
-    needed = [find("pyx", setting) for setting in settings]
-    needed += [mask for mask in masks if mask.edition == "2019"]
-    found = store.gather(needed, progress)
-    for setting in settings:
+    yield from (_check_from_seed(artifact) for artifact in wanted if artifact not in masks)
+    found = store.gather(files_needed(masks), progress)
+    for setting in dict.fromkeys(mask.setting for mask in masks):
         of_setting = [mask for mask in masks if mask.setting == setting]
         pyx = found[find("pyx", setting)]
         if isinstance(pyx, UnavailableError):
             yield from (Check(mask, "not reachable", detail=str(pyx)) for mask in of_setting)
         else:
             yield from _check_masks(setting, of_setting, store)
+
+
+def files_needed(masks: Sequence[Artifact]) -> list[Artifact]:
+    """Return the files that checking some masks needs: of edition 2021, the probabilities alone.
+
+    Examples
+    --------
+    >>> len(files_needed(artifacts(kind="train_mask", noise=0.4, sparsity=0)))
+    6
+    """
+    settings = dict.fromkeys(mask.setting for mask in masks)
+    return [find("pyx", setting) for setting in settings] + [
+        mask for mask in masks if mask.edition == "2019"
+    ]
 
 
 def _check_from_seed(artifact: Artifact) -> Check:
@@ -176,13 +191,41 @@ def _check_masks(setting: Setting, masks: Sequence[Artifact], store: Store) -> I
         except UnavailableError as error:
             yield Check(mask, "not reachable", detail=str(error))
             continue
-        excuse = rounding if mask.edition == "2019" else None
         known = KNOWN_ANOMALIES.get((setting, method, cast(Edition, mask.edition)), {})
-        differences = tuple(
-            Difference(index, excuse.explain(method, index) if excuse else None, known.get(index))
-            for index in np.flatnonzero(recomputed != published).tolist()
-        )
+        excuse = rounding if mask.edition == "2019" else None
+        differences = compare(recomputed, published, method, excuse, known)
         yield Check(mask, _verdict(differences), differences)
+
+
+def compare(
+    recomputed: Mask,
+    published: Mask,
+    method: Method,
+    rounding: RoundingAnalysis | None,
+    known: Mapping[int, str],
+) -> tuple[Difference, ...]:
+    """Return every example on which two masks differ, with what accounts for it.
+
+    Parameters
+    ----------
+    recomputed, published : (N,) bool
+        Two train masks, or two masks of label errors.
+    method : str
+        The method of both.
+    rounding : RoundingAnalysis or None
+        Of the probabilities that the first was computed from; None where rounding is no excuse.
+    known : dict of int to str
+        What is known of single examples.
+
+    Examples
+    --------
+    >>> compare(np.array([True, True]), np.array([True, False]), "argmax", None, {})
+    (Difference(index=1, explanation=None, known=None),)
+    """
+    return tuple(
+        Difference(index, rounding.explain(method, index) if rounding else None, known.get(index))
+        for index in np.flatnonzero(recomputed != published).tolist()
+    )
 
 
 def _verdict(differences: Sequence[Difference]) -> Verdict:

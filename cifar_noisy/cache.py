@@ -1,0 +1,88 @@
+"""The cache folder as a whole: what is in it, whether it is right, and emptying it.
+
+Only files of the registry are looked at or removed; whatever else lies in the folder is left alone.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_noisy.registry import Artifact, all_artifacts
+from cifar_noisy.store import Store
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """One registered file in the cache.
+
+    Attributes
+    ----------
+    artifact : Artifact
+        What it should be.
+    path : Path
+        Where it lies.
+    is_right : bool
+        Whether its bytes have the published sha256.
+    """
+
+    artifact: Artifact
+    path: Path
+    is_right: bool
+
+
+def cached_artifacts(
+    store: Store, artifacts: Sequence[Artifact] | None = None
+) -> tuple[Artifact, ...]:
+    """Return the artifacts that lie in the cache, their bytes not checked.
+
+    Examples
+    --------
+    >>> cached_artifacts(Store(Path("nowhere")))
+    ()
+    """
+    among = all_artifacts() if artifacts is None else artifacts
+    return tuple(artifact for artifact in among if store.cache_path(artifact).is_file())
+
+
+def check_cache(store: Store) -> Iterator[CachedFile]:
+    """Hash every registered file in the cache, without a network.
+
+    Yields
+    ------
+    CachedFile
+
+    Examples
+    --------
+    >>> list(check_cache(Store(Path("nowhere"))))
+    []
+    """
+    for artifact in cached_artifacts(store):
+        path = store.cache_path(artifact)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        yield CachedFile(artifact, path, digest == artifact.sha256)
+
+
+def clear_cache(store: Store) -> tuple[Artifact, ...]:
+    """Remove every registered file from the cache, then the folders that this leaves empty.
+
+    Returns
+    -------
+    tuple of Artifact
+        What was removed.
+
+    Examples
+    --------
+    >>> clear_cache(Store(Path("nowhere")))
+    ()
+    """
+    removed = cached_artifacts(store)
+    folders: set[Path] = set()
+    for artifact in removed:
+        path = store.cache_path(artifact)
+        path.unlink()
+        folders.update(parent for parent in path.parents if store.cache in parent.parents)
+    for folder in sorted(folders, reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return removed

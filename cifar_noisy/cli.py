@@ -1,0 +1,518 @@
+"""The command line: parses, calls one library function, prints; nothing else.
+
+Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 something is wrong,
+2 a request that makes no sense, 3 nothing wrong but something could not be had.
+"""
+
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+import cifar_noisy
+from cifar_noisy.errors import (
+    CifarNoisyError,
+    CifarNoisyWarning,
+    StorageError,
+    UnavailableError,
+)
+from cifar_noisy.registry import KINDS, Artifact, artifacts
+from cifar_noisy.settings import METHODS, SETTINGS, Setting
+from cifar_noisy.store import Store, readable_size
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from cifar_noisy.verification import Check
+
+OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
+_EXAMPLES_SHOWN = 20
+_WIDTH_OFF_TERMINAL = 400
+
+app = typer.Typer(
+    name="cifar-noisy",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache folder.")
+app.add_typer(cache_app, name="cache")
+
+Noise = Annotated[
+    float | None, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7 or 0.9.")
+]
+Sparsity = Annotated[
+    float | None,
+    typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4 or 0.6."),
+]
+Method = Annotated[
+    str | None, typer.Option(help="argmax, conf_joint_only, cl_pbc, cl_pbnr or cl_both.")
+]
+Edition = Annotated[str | None, typer.Option(help="Of the train masks: 2019 or 2021.")]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="pyx, train_mask, noisy_labels, noise_matrix or training_log."),
+]
+Trainer = Annotated[
+    str | None, typer.Option(help="Of logs on kept examples: resnet50 or coteaching.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line: errors of this package become one line and an exit status."""
+    warnings.simplefilter("always", CifarNoisyWarning)
+    warnings.showwarning = _show_notice
+    try:
+        app()
+    except UnavailableError as error:
+        _fail(error, NOT_REACHABLE)
+    except StorageError as error:
+        _fail(error, WRONG)
+    except CifarNoisyError as error:
+        _fail(error, USAGE)
+
+
+def _fail(error: CifarNoisyError, status: int) -> None:
+    typer.echo(f"cifar-noisy: {error}", err=True)
+    sys.exit(status)
+
+
+def _show_notice(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    typer.echo(f"cifar-noisy: {message}", err=True)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Serve the CIFAR-10 artifacts of the confident-learning paper, checked, recomputable."""
+    if version:
+        typer.echo(f"cifar-noisy {cifar_noisy.__version__}")
+        raise typer.Exit(OK)
+
+
+@app.command("list", epilog="Example: cifar-noisy list --kind pyx --noise 0.4")
+def list_(
+    kind: Kind = None,
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    edition: Edition = None,
+    trainer: Trainer = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was published, how large it is and whether it is on this machine."""
+    store = Store.from_environment()
+    found = artifacts(
+        kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
+    )
+    if as_json:
+        _print_json([_artifact_json(artifact, store) for artifact in found])
+        return
+    _print_table(
+        ("kind", "noise", "sparsity", "method", "edition", "trainer", ">size", "where"),
+        (_artifact_row(artifact, store) for artifact in found),
+    )
+    size = readable_size(sum(artifact.size for artifact in found))
+    n_local = sum(store.local_path(artifact) is not None for artifact in found)
+    typer.echo(f"{len(found)} files, {size}; {n_local} on this machine")
+
+
+@app.command(epilog="Example: cifar-noisy info 0.7 0.2")
+def info(
+    noise: Annotated[float, typer.Argument(help="Fraction of wrong labels.")],
+    sparsity: Annotated[float, typer.Argument(help="Fraction of zero noise rates.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what is known of one setting: its noise, upstream's name for it, its files."""
+    setting, store = Setting(noise, sparsity), Store.from_environment()
+    labels = cifar_noisy.load_noisy_labels(setting.noise, setting.sparsity)
+    measured = float((labels != cifar_noisy.load_true_labels()).mean())
+    files = artifacts(noise=setting.noise, sparsity=setting.sparsity)
+    if as_json:
+        _print_json(
+            {
+                "noise": setting.noise,
+                "sparsity": setting.sparsity,
+                "measured_noise": measured,
+                "upstream_key": setting.upstream_key,
+                "files": [_artifact_json(artifact, store) for artifact in files],
+            }
+        )
+        return
+    typer.echo(f"{setting}: {measured:.2%} of the labels are wrong")
+    typer.echo(f"upstream calls it {setting.upstream_key}")
+    _print_table(
+        ("kind", "method", "edition", "trainer", ">size", "where", "path"),
+        (
+            (
+                *_artifact_row(artifact, store)[:1],
+                *_artifact_row(artifact, store)[3:],
+                artifact.path,
+            )
+            for artifact in files
+        ),
+    )
+
+
+@app.command(epilog="Example: cifar-noisy download --kind pyx --noise 0.4 --sparsity 0.2")
+def download(
+    kind: Kind = None,
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    edition: Edition = None,
+    trainer: Trainer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring files to this machine, so that nothing later needs a network; all, or those chosen."""
+    filters: dict[str, Any] = {
+        "kind": kind, "noise": noise, "sparsity": sparsity,
+        "method": method, "edition": edition, "trainer": trainer,
+    }  # fmt: skip
+    wanted = artifacts(**filters)
+    with _progress("downloading", wanted) as progress:
+        files = cifar_noisy.download(**filters, progress=progress)
+    size = sum(artifact.size for artifact in wanted)
+    if as_json:
+        _print_json({"files": [str(file) for file in files], "size": size})
+    else:
+        typer.echo(f"{len(files)} files, {readable_size(size)}, checked and on this machine")
+
+
+@app.command(epilog="Example: cifar-noisy verify --noise 0.4 --sparsity 0.2 --json verdicts.json")
+def verify(
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    edition: Edition = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Also write every verdict there; - for stdout."
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first unexplained difference.")
+    ] = False,
+) -> None:
+    """Recompute labels, noise matrices and masks, and compare them with what was published.
+
+    Exit status: 0 all as expected, 1 something differs unexplained, 3 nothing wrong but not
+    everything could be had.
+    """
+    filters: dict[str, Any] = {
+        "noise": noise, "sparsity": sparsity, "method": method, "edition": edition
+    }  # fmt: skip
+    checks = _verify(Store.from_environment(), filters, fail_fast)
+    if json_file is not None:
+        _print_json([_check_json(check) for check in checks], json_file)
+    if json_file != "-":
+        _print_verdicts(checks)
+        absent = [check for check in checks if check.verdict == "not reachable"]
+        if absent:
+            typer.echo(f"not reachable: {len(absent)} masks; the first since {absent[0].detail}")
+    raise typer.Exit(_status(checks, NOT_REACHABLE))
+
+
+@app.command(epilog="Example: cifar-noisy demo")
+def demo() -> None:
+    """Verify what needs no network: labels, noise matrices, and masks whose files are here."""
+    store = replace(Store.from_environment(), is_offline=True)
+    checks = _verify(store, {}, fail_fast=False)
+    _print_verdicts(checks)
+    if any(check.verdict == "not reachable" for check in checks):
+        typer.echo(
+            "The demo opens no socket, so masks whose files are not on this machine were not "
+            "checked:\non a machine with a network, cifar-noisy verify fetches and checks them (16 MB)."
+        )
+    raise typer.Exit(_status(checks, OK))
+
+
+@cache_app.command("path", epilog="Example: cifar-noisy cache path")
+def cache_path() -> None:
+    """Print the cache folder."""
+    typer.echo(Store.from_environment().cache)
+
+
+@cache_app.command("ls", epilog="Example: cifar-noisy cache ls")
+def cache_ls(as_json: AsJson = False) -> None:
+    """Say how much of each setting is in the cache."""
+    from cifar_noisy.cache import cached_artifacts
+
+    cached = set(cached_artifacts(Store.from_environment()))
+    rows = [_cache_row(setting, cached) for setting in SETTINGS]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(
+        ("noise", "sparsity", *(f">{kind}" for kind in KINDS), ">size", "complete"),
+        (
+            (
+                f"{row['noise']:g}",
+                f"{row['sparsity']:g}",
+                *(f"{row[kind]['cached']}/{row[kind]['published']}" for kind in KINDS),
+                readable_size(row["size"]),
+                "yes" if row["is_complete"] else "",
+            )
+            for row in rows
+        ),
+    )
+
+
+@cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
+def cache_verify(as_json: AsJson = False) -> None:
+    """Hash every file in the cache again, without a network; exit status 1 if one is wrong."""
+    from cifar_noisy.cache import cached_artifacts, check_cache
+
+    store = Store.from_environment()
+    files = []
+    with _progress("hashing", cached_artifacts(store)) as progress:
+        for file in check_cache(store):
+            progress.update(file.artifact.size)
+            files.append(file)
+    wrong = [file for file in files if not file.is_right]
+    if as_json:
+        _print_json([{"path": str(file.path), "is_right": file.is_right} for file in files])
+    else:
+        for file in wrong:
+            typer.echo(f"wrong: {file.path} (remove it, or let cifar-noisy download replace it)")
+        typer.echo(f"{len(files)} files in {store.cache}: {len(files) - len(wrong)} right")
+    raise typer.Exit(WRONG if wrong else OK)
+
+
+@cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
+def cache_clear(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the published files from the cache; anything else in the folder stays."""
+    from cifar_noisy.cache import cached_artifacts, clear_cache
+
+    store = Store.from_environment()
+    cached = cached_artifacts(store)
+    size = readable_size(sum(artifact.size for artifact in cached))
+    if not yes:
+        typer.confirm(f"Remove {len(cached)} files ({size}) from {store.cache}?", abort=True)
+    clear_cache(store)
+    typer.echo(f"{len(cached)} files ({size}) removed from {store.cache}")
+
+
+def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
+    from cifar_noisy.verification import files_needed
+
+    masks = [a for a in artifacts(**filters) if a.kind == "train_mask"]
+    checks = []
+    with _progress("reading", files_needed(masks)) as progress:
+        for check in cifar_noisy.verify(**filters, store=store, progress=progress):
+            checks.append(check)
+            if fail_fast and check.verdict == "unexplained":
+                break
+    return checks
+
+
+def _status(checks: Sequence["Check"], if_not_reachable: int) -> int:
+    verdicts = {check.verdict for check in checks}
+    if "unexplained" in verdicts:
+        return WRONG
+    return if_not_reachable if "not reachable" in verdicts else OK
+
+
+def _print_verdicts(checks: Sequence["Check"]) -> None:
+    """Print a row per setting, then what the cells leave unsaid."""
+    cells: dict[tuple[Setting, str], list[str]] = {}
+    for check in sorted(checks, key=lambda check: check.artifact.edition or ""):
+        column = check.artifact.method or _FROM_SEED[check.artifact.kind]
+        cells.setdefault((check.artifact.setting, column), []).append(_cell(check))
+    editions = sorted({check.artifact.edition for check in checks if check.artifact.edition})
+    columns = [c for c in (*_FROM_SEED.values(), *METHODS) if any(c == key[1] for key in cells)]
+    _print_table(
+        ("noise", "sparsity", *_verdict_heads(columns, editions)),
+        (
+            (
+                f"{setting.noise:g}",
+                f"{setting.sparsity:g}",
+                *(
+                    _joined(cells.get((setting, column), []), editions if column in METHODS else [])
+                    for column in columns
+                ),
+            )
+            for setting in sorted({setting for setting, _ in cells})
+        ),
+    )
+    typer.echo("= exact   ~n differs in n, all explained   *n differs in n, one or more known")
+    typer.echo("!n differs in n, some unexplained   ? not reachable")
+    for line in (*_summary(checks), *_remarks(checks)):
+        typer.echo(line)
+
+
+_FROM_SEED = {"noisy_labels": "labels", "noise_matrix": "matrix"}
+_CELL_WIDTH = 5
+
+
+def _verdict_heads(columns: Sequence[str], editions: Sequence[str]) -> Iterator[str]:
+    """Yield the column heads; a method's has the editions below its name."""
+    for column in columns:
+        is_method = column in METHODS
+        yield f"{column}\n{_joined(editions, editions)}" if is_method else column
+
+
+def _joined(cells: Sequence[str], editions: Sequence[str]) -> str:
+    """Set the cells of a method's editions in line; at noise 0 the first edition is missing."""
+    missing = [""] * (len(editions) - len(cells)) if cells else []
+    return "".join(f"{cell:<{_CELL_WIDTH}}" for cell in (*missing, *cells)).rstrip()
+
+
+def _cell(check: "Check") -> str:
+    symbol = {"exact": "=", "explained": "~", "known": "*", "unexplained": "!"}
+    return symbol.get(check.verdict, "?") + (str(len(check.differences) or ""))
+
+
+def _summary(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield, per kind and edition, how many files came out how."""
+    groups: dict[str, Counter[str]] = {}
+    for check in checks:
+        edition = check.artifact.edition
+        name = check.artifact.kind.replace("_", " ") + (f" {edition}" if edition else "")
+        groups.setdefault(name, Counter())[check.verdict] += 1
+    for name, verdicts in groups.items():
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
+    explained = [d.explanation for check in checks for d in check.differences if d.explanation]
+    if explained:
+        from cifar_noisy.rounding import REASONS
+
+        for reason, count in Counter(explanation.reason for explanation in explained).items():
+            ranks = [e.ranks_from_cut for e in explained if e.ranks_from_cut is not None]
+            distance = f", 0 to {max(ranks)} ranks away" if reason == "cut" else ""
+            yield f"{count} differing bits explained: {REASONS[reason]}{distance}"
+
+
+def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield a line for each known anomaly and each unexplained file."""
+    for check in checks:
+        for difference in check.differences:
+            if difference.known:
+                yield f"known: {check.artifact}, example {difference.index}: {difference.known}"
+        unexplained = [d.index for d in check.differences if d.is_unexplained]
+        if check.verdict == "unexplained":
+            examples = ", ".join(map(str, unexplained[:_EXAMPLES_SHOWN]))
+            more = ", …" if len(unexplained) > _EXAMPLES_SHOWN else ""
+            yield (
+                f"unexplained: {check.artifact}: "
+                + (f"{len(unexplained)} examples: {examples}{more}" if examples else check.detail)
+            )
+
+
+def _cache_row(setting: Setting, cached: set[Artifact]) -> dict[str, Any]:
+    of_setting = artifacts(noise=setting.noise, sparsity=setting.sparsity)
+    here = [artifact for artifact in of_setting if artifact in cached]
+    counts: dict[str, Any] = {
+        kind: {
+            "cached": sum(artifact.kind == kind for artifact in here),
+            "published": sum(artifact.kind == kind for artifact in of_setting),
+        }
+        for kind in KINDS
+    }
+    return {
+        "noise": setting.noise,
+        "sparsity": setting.sparsity,
+        **counts,
+        "size": sum(artifact.size for artifact in here),
+        "is_complete": len(here) == len(of_setting),
+    }
+
+
+def _artifact_row(artifact: Artifact, store: Store) -> tuple[str, ...]:
+    stray = " (stray)" if artifact.is_stray else ""
+    return (
+        artifact.kind + stray,
+        f"{artifact.setting.noise:g}",
+        f"{artifact.setting.sparsity:g}",
+        artifact.method or "",
+        artifact.edition or "",
+        artifact.trainer or "",
+        readable_size(artifact.size),
+        _where(artifact, store),
+    )
+
+
+def _artifact_json(artifact: Artifact, store: Store) -> dict[str, Any]:
+    fields = asdict(artifact)
+    return {**fields.pop("setting"), **fields, "where": _where(artifact, store) or None}
+
+
+def _where(artifact: Artifact, store: Store) -> str:
+    path = store.local_path(artifact)
+    if path is None:
+        return ""
+    return "cache" if path == store.cache_path(artifact) else "mirror"
+
+
+def _check_json(check: "Check") -> dict[str, Any]:
+    return {
+        "path": check.artifact.path,
+        "kind": check.artifact.kind,
+        "noise": check.artifact.setting.noise,
+        "sparsity": check.artifact.setting.sparsity,
+        "method": check.artifact.method,
+        "edition": check.artifact.edition,
+        "verdict": check.verdict,
+        "detail": check.detail,
+        "differences": [asdict(difference) for difference in check.differences],
+    }
+
+
+def _print_json(value: object, file: str = "-") -> None:
+    text = json.dumps(value, indent=2) + "\n"
+    if file == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written ({error.strerror}): name another") from error
+
+
+def _print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table; a column whose head begins with ">" is set to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in header:
+        is_right = head.startswith(">")
+        table.add_column(head.lstrip(">"), justify="right" if is_right else "left")
+    for row in rows:
+        table.add_row(*row)
+    # Off a terminal there is no width to fit, and a row is one line for other programs.
+    width = None if sys.stdout.isatty() else _WIDTH_OFF_TERMINAL
+    Console(width=width, highlight=False, markup=False).print(table)
+
+
+@contextmanager
+def _progress(what: str, files: Sequence[Artifact]) -> Iterator["tqdm[Any]"]:
+    """Show a bar in bytes on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    size = sum(artifact.size for artifact in files)
+    with tqdm(
+        total=size, desc=what, unit="B", unit_scale=True, leave=False, disable=None
+    ) as progress:
+        yield progress
