@@ -240,7 +240,7 @@ def demo() -> None:
     if any(check.verdict == "not reachable" for check in checks):
         typer.echo(
             "The demo opens no socket, so masks whose files are not on this machine were not "
-            "checked:\non a machine with a network, cifar-noisy verify fetches and checks them (16 MB)."
+            "checked.\nWith a network, cifar-noisy verify fetches (16 MB) and checks them."
         )
     raise typer.Exit(_status(checks, OK))
 

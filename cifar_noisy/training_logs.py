@@ -462,7 +462,7 @@ def _batch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
     batches = _table(layout, rows, tuple(phases))
     if any(row.kind == _Kind.TEST for row in layout.rows):
         kinds = rows["kind"][rows["kind"].isin(phases)]
-        batches.insert(1, "phase", kinds.map(phases).astype("str").to_numpy())
+        batches.insert(1, "phase", kinds.map(phases).astype("str").reset_index(drop=True))
     return batches
 
 

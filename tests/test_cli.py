@@ -1,0 +1,171 @@
+"""The command line as real processes: output, exit status, one line for an error."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cifar_noisy import artifacts
+from cifar_noisy.cli import app, cache_app
+from tests.file_server import FileServer, serving
+
+PROGRAM = Path(sys.executable).with_name("cifar-noisy")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def server(upstream: Path) -> Iterator[FileServer]:
+    with serving(upstream) as running:
+        yield running
+
+
+def names() -> list[tuple[str, ...]]:
+    """Return every command as its words."""
+    commands = [(str(command.name or command.callback.__name__),)  # type: ignore[union-attr]
+                for command in app.registered_commands]  # fmt: skip
+    return commands + [("cache", str(command.name)) for command in cache_app.registered_commands]
+
+
+@pytest.mark.parametrize("words", names(), ids=" ".join)
+def test_every_help_ends_in_a_real_example(words: tuple[str, ...], published: str) -> None:
+    result = run(*words, "--help", COLUMNS="200")
+    assert result.returncode == 0
+    example = re.search(r"Example: cifar-noisy (.*\S)\s*$", result.stdout)
+    assert example is not None, result.stdout
+    arguments = example[1].split()
+    assert tuple(arguments[: len(words)]) == words
+    if "verdicts.json" in arguments:
+        arguments[arguments.index("verdicts.json")] = "-"
+    ran = run(*arguments)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_version_and_bare_call() -> None:
+    assert run("--version").stdout.startswith("cifar-noisy 0.")
+    assert "Usage: cifar-noisy" in run("--help").stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys\nsys.argv = ['cifar-noisy', '--help']\nfrom cifar_noisy.cli import main\n"
+    program += "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    program += "print({'torch', 'cleanlab', 'pandas', 'sklearn', 'pooch'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.endswith("set()\n")
+
+
+def test_verify_over_a_web_server(server: FileServer, tmp_path: Path) -> None:
+    report = tmp_path / "verdicts.json"
+    result = run("verify", "--json", str(report), CIFAR_NOISY_MIRRORS=server.url)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "noisy labels: 17/17 exact" in result.stdout
+    assert "noise matrix: 17/17 exact" in result.stdout
+    assert "train mask 2021: 64/65 exact (64 exact, 1 known)" in result.stdout
+    assert "train mask 2019: 1/60 exact (58 explained, 1 exact, 1 known)" in result.stdout
+    assert result.stdout.count("known: train_mask, noise 0.7, sparsity 0.4, argmax") == 3
+    checks = json.loads(report.read_text())
+    assert len(checks) == 17 + 17 + 65 + 60
+    assert {check["verdict"] for check in checks} == {"exact", "explained", "known"}
+    differences = [d for check in checks for d in check["differences"]]
+    assert {d["explanation"]["reason"] for d in differences if d["explanation"]} == {
+        "tie", "threshold", "cut"
+    }  # fmt: skip
+
+
+def test_verify_where_not_everything_can_be_had() -> None:
+    result = run("verify", "--noise", "0.9")
+    assert result.returncode == 0
+    result = run("verify", "--noise", "0.2", "--sparsity", "0", CIFAR_NOISY_OFFLINE="1")
+    assert result.returncode == 3
+    assert "not reachable: 10 masks; the first since cifar10/" in result.stdout
+    assert "run: cifar-noisy download --kind pyx --noise 0.2 --sparsity 0;" in result.stdout
+
+
+def test_a_wrong_answer_of_a_mirror_is_a_notice(server: FileServer, upstream: Path) -> None:
+    mask = artifacts(kind="train_mask", noise=0.4, sparsity=0, edition="2019")[0]
+    cache = Path(os.environ["CIFAR_NOISY_CACHE"]) / mask.path
+    cache.parent.mkdir(parents=True)
+    cache.write_bytes(b"wrong")
+    result = run("download", "--kind", "train_mask", "--noise", "0.4", "--sparsity", "0",
+                 CIFAR_NOISY_MIRRORS=server.url)  # fmt: skip
+    assert result.returncode == 0
+    assert re.fullmatch(rf"cifar-noisy: {cache} holds 5 bytes .* not used\n", result.stderr)
+    assert cache.read_bytes() == (upstream / mask.path).read_bytes()
+
+
+def test_the_cache_from_download_to_clear(server: FileServer) -> None:
+    result = run("download", "--kind", "pyx", "--json", CIFAR_NOISY_MIRRORS=server.url)
+    assert len(json.loads(result.stdout)["files"]) == 13
+    cache = Path(run("cache", "path").stdout.strip())
+    assert cache == Path(os.environ["CIFAR_NOISY_CACHE"])
+    settings = json.loads(run("cache", "ls", "--json").stdout)
+    assert [row["pyx"]["cached"] for row in settings] == [1] * 13 + [0] * 4
+    assert json.loads(run("list", "--kind", "pyx", "--json").stdout)[0]["where"] == "cache"
+    assert run("cache", "verify").stdout == f"13 files in {cache}: 13 right\n"
+
+    wrong = cache / artifacts(kind="pyx")[2].path
+    wrong.write_bytes(b"?")
+    result = run("cache", "verify")
+    assert result.returncode == 1
+    assert f"wrong: {wrong}" in result.stdout
+    verdicts = json.loads(run("cache", "verify", "--json").stdout)
+    assert [v["path"] for v in verdicts if not v["is_right"]] == [str(wrong)]
+
+    mine = cache / "cifar10" / "notes.txt"
+    mine.write_text("mine")
+    assert run("cache", "clear").returncode == 1  # asks, and gets no answer
+    assert run("cache", "clear", "--yes").stdout == f"13 files (13.0 MB) removed from {cache}\n"
+    assert [path for path in cache.rglob("*") if path.is_file()] == [mine]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("info", "0.6", "0"), 2, "noise 0.6 was not published"),
+        (("verify", "--method", "cl_pcb"), 2, "did you mean cl_pbc"),
+        (("download", "--kind", "pyx", "--noise", "0.9"), 2, "nothing published matches"),
+        (("download", "--kind", "pyx"), 3, r"13 files \(13.0 MB\), the first of them"),
+        (("verify", "--noise", "0.9", "--json", "/nowhere/x.json"), 1, "/nowhere/x.json cannot be"),
+    ],
+)
+def test_an_error_is_one_line(arguments: tuple[str, ...], status: int, said: str) -> None:
+    result = run(*arguments, CIFAR_NOISY_OFFLINE="1")
+    assert result.returncode == status
+    assert result.stdout == ""
+    assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+
+
+def test_text_for_a_number_is_a_usage_error() -> None:
+    result = run("verify", "--noise", "much")
+    assert result.returncode == 2
+    assert "Invalid value for '--noise'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_demo_needs_nothing() -> None:
+    result = run("demo")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "noisy labels: 17/17 exact" in result.stdout
+    assert "masks whose files are not on this machine were not checked" in result.stdout
+
+
+def test_output_off_a_terminal_has_a_line_per_row(published: str) -> None:
+    lines = run("list", "--noise", "0.7", "--sparsity", "0").stdout.splitlines()
+    assert sum(line.lstrip().startswith("train_mask") for line in lines) == 10
+    assert lines[-1] == f"{len(lines) - 5} files, 8.5 MB; {len(lines) - 5} on this machine"

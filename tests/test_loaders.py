@@ -1,0 +1,165 @@
+"""Published artifacts by meaning, on the real files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cifar_noisy
+from cifar_noisy import (
+    METHODS,
+    SETTINGS,
+    InvalidInputError,
+    TrainingLogError,
+    UnavailableError,
+    UnknownArtifactError,
+    artifacts,
+    load_label_errors,
+    load_noise_matrix,
+    load_noisy_labels,
+    load_pyx,
+    load_train_mask,
+    load_training_log,
+    load_true_labels,
+)
+from cifar_noisy.order import official_indices_published
+
+WITH_PYX = [setting for setting in SETTINGS if setting.has_probabilities]
+
+
+@pytest.mark.parametrize("setting", WITH_PYX, ids=str)
+def test_probabilities_are_served_as_published(
+    setting: cifar_noisy.Setting, upstream: Path
+) -> None:
+    artifact = artifacts(kind="pyx", noise=setting.noise, sparsity=setting.sparsity)[0]
+    expected = np.load(upstream / artifact.path)
+    pyx = load_pyx(setting.noise, setting.sparsity)
+    assert pyx.dtype == expected.dtype == np.float16
+    assert (pyx == expected).all()
+    mapped = load_pyx(setting.noise, setting.sparsity, mmap=True)
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    assert (mapped == expected).all()
+    official = load_pyx(setting.noise, setting.sparsity, order="torchvision")
+    assert (official[official_indices_published()] == expected).all()
+
+
+def test_accuracies_are_those_measured(published: str) -> None:
+    accuracies = [
+        round(float((load_pyx(noise, 0).argmax(axis=1) == load_true_labels()).mean()), 3)
+        for noise in (0, 0.2, 0.4, 0.7)
+    ]
+    assert accuracies == [0.858, 0.804, 0.754, 0.383]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_are_served_as_published(method: str, upstream: Path) -> None:
+    for artifact in artifacts(kind="train_mask", method=method):
+        noise, sparsity = artifact.setting.noise, artifact.setting.sparsity
+        expected = np.load(upstream / artifact.path)
+        kept = load_train_mask(method, noise, sparsity, edition=artifact.edition)
+        assert kept.dtype == np.bool_
+        assert (kept == expected).all()
+        removed = load_label_errors(method, noise, sparsity, edition=artifact.edition)
+        assert (removed == ~expected).all()
+
+
+def test_sizes_of_edition_2019_are_the_train_sizes_of_the_logs(published: str) -> None:
+    n_compared = 0
+    for artifact in artifacts(kind="train_mask", edition="2019"):
+        method, noise, sparsity = artifact.method, artifact.setting.noise, artifact.setting.sparsity
+        assert method is not None
+        if (method, noise, sparsity) != ("cl_both", 0.2, 0.6):  # 0 bytes upstream
+            log = load_training_log(method, noise, sparsity)
+            assert log.train_size == load_train_mask(method, noise, sparsity).sum()
+            n_compared += 1
+    assert n_compared == 59
+
+
+def test_the_default_edition_is_2019_where_it_exists(published: str) -> None:
+    default, both = load_train_mask("cl_both", 0.7, 0), {}
+    for edition in ("2019", "2021"):
+        both[edition] = load_train_mask("cl_both", 0.7, 0, edition=edition)
+    assert (default == both["2019"]).all()
+    assert (default != both["2021"]).sum() == 25
+    assert load_train_mask("cl_both", 0, 0).sum() == 45894
+    with pytest.raises(UnknownArtifactError, match="use edition='2021'"):
+        load_train_mask("cl_both", 0, 0, edition="2019")
+
+
+def test_every_other_methods_log_loads(published: str) -> None:
+    for method, last in (("coteaching", 0.6293), ("coteaching_plus", 0.4839), ("sceloss", 0.7633)):
+        epochs = load_training_log(method, 0.4, 0).epochs
+        columns = epochs.columns.intersection(
+            ["test_accuracy", "test_accuracy_1", "test_accuracy_2"]
+        )
+        assert epochs[columns].iloc[-1].max() == pytest.approx(last, abs=0.0001)
+
+
+def test_the_empty_log_is_said_to_be_empty(published: str) -> None:
+    with pytest.raises(TrainingLogError, match="0 bytes in upstream's repository"):
+        load_training_log("cl_both", 0.2, 0.6)
+    assert load_training_log("cl_both", 0.2, 0.6, trainer="coteaching").complete
+
+
+def test_arrays_are_the_callers_own(published: str) -> None:
+    for load in (
+        lambda: load_pyx(0.4, 0.2),
+        lambda: load_train_mask("cl_pbc", 0.4, 0.2),
+        lambda: load_noisy_labels(0.4, 0.2),
+        load_true_labels,
+    ):
+        array = load()
+        array[:] = 0
+        assert load().any()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: load_pyx(0.6, 0), "ask for noise=0.7"),
+        (lambda: load_pyx(0.9, 0), "only noisy labels and the noise matrix were published"),
+        (lambda: load_pyx(0.4, 0.3), "sparsity 0.3 was not published"),
+        (lambda: load_pyx("0.4", 0), "is not a number"),  # type: ignore[arg-type]
+        (lambda: load_pyx(0.4, 0, order="tfds"), "order 'tfds' is unknown"),
+        (lambda: load_train_mask("pbc", 0.4, 0), "method 'pbc' is unknown: did you mean cl_pbc"),
+        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition="2020"), "edition '2020' is unknown"),
+        (lambda: load_noisy_labels(0.8, 0), "ask for noise=0.9"),
+        (lambda: load_noise_matrix(0, 0.2), "noise 0 was not published at sparsity 0.2"),
+        (lambda: load_training_log("coteachin", 0.4, 0), "did you mean coteaching"),
+        (lambda: load_training_log("sceloss", 0.4, 0, trainer="resnet50"), "leave trainer out"),
+        (lambda: cifar_noisy.download(kind="pyx", noise=0.9), "nothing published matches"),
+    ],
+)
+def test_what_was_not_published_is_said(call: object, said: str) -> None:
+    with pytest.raises(UnknownArtifactError, match=said):
+        call()  # type: ignore[operator]
+
+
+def test_a_map_has_the_order_of_the_file() -> None:
+    with pytest.raises(InvalidInputError, match="leave mmap out"):
+        load_pyx(0.4, 0.2, mmap=True, order="torchvision")
+
+
+def test_damaged_shipped_labels_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar_noisy import noise
+
+    monkeypatch.setattr(noise, "_shipped", lambda _: np.zeros(50_000, np.uint8))
+    with pytest.raises(UnavailableError, match="not as published: reinstall cifar-noisy"):
+        load_noisy_labels(0.4, 0.2)
+
+
+def test_labels_need_neither_network_nor_cleanlab() -> None:
+    program = (
+        "import sys, socket\n"
+        "socket.socket = None\n"
+        "import cifar_noisy\n"
+        "cifar_noisy.load_noisy_labels(0.4, 0.2), cifar_noisy.load_true_labels()\n"
+        "print({'cleanlab', 'torch', 'pandas', 'requests'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
