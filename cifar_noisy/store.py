@@ -291,9 +291,8 @@ def _read_in_place(
     content = bytearray(artifact.size)
     try:
         with path.open("rb") as file:
-            # One byte more than expected is enough to see that a file is too long.
-            n_read = file.readinto(content)
-            content = content[:n_read] + file.read(1)
+            del content[file.readinto(content) :]
+            content += file.read(1)  # enough to see that a file is too long
     except FileNotFoundError:
         raise _SourceError(f"{path} does not exist") from None
     except OSError as error:

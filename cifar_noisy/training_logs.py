@@ -19,8 +19,9 @@ Four things to know before using these numbers, all measured on the logs:
 - The two-network formats evaluate epoch 1 before any training, so 250 epochs are 249 of training,
   and the pure ratios of epoch 1 are a printed 0, not a measurement. Their test accuracies are
   multiples of 1/9984: 16 test images were left out, though the line speaks of 10000.
-- Their "Pure Ratio" and "Actual noise" compare labels of one example order with labels of another;
-  ratios near 0.1 are what chance gives. The accuracies are not affected.
+- Their "Pure Ratio" compares labels of one example order with labels of another: values near 0.1
+  are what chance gives. "Actual noise" is right on the whole training set, but on a pruned set it
+  compares labels of different examples: 0.64 where 0.2 was meant. The accuracies are not affected.
 - SCE's ``BEST_ACC`` is printed before it is updated: the best of the epochs *before* this one.
 - ResNet-50 and SCE logs print running means over an epoch. Those of the training set stop at the
   epoch's last *logged* batch, which need not be its last batch.
@@ -87,7 +88,7 @@ class TrainingLog:
         Number of training examples, where the log says it.
     planned_epochs : int or None
         Number of epochs that the log announces; ResNet-50 logs announce none.
-    complete : bool
+    is_complete : bool
         Whether the last planned epoch is evaluated. A ResNet-50 log does not say how many were
         planned. It is complete where it ends in the evaluation of an epoch, and either that is
         epoch 350, as in every published ``out``, or the trailer of ``time`` shows that the program
@@ -104,7 +105,7 @@ class TrainingLog:
     epochs: pd.DataFrame
     train_size: int | None
     planned_epochs: int | None
-    complete: bool
+    is_complete: bool
     wall_seconds: float | None
     printed_noise: float | None
 
@@ -324,7 +325,7 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
     ...     "Loss1: 0.0179, Loss2: 0.0178\n"
     ...     "Epoch [2/2] Test Accuracy on the 10000 test data: Model1 30.1482 % Model2 29.6074 %\n"
     ... )
-    >>> log.format, log.complete, len(log.batches)
+    >>> log.format, log.is_complete, len(log.batches)
     ('coteaching_plus', True, 1)
     >>> print(log.epochs.to_string(index=False))
      epoch  test_accuracy_1  test_accuracy_2
@@ -346,18 +347,18 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
     else:
         ended = wall is not None or len(epochs) == RESNET50_EPOCHS
         finished = ended and int(last["kind"]) == _Kind.EVALUATION
-    complete = finished and cut is None
+    is_complete = finished and cut is None
     log = TrainingLog(
         format=layout.format,
         batches=_batch_table(layout, rows),
         epochs=epochs,
         train_size=_as_int(_fact(layout, "train_size", text)),
         planned_epochs=_as_int(planned),
-        complete=complete,
+        is_complete=is_complete,
         wall_seconds=60 * int(wall[1]) + float(wall[2]) if wall else None,
         printed_noise=_fact(layout, "printed_noise", text),
     )
-    if not complete:
+    if not is_complete:
         message = _where_it_stops(log, rows, cut, text, name)
         warnings.warn(message, TruncatedLogWarning, stacklevel=2)
     return log

@@ -101,7 +101,7 @@ def test_every_other_methods_log_loads(published: str) -> None:
 def test_the_empty_log_is_said_to_be_empty(published: str) -> None:
     with pytest.raises(TrainingLogError, match="0 bytes in upstream's repository"):
         load_training_log("cl_both", 0.2, 0.6)
-    assert load_training_log("cl_both", 0.2, 0.6, trainer="coteaching").complete
+    assert load_training_log("cl_both", 0.2, 0.6, trainer="coteaching").is_complete
 
 
 def test_arrays_are_the_callers_own(published: str) -> None:

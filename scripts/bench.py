@@ -1,0 +1,181 @@
+"""Measure what the package promises about speed and memory; print one row a promise.
+
+    CIFAR_NOISY_MIRRORS=UPSTREAM_FOLDER python scripts/bench.py
+
+Each row is taken in one run: the two sides of a ratio in turn, the median of several. Needs the
+published files, in the cache or in a mirror folder.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import cifar_noisy
+from cifar_noisy.registry import artifacts
+from cifar_noisy.settings import SETTINGS
+from cifar_noisy.store import Store
+
+PACKAGES = ("numpy", "cleanlab", "pandas", "pooch", "torch")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One promise and what was measured of it."""
+
+    promise: str
+    measured: str
+    target: str
+    is_met: bool
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the wall time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(
+    ours: Callable[[], object], theirs: Callable[[], object], n: int
+) -> tuple[float, float]:
+    """Return the median seconds of each side, taken in turn after one warm-up."""
+    ours(), theirs()
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(n)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def masks() -> Row:
+    """Time all 65 masks from loaded arrays against cleanlab's function for the five filters."""
+    from cleanlab.filter import find_label_issues
+
+    problems = [
+        (
+            cifar_noisy.load_noisy_labels(s.noise, s.sparsity),
+            cifar_noisy.load_pyx(s.noise, s.sparsity),
+        )
+        for s in SETTINGS
+        if s.has_probabilities
+    ]
+    pruning = ("prune_by_class", "prune_by_noise_rate", "both")
+    filters = ("predicted_neq_given", "confident_learning", *pruning)
+    ours, theirs = in_turn(
+        lambda: [cifar_noisy.label_errors(*problem) for problem in problems],
+        lambda: [
+            find_label_issues(*problem, filter_by=name, n_jobs=1)
+            for problem in problems
+            for name in filters
+        ],
+        n=5,
+    )
+    measured = f"{theirs / ours:.1f} times ({ours:.3f} s against {theirs:.2f} s)"
+    return Row("65 masks, faster than cleanlab", measured, "at least 10 times", theirs / ours >= 10)
+
+
+def python(program: str) -> str:
+    """Run a program in a fresh interpreter and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def imports() -> Iterator[Row]:
+    """Time fresh processes that import the package, bare and with its loaders, against numpy."""
+    for program in ("import cifar_noisy", "from cifar_noisy import load_pyx"):
+        ours, theirs = in_turn(partial(python, program), partial(python, "import numpy"), n=15)
+        measured = (
+            f"{ours / theirs:.2f} times ({ours * 1000:.0f} ms against {theirs * 1000:.0f} ms)"
+        )
+        yield Row(
+            f"{program}, against import numpy", measured, "at most 1.3 times", ours / theirs <= 1.3
+        )
+
+
+def warm_load() -> Row:
+    """Time a warm load_pyx against a bare np.load and one sha256 of the file."""
+    path = Store.from_environment().path(artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0])
+
+    def bare() -> None:
+        np.load(path)
+        hashlib.sha256(path.read_bytes()).digest()
+
+    ours, theirs = in_turn(lambda: cifar_noisy.load_pyx(0.4, 0.2), bare, n=200)
+    measured = f"{ours / theirs:.2f} times ({ours * 1000:.2f} ms against {theirs * 1000:.2f} ms)"
+    return Row(
+        "load_pyx, warm, against np.load and sha256",
+        measured,
+        "at most 1.3 times",
+        ours / theirs <= 1.3,
+    )
+
+
+def help_text() -> Row:
+    """Time ``cifar-noisy --help`` as a process."""
+    program = "import sys; sys.argv = ['x', '--help']; from cifar_noisy.cli import main; main()"
+    median = statistics.median(seconds(lambda: python(program)) for _ in range(9))
+    return Row("cifar-noisy --help", f"{median:.2f} s", "under 0.5 s", median < 0.5)
+
+
+VERIFY = """
+import resource, time
+import cleanlab, cifar_noisy, cifar_noisy.verification
+start = time.perf_counter()
+n = sum(1 for _ in cifar_noisy.verify())
+taken = time.perf_counter() - start
+print(n, taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+"""
+
+
+def verify() -> Iterator[Row]:
+    """Take time and memory of a verify of everything, files at hand, beyond imports."""
+    runs = [python(VERIFY).split() for _ in range(5)]
+    taken, peak = (statistics.median(float(run[i]) for run in runs) for i in (1, 2))
+    yield Row(f"verify, {runs[0][0]} checks", f"{taken:.2f} s", "under 3 s", taken < 3)
+    yield Row("verify, peak memory of the process", f"{peak:.0f} MB", "under 600 MB", peak < 600)
+
+
+def logs() -> Row:
+    """Time the parsing of every published log."""
+    found = [a for a in artifacts(kind="training_log") if a.size]
+    store = Store.from_environment()
+    texts = [store.read(artifact).decode() for artifact in found]
+    taken = seconds(lambda: [cifar_noisy.parse_training_log(text) for text in texts])
+    size = sum(artifact.size for artifact in found)
+    measured = f"{taken:.2f} s ({size / 1e6 / taken:.0f} MB/s)"
+    return Row(f"parsing all {len(found)} logs", measured, "under 5 s", taken < 5)
+
+
+def main() -> int:
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    print(f"Python {platform.python_version()}, {packages}; {platform.machine()}, {cpu()}")
+    table = Table("promise", "measured", "target", "met")
+    rows = [masks(), *imports(), warm_load(), help_text(), *verify(), logs()]
+    for row in rows:
+        table.add_row(row.promise, row.measured, row.target, "yes" if row.is_met else "NO")
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+def cpu() -> str:
+    """Return the processor's name and how many cores this machine has."""
+    described = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", described.read_text() if described.exists() else "")
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
