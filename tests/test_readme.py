@@ -1,0 +1,83 @@
+"""Every block of the README runs, and prints what the README says."""
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return [body for name, body in BLOCKS if name == language]
+
+
+def test_every_block_is_of_a_kind_that_runs() -> None:
+    assert {name for name, _ in BLOCKS} == {"console", "pycon", "bibtex"}
+
+
+@pytest.mark.parametrize("block", blocks("pycon"), ids=lambda block: block.split("\n")[0])
+def test_python(block: str, published: str) -> None:
+    test = doctest.DocTestParser().get_doctest(block, {}, "README.md", "README.md", 0)
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def steps(block: str) -> list[tuple[str, str]]:
+    """Split a console block into its commands and what each of them prints."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
+    assert parts[0] == ""
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.split("\n")[0])
+def test_console(block: str, published: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    for command, expected in steps(block):
+        words = shlex.split(command, comments=True)
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            # The folders of the README are examples; the test has folders of its own.
+            places = {"/shared/cifar-noisy": str(tmp_path / "cache"), "/data/upstream": published}
+            environment[name] = places.get(value, value)
+        elif words[0] == "make":
+            assert words[1] in ("demo", "test")  # one has a test below, the other runs this
+        else:
+            result = subprocess.run(
+                words, env=environment, capture_output=True, text=True, check=False
+            )
+            assert result.returncode == 0, result.stderr
+            if expected:
+                assert lines(result.stdout) == lines(expected)
+
+
+def test_make_demo() -> None:
+    """Run the demo as make runs it, in the environment that runs the tests."""
+    result = subprocess.run(
+        ["make", "-C", ROOT, "--assume-old=.venv/installed", f"BIN={BIN}", "demo"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "noisy labels: 17/17 exact" in result.stdout
+
+
+def test_commands_of_the_table_exist() -> None:
+    rows = re.findall(r"^\| `cifar-noisy ([\w ]+?)[ `]", README, re.MULTILINE)
+    assert len(rows) >= 5
+    for row in rows:
+        command = [word for word in row.split() if word.isalpha()]
+        result = subprocess.run(
+            [BIN / "cifar-noisy", *command, "--help"], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0
