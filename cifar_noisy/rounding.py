@@ -91,6 +91,8 @@ class RoundingAnalysis:
     ----------
     bounds : dict of Bounds
         By method.
+    fewest_kept, most_kept : (K, K) int64
+        Bounds of the calibrated joint's counts that pruning works from.
 
     Raises
     ------
@@ -115,14 +117,14 @@ class RoundingAnalysis:
             raise InvalidInputError(f"pyx has dtype {problem.pyx.dtype}: only float16 was rounded")
         intervals = _intervals(problem)
         # Every step from the counts of the joint to those kept only grows with each of them.
-        self._fewest, self._most = _kept_count_bounds(problem, intervals)
+        self.fewest_kept, self.most_kept = _kept_count_bounds(problem, intervals)
         self._near_threshold = intervals.near_threshold
         self._disagreement = Bounds(
             ~intervals.may_be_top[np.arange(len(problem.labels)), problem.labels],
             _any_other(intervals.may_be_top, problem.labels),
         )
         self._by_class, self._by_noise_rate = _prune_bounds(
-            problem, intervals, self._fewest, self._most
+            problem, intervals, self.fewest_kept, self.most_kept
         )
         self.bounds: dict[Method, Bounds] = {
             "argmax": self._disagreement,
@@ -153,7 +155,7 @@ class RoundingAnalysis:
         own = pyx[labels == given, given]
         rank = int(np.count_nonzero(own < pyx[index, given]))
         return _distance(
-            rank, len(own) - self._most[given, given], len(own) - self._fewest[given, given]
+            rank, len(own) - self.most_kept[given, given], len(own) - self.fewest_kept[given, given]
         )
 
     def _ranks_from_noise_rate_cut(self, index: int) -> int:
@@ -161,12 +163,12 @@ class RoundingAnalysis:
         given = labels[index]
         members = pyx[labels == given]
         distances = []
-        for true in np.flatnonzero(self._most[given]):
+        for true in np.flatnonzero(self.most_kept[given]):
             if true != given:
                 margins = members[:, true] - members[:, given]
                 rank = int(np.count_nonzero(margins > pyx[index, true] - pyx[index, given]))
                 distances.append(
-                    _distance(rank, self._fewest[given, true], self._most[given, true])
+                    _distance(rank, self.fewest_kept[given, true], self.most_kept[given, true])
                 )
         return min(distances)
 
@@ -272,13 +274,15 @@ def _prune_bounds(
     for given in np.flatnonzero(problem.label_counts > MIN_EXAMPLES_KEPT):
         rows = np.flatnonzero(problem.labels == given)
         low, high = intervals.low[rows], intervals.high[rows]
-        own_low, own_high = low[:, given], high[:, given]
-        by_class.certain[rows] = own_high < _ranked(own_low, len(rows) - most[given, given])
-        by_class.possible[rows] = own_low < _ranked(own_high, len(rows) - fewest[given, given])
+        # What stands at a rank keeps standing there when all are rounded.
+        own = problem.pyx[rows, given]
+        by_class.certain[rows] = own < _ranked(own, len(rows) - most[given, given])
+        by_class.possible[rows] = own <= _ranked(own, len(rows) - fewest[given, given])
         for true in np.flatnonzero(most[given]):
             if true == given:
                 continue
-            margin_low, margin_high = low[:, true] - own_high, high[:, true] - own_low
+            margin_low = low[:, true] - high[:, given]
+            margin_high = high[:, true] - low[:, given]
             cut = _ranked(margin_low, len(rows) - most[given, true])
             by_noise_rate.possible[rows] |= margin_high >= cut
             if fewest[given, true]:
@@ -287,7 +291,7 @@ def _prune_bounds(
     return by_class, by_noise_rate
 
 
-def _ranked(values: _Floats, rank: int) -> float:
+def _ranked(values: NDArray[np.floating], rank: int) -> float:
     """Return the value at a rank, from 0, in ascending order."""
     return float(np.partition(values, rank)[rank])
 

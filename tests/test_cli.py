@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from cifar_noisy import artifacts
+from cifar_noisy import artifacts, verification
 from cifar_noisy.cli import app, cache_app
 from tests.file_server import FileServer, serving
 
@@ -95,6 +97,19 @@ def test_verify_where_not_everything_can_be_had() -> None:
     assert result.returncode == 3
     assert "not reachable: 10 masks; the first since cifar10/" in result.stdout
     assert "run: cifar-noisy download --kind pyx --noise 0.2 --sparsity 0;" in result.stdout
+
+
+def test_a_difference_that_nothing_explains_is_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "generate_noisy_labels", lambda _: np.zeros(50_000, np.int64))
+    arguments = ["verify", "--noise", "0.9", "--json", "-"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    verdicts = [check["verdict"] for check in json.loads(result.stdout)]
+    assert verdicts == ["unexplained", "exact"] * 4
+    result = CliRunner().invoke(app, [*arguments, "--fail-fast"])
+    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 1)
+    result = CliRunner().invoke(app, arguments[:3])
+    assert "unexplained: noisy_labels, noise 0.9, sparsity 0: its seed gives" in result.stdout
 
 
 def test_a_wrong_answer_of_a_mirror_is_a_notice(server: FileServer, upstream: Path) -> None:

@@ -1,5 +1,8 @@
 """Published artifacts by meaning, on the real files."""
 
+import dataclasses
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +26,10 @@ from cifar_noisy import (
     load_train_mask,
     load_training_log,
     load_true_labels,
+    loaders,
 )
 from cifar_noisy.order import official_indices_published
+from cifar_noisy.verification import npy_bytes
 
 WITH_PYX = [setting for setting in SETTINGS if setting.has_probabilities]
 
@@ -141,6 +146,39 @@ def test_what_was_not_published_is_said(call: object, said: str) -> None:
 def test_a_map_has_the_order_of_the_file() -> None:
     with pytest.raises(InvalidInputError, match="leave mmap out"):
         load_pyx(0.4, 0.2, mmap=True, order="torchvision")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.5, 1.5])
+def test_what_is_no_probability_is_not_served(
+    wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyx = np.full((50_000, 10), 0.1, dtype=np.float16)
+    pyx[7, 3] = wrong
+    content = npy_bytes(pyx)
+    pinned = dataclasses.replace(
+        artifacts(kind="pyx")[0], sha256=hashlib.sha256(content).hexdigest(), size=len(content)
+    )
+    cached = Path(os.environ["CIFAR_NOISY_CACHE"]) / pinned.path
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    monkeypatch.setattr(loaders, "find", lambda *_: pinned)
+    for mmap in (False, True):
+        with pytest.raises(UnavailableError, match="entries that are no probabilities"):
+            load_pyx(0, 0, mmap=mmap)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>", "is no .npy file"),
+        (npy_bytes(np.zeros((50_000, 10), np.float16))[:-1], "is no .npy file"),
+        (npy_bytes(np.zeros((50_000, 10), np.float32)), "holds float32 of shape"),
+        (npy_bytes(np.zeros((10, 50_000), np.float16)), r"of shape \(10, 50000\)"),
+    ],
+)
+def test_arrays_are_of_the_registered_shape_and_dtype(content: bytes, said: str) -> None:
+    with pytest.raises(UnavailableError, match=said):
+        loaders.decode_array(bytearray(content), artifacts(kind="pyx")[0])
 
 
 def test_damaged_shipped_labels_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:

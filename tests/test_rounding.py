@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from cifar_noisy import (
     InvalidInputError,
     artifacts,
+    confident_joint,
     label_errors,
     load_label_errors,
     load_noisy_labels,
     load_pyx,
 )
+from cifar_noisy.confident_learning import keep_enough
 from cifar_noisy.rounding import RoundingAnalysis, half_ulp_interval
 from cifar_noisy.settings import METHODS
 from cifar_noisy.verification import compare
@@ -33,28 +35,29 @@ def test_full_precision_never_leaves_the_bounds(seed: int, k: int, n: int, sprea
     exact[np.arange(n + k), labels] += rng.uniform(0, 1)
     exact = 0.25 + spread * exact / exact.sum(axis=1, keepdims=True) / 2
     rounded = exact.astype(np.float16)
-    found, bounds = label_errors(labels, exact), RoundingAnalysis(labels, rounded).bounds
+    found, analysis = label_errors(labels, exact), RoundingAnalysis(labels, rounded)
+    kept = keep_enough(confident_joint(labels, exact))
+    assert (analysis.fewest_kept <= kept).all()
+    assert (kept <= analysis.most_kept).all()
     for method in METHODS:
-        assert (bounds[method].certain <= found[method]).all(), method
-        assert (found[method] <= bounds[method].possible).all(), method
+        assert (analysis.bounds[method].certain <= found[method]).all(), method
+        assert (found[method] <= analysis.bounds[method].possible).all(), method
 
 
 def test_the_threshold_is_uncertain_too() -> None:
     ulp = 2.0**-11  # of float16 at 0.5
-    # In float16 the threshold of class 0 is 0.49 ulp above a half, so members at 1 ulp, which
-    # were at least at 0.5, seem sure to reach it. In full precision it was at 0.52, and two did not.
-    exact = np.full((101, 2), 0.25)
+    # In float16 the threshold of class 0 is 0.49 ulp above a half, and the last example, at 1 ulp,
+    # was at least at 0.5. But in full precision the threshold was at 0.52 and the example below it.
+    exact = np.full((102, 2), 0.1)
     exact[:51, 0] = 0.5 + 0.03 * ulp
-    exact[51:98, 0] = 0.5 + 1.03 * ulp
-    exact[98:100, 0] = 0.5 + 0.505 * ulp
-    exact[100] = 0.25, 0.5
-    labels = np.repeat([0, 1], [100, 1])
-    exact[[98, 99], 1] = 0.6  # they are confident in class 1, and which of the two decides
-    rounded = exact.astype(np.float16)
+    exact[51:100, 0] = 0.5 + 1.03 * ulp
+    exact[100, 1] = 0.9
+    exact[101, 0] = 0.5 + 0.505 * ulp
+    labels = np.repeat([0, 1], [100, 2])
     found = label_errors(labels, exact)["conf_joint_only"]
-    bounds = RoundingAnalysis(labels, rounded).bounds["conf_joint_only"]
-    assert (bounds.certain <= found).all()
-    assert (found <= bounds.possible).all()
+    bounds = RoundingAnalysis(labels, exact.astype(np.float16)).bounds["conf_joint_only"]
+    assert not found[101]
+    assert bounds.undecided[101]
 
 
 def test_the_interval_is_what_rounds_to_the_number() -> None:

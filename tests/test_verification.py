@@ -95,10 +95,11 @@ def test_a_wrong_mask_that_was_pinned_is_unexplained(
     wrong = dataclasses.replace(right, sha256=hashlib.sha256(npy_bytes(mask)).hexdigest())
     (tmp_path / right.path).parent.mkdir(parents=True)
     (tmp_path / right.path).write_bytes(npy_bytes(mask))
-    monkeypatch.setattr(verification, "artifacts", lambda **_: (wrong,))
+    right_other = find("train_mask", Setting(0.4, 0.2), "cl_pbc", edition="2019")
+    monkeypatch.setattr(verification, "artifacts", lambda **_: (wrong, right_other))
 
     checks = list(verify(store=Store(tmp_path, (Folder(upstream),), is_offline=True)))
-    assert [check.verdict for check in checks] == ["unexplained"]
+    assert [check.verdict for check in checks] == ["unexplained", "explained"]
     unexplained = {d.index for d in checks[0].differences if d.is_unexplained}
     assert unexplained == ({3, 49_000} if edition == "2019" else {3, undecided, 49_000})
 
