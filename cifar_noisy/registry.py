@@ -1,7 +1,7 @@
 """What was published: one record per file of upstream's pinned revision, from the generated table.
 
 The table lies in ``registry/``: ``registry.txt`` (path and sha256, pooch's format) and
-``artifacts.csv`` (everything else about the same paths). ``scripts/build_registry.py`` writes both.
+``artifacts.csv`` (everything else, line by line of the same files). ``scripts/build_registry.py`` writes both.
 """
 
 import csv
@@ -115,9 +115,9 @@ def all_artifacts() -> tuple[Artifact, ...]:
     """Return every published file, strays included, in the order of the table."""
     folder = registry_folder()
     with (folder / "registry.txt").open(encoding="utf-8") as lines:
-        checksums = dict(line.split() for line in lines)
+        checksums = [line.split()[-1] for line in lines]
     with (folder / "artifacts.csv").open(encoding="utf-8", newline="") as rows:
-        return tuple(_artifact(row, checksums[row["path"]]) for row in csv.DictReader(rows))
+        return tuple(map(_artifact, csv.DictReader(rows), checksums))
 
 
 def _artifact(row: dict[str, str], sha256: str) -> Artifact:

@@ -5,7 +5,7 @@ we know the float16 number that it rounded to, so the interval that it lay in. C
 confident learning, those intervals say of every example whether a method must flag it, may flag it
 or cannot. A published mask is explained by rounding where it lies within these bounds, and nowhere
 else. Nothing is assumed of the rounding errors, and still the bounds are narrow: on the published
-probabilities they leave at most 0.44 % of a mask's examples open.
+probabilities they leave at most 0.45 % of a mask's examples open.
 """
 
 from dataclasses import dataclass

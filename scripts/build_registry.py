@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import pickle
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -154,13 +155,14 @@ def _load_matrix(content: bytes) -> NDArray[np.generic]:
 def tables(folder: Path) -> dict[str, bytes]:
     """Return the content of each file of registry/, by name."""
     artifacts = list(published(folder))
-    checksums = "".join(f"{artifact.path} {artifact.sha256}\n" for artifact in artifacts)
+    # Quoted as pooch reads it: a stray log may have a name with spaces.
+    lines = (f"{shlex.quote(artifact.path)} {artifact.sha256}\n" for artifact in artifacts)
     rows = io.StringIO(newline="")
     writer = csv.DictWriter(rows, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_row(artifact) for artifact in artifacts)
     return {
-        "registry.txt": checksums.encode(),
+        "registry.txt": "".join(lines).encode(),
         "artifacts.csv": rows.getvalue().encode(),
         noise.LABELS_FILE: _labels_from_seeds(artifacts),
     }
