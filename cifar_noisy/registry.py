@@ -1,7 +1,8 @@
 """What was published: one record per file of upstream's pinned revision, from the generated table.
 
-The table lies in ``registry/``: ``registry.txt`` (path and sha256, pooch's format) and
-``artifacts.csv`` (everything else, line by line of the same files). ``scripts/build_registry.py`` writes both.
+The table lies in ``registry/``: ``registry.txt`` (path and sha256, in pooch's format) and
+``artifacts.csv`` (all else, of the same files line by line). ``scripts/build_registry.py`` writes
+both.
 """
 
 import csv
@@ -107,7 +108,7 @@ def array_digest(array: NDArray[np.generic]) -> str:
     '96a296d224f285c6'
     """
     little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-    return hashlib.sha256(np.ascontiguousarray(little_endian).data).hexdigest()
+    return hashlib.sha256(little_endian.data).hexdigest()
 
 
 @functools.cache
@@ -117,7 +118,10 @@ def all_artifacts() -> tuple[Artifact, ...]:
     with (folder / "registry.txt").open(encoding="utf-8") as lines:
         checksums = [line.split()[-1] for line in lines]
     with (folder / "artifacts.csv").open(encoding="utf-8", newline="") as rows:
-        return tuple(map(_artifact, csv.DictReader(rows), checksums))
+        return tuple(
+            _artifact(row, sha256)
+            for row, sha256 in zip(csv.DictReader(rows), checksums, strict=True)
+        )
 
 
 def _artifact(row: dict[str, str], sha256: str) -> Artifact:
