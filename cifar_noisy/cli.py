@@ -25,7 +25,7 @@ from cifar_noisy.errors import (
 )
 from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import METHODS, SETTINGS, Setting
-from cifar_noisy.store import Store, readable_size
+from cifar_noisy.store import Store, readable_size, write_atomically
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -484,7 +484,7 @@ def _print_json(value: object, file: str = "-") -> None:
         typer.echo(text, nl=False)
         return
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        write_atomically(Path(file), text.encode())
     except OSError as error:
         raise StorageError(f"{file} cannot be written ({error.strerror}): name another") from error
 

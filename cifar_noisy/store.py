@@ -12,8 +12,8 @@ are asked in this order, and each failure moves on to the next:
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
 """
 
-import contextlib
 import hashlib
+import io
 import os
 import secrets
 import warnings
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cifar_noisy.errors import (
@@ -31,6 +31,9 @@ from cifar_noisy.errors import (
     UnavailableError,
 )
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
@@ -223,20 +226,22 @@ class Store:
     def _download(
         self, host: Host, artifact: Artifact, progress: Progress | None
     ) -> tuple[Path, bytearray]:
-        """Download beside the target, hash, then rename, so that the target is absent or right."""
+        """Download, hash, and only then write: a wrong byte leaves no trace on the disk."""
         url = host.url(artifact)
         if host.max_size is not None and artifact.size > host.max_size:
             raise _SourceError(f"{_shown(url)} serves files up to {readable_size(host.max_size)}")
+        content = _transfer(url, artifact.size, progress)
+        complaint = _complaint(content, artifact)
+        if complaint:
+            raise _SourceError(f"{_shown(url)} {complaint}")
         target = self.cache_path(artifact)
-        with _temporary_file(self.cache, target) as file:
-            _transfer(url, file, progress)
-            file.seek(0)
-            content = bytearray(file.read())
-            complaint = _complaint(content, artifact)
-            if complaint:
-                raise _SourceError(f"{_shown(url)} {complaint}")
-            file.close()
-            Path(file.name).replace(target)
+        try:
+            write_atomically(target, content)
+        except OSError as error:
+            raise StorageError(
+                f"the cache folder {self.cache} cannot be written ({error.strerror}): make room, "
+                f"or set {CACHE_VARIABLE} to another folder"
+            ) from error
         return target, content
 
     def _unavailable(
@@ -318,7 +323,7 @@ def _complaint(content: bytearray, artifact: Artifact) -> str | None:
     )
 
 
-def _transfer(url: str, file: IO[bytes], progress: Progress | None) -> None:
+def _transfer(url: str, size: int, progress: Progress | None) -> bytearray:
     import pooch
     import requests
 
@@ -326,16 +331,38 @@ def _transfer(url: str, file: IO[bytes], progress: Progress | None) -> None:
     download = pooch.HTTPDownloader(
         progressbar=bar or False, chunk_size=_CHUNK, timeout=(CONNECT_SECONDS, READ_SECONDS)
     )
+    content = _Bounded(size)
     try:
-        download(url, file, None)
+        download(url, content, None)
     except requests.RequestException as error:
         if bar:
             bar.reset()
         # A transfer that breaks off is another error: that host answers, and may again.
         is_unreachable = isinstance(error, requests.ConnectionError)
-        raise _SourceError(
-            f"{_shown(url)} {_cause(error)}", is_unreachable=is_unreachable
-        ) from None
+        cause = f"{_shown(url)} {_cause(error)}"
+        raise _SourceError(cause, is_unreachable=is_unreachable) from None
+    except _TooLongError:
+        if bar:
+            bar.reset()
+        raise _SourceError(f"{_shown(url)} sends more than the file's {size:,} bytes") from None
+    return bytearray(content.getbuffer())
+
+
+class _TooLongError(Exception):
+    """More bytes came than the file has."""
+
+
+class _Bounded(io.BytesIO):
+    """Bytes in memory, up to a size, so that no host can fill it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def write(self, data: "ReadableBuffer") -> int:
+        if self.tell() + memoryview(data).nbytes > self.size:
+            raise _TooLongError
+        return super().write(data)
 
 
 def _cause(error: Exception) -> str:
@@ -383,28 +410,22 @@ class _FileProgress:
         """Leave the common bar open for the other files."""
 
 
-@contextlib.contextmanager
-def _temporary_file(cache: Path, target: Path) -> Iterator[IO[bytes]]:
-    """Open a file of this process's own beside `target`; remove it unless it was renamed away."""
-    path = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+def write_atomically(path: Path, content: bytes | bytearray) -> None:
+    """Write a file that is, whenever one looks or kills, absent, as it was, or complete.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing of it is left then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of this process's own, so that others may write the same file at the same time.
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("x+b")
-    except OSError as error:
-        raise StorageError(
-            f"the cache folder {cache} cannot be written ({error.strerror}): set {CACHE_VARIABLE} "
-            "to a folder of yours"
-        ) from error
-    try:
-        with file:
-            yield file
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written ({error.strerror}): make room, or set {CACHE_VARIABLE} to "
-            "another folder"
-        ) from error
+        part.write_bytes(content)
+        part.replace(path)
     finally:
-        path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _download_command(missing: Sequence[Artifact]) -> str:

@@ -91,6 +91,7 @@ BAD_ANSWERS: dict[str, bytes | int] = {
     "empty": b"",
     "truncated": b"\x93NUMPY" + bytes(1000),
     "page": b"<!DOCTYPE html><title>Rate limit</title>",
+    "endless": bytes(10_000_000),
 }
 
 
@@ -107,7 +108,7 @@ def test_a_bad_answer_moves_on_and_is_not_kept(
     assert str(tmp_path / "cache" / ARTIFACT.path) in str(error.value)
     assert "cifar-noisy download --kind train_mask --noise 0.4" in str(error.value)
     assert "\n" not in str(error.value)
-    assert files_below(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
     assert local(tmp_path, mirror, hosts=server.public_hosts()).read(ARTIFACT) == content
 
@@ -248,27 +249,31 @@ import os, sys
 from pathlib import Path
 from cifar_noisy import StorageError, artifacts
 from cifar_noisy.store import Host, Store
+artifact = artifacts(kind="train_mask", noise=0.4, sparsity=0.2, edition="2019")[0]
+mirror = Host(sys.argv[2] + "/{path}")
+Store(Path(sys.argv[1]) / "warm", (mirror,)).read(artifact)  # imports what nobody may not
 if os.getuid() == 0:
     os.setuid(65534)
-artifact = artifacts(kind="train_mask", noise=0.4, sparsity=0.2, edition="2019")[0]
 try:
-    Store(Path(sys.argv[1]), (Host(sys.argv[2] + "/{path}"),)).read(artifact)
+    Store(Path(sys.argv[1]) / "locked" / "cache", (mirror,)).read(artifact)
 except StorageError as error:
     print(error)
 """
 
 
 def test_a_cache_that_is_not_writable(tmp_path: Path, server: FileServer) -> None:
-    tmp_path.chmod(0o555)
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
     for parent in tmp_path.parents:
         if parent.name.startswith("pytest-"):
             parent.chmod(0o755)
+    tmp_path.chmod(0o755)
     result = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, tmp_path / "cache", server.url],
+        [sys.executable, "-c", AS_NOBODY, tmp_path, server.url],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    tmp_path.chmod(0o755)
     assert "cannot be written (Permission denied)" in result.stdout
+    assert list(locked.iterdir()) == []
 
 
 @pytest.mark.parametrize(
