@@ -25,10 +25,16 @@ from .errors import (
     CorruptFileWarning as CorruptFileWarning,
 )
 from .errors import (
+    ImagesError as ImagesError,
+)
+from .errors import (
     InvalidInputError as InvalidInputError,
 )
 from .errors import (
     StorageError as StorageError,
+)
+from .errors import (
+    SuspectMaskWarning as SuspectMaskWarning,
 )
 from .errors import (
     TrainingLogError as TrainingLogError,
@@ -41,6 +47,15 @@ from .errors import (
 )
 from .errors import (
     UnknownArtifactError as UnknownArtifactError,
+)
+from .images import (
+    Images as Images,
+)
+from .images import (
+    load_images as load_images,
+)
+from .images import (
+    write_images as write_images,
 )
 from .loaders import (
     download as download,

@@ -17,6 +17,10 @@ class TrainingLogError(CifarNoisyError, ValueError):
     """A text that is none of the published log formats."""
 
 
+class ImagesError(CifarNoisyError, ValueError):
+    """An archive, folder or tree that does not hold CIFAR-10's images as they should be."""
+
+
 class StorageError(CifarNoisyError, OSError):
     """The cache folder cannot be used as it stands."""
 
@@ -49,3 +53,7 @@ class CorruptFileWarning(CifarNoisyWarning):
 
 class TruncatedLogWarning(CifarNoisyWarning):
     """A training log that stops before its training did."""
+
+
+class SuspectMaskWarning(CifarNoisyWarning):
+    """A train mask that keeps the wrong labels and removes the right ones."""

@@ -7,19 +7,27 @@ official labels alone.
 """
 
 import functools
+import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.errors import UnavailableError
+from cifar_noisy.errors import CorruptFileWarning, UnavailableError
 from cifar_noisy.registry import find
 from cifar_noisy.settings import ORDERS, Setting, check_choice
 from cifar_noisy.store import Store
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+OFFICIAL_LABELS_FILE = "images/official_train_labels"
+"""In the cache: the train set's labels in the official order, a byte each; packing writes it."""
+
+OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253"
+"""Hex digest of those bytes, as the published label file of noise 0 gives them."""
 
 
 def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
@@ -64,7 +72,10 @@ def official_indices_of(file_names: Iterable[str]) -> NDArray[np.intp]:
 
 
 def official_indices_published(store: Store | None = None) -> NDArray[np.intp]:
-    """Return the official index of each published row, from the label file of noise 0.
+    """Return the official index of each published row.
+
+    It follows from the official labels, which come with CIFAR-10's images once they are packed in
+    the cache, else from the file names in the published label file of noise 0.
 
     Returns
     -------
@@ -73,23 +84,47 @@ def official_indices_published(store: Store | None = None) -> NDArray[np.intp]:
     Raises
     ------
     UnavailableError
-        If the label file is not at hand and no source has it.
+        If there are no packed images, and the label file is not at hand and no source has it.
     """
-    return _from_label_file(store or Store.from_environment())
+    return _official_indices_published(store or Store.from_environment())
 
 
 @functools.lru_cache(maxsize=1)
+def _official_indices_published(store: Store) -> NDArray[np.intp]:
+    labels = _packed_official_labels(store)
+    indices = _from_label_file(store) if labels is None else official_indices(labels)
+    indices.flags.writeable = False
+    return indices
+
+
+def _packed_official_labels(store: Store) -> NDArray[np.uint8] | None:
+    path = store.cache / OFFICIAL_LABELS_FILE
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != OFFICIAL_LABELS_SHA256:
+        warnings.warn(
+            f"{path} holds {len(content):,} bytes of sha256 {digest[:12]}…, which are not the "
+            "official labels: not used",
+            CorruptFileWarning,
+            stacklevel=2,
+        )
+        return None
+    return np.frombuffer(content, dtype=np.uint8)
+
+
 def _from_label_file(store: Store) -> NDArray[np.intp]:
     try:
         content = store.read(find("noisy_labels", Setting(0, 0)))
     except UnavailableError as error:
         raise UnavailableError(
-            "order='torchvision' needs CIFAR-10's labels in the official order, which the "
-            f"published label file of noise 0 supplies: {error}"
+            "order='torchvision' needs CIFAR-10's labels in the official order, which CIFAR-10's "
+            "images supply once cifar_noisy.load_images has packed them, or the published label "
+            f"file of noise 0: {error}"
         ) from error
-    indices = official_indices_of(json.loads(content))
-    indices.flags.writeable = False
-    return indices
+    return official_indices_of(json.loads(content))
 
 
 def in_order(published: NDArray[Scalar], order: str, store: Store | None = None) -> NDArray[Scalar]:

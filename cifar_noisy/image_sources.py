@@ -1,0 +1,556 @@
+"""The forms in which people have CIFAR-10's images, each read into one array in the official order.
+
+Nothing is ever extracted or executed: archives are read as streams in which links, odd paths and
+odd sizes are refused, and pickles by an unpickler that can build numpy arrays and plain containers
+and nothing else. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import abc
+import codecs
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy.errors import ImagesError
+from cifar_noisy.order import OFFICIAL_LABELS_SHA256
+from cifar_noisy.settings import CLASSES
+
+SIDE = 32
+"""Height and width of an image, in pixels."""
+
+PIXELS = "pixels"
+"""What ``trust`` says to admit images whose bytes are not the official ones."""
+
+BATCH_FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+PNG_FOLDER = "cifar10/dataset"
+
+_VALUES = SIDE * SIDE * 3
+_MAX_PNG = 1 << 16
+_MAX_BATCH = 1 << 26
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is known of a data set in CIFAR-10's formats; the defaults are CIFAR-10.
+
+    Attributes
+    ----------
+    n_train, n_test : int
+        Images of each split, the same number of every class.
+    train_labels_sha256 : str
+        Hex digest of the train labels in the official order, a byte each.
+    archive_size : int
+        Bytes of the official archive.
+    archive_md5, archive_sha256 : str
+        Its hex digests.
+    batch_md5 : dict
+        Hex digests of the official batch files.
+    png_blobs : dict
+        Git blob ids of upstream's PNG archives.
+    """
+
+    n_train: int = 50_000
+    n_test: int = 10_000
+    train_labels_sha256: str = OFFICIAL_LABELS_SHA256
+    archive_size: int = 170_498_071
+    archive_md5: str = "c58f30108f718f92721af3b95e74349a"
+    archive_sha256: str = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    batch_md5: dict[str, str] = field(
+        default_factory=lambda: {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        }
+    )
+    png_blobs: dict[str, str] = field(
+        default_factory=lambda: {
+            "train_part_1_of_2.tar.gz": "2dca3f0eabe60264fc97f9b49825bd15b44d62b6",
+            "train_part_2_of_2.tar.gz": "f5fba1235c7ae39f7f631563257cfa6b1ad9ec7c",
+            "test.tar.gz": "6d2142c632e13e2554d7104b08a2ce120ba43ccc",
+        }
+    )
+
+    def size(self, train: bool) -> int:
+        """Return the number of images of a split."""
+        return self.n_train if train else self.n_test
+
+    def batches(self, train: bool) -> tuple[str, ...]:
+        """Return the names of a split's batch files, in the official order."""
+        return tuple(name for name in self.batch_md5 if (name != "test_batch") == train)
+
+    def png_archives(self, train: bool) -> tuple[str, ...]:
+        """Return the names of a split's PNG archives."""
+        return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
+
+    def archive_complaint(self, path: Path) -> str | None:
+        """Say what is wrong with a file that should be the official archive; None if it is."""
+        size = path.stat().st_size
+        if size != self.archive_size:
+            return f"has {size:,} bytes, where the official archive has {self.archive_size:,}"
+        for algorithm, expected in (("md5", self.archive_md5), ("sha256", self.archive_sha256)):
+            digest = _digest(path, algorithm)
+            if digest != expected:
+                return f"has {algorithm} {digest}, where the official archive has {expected}"
+        return None
+
+    def png_complaint(self, path: Path, name: str) -> str | None:
+        """Say what is wrong with a file that should be a PNG archive; None if nothing is."""
+        blob, expected = git_blob_id(path), self.png_blobs[name]
+        return (
+            None if blob == expected else f"has git blob id {blob}, where upstream's is {expected}"
+        )
+
+
+CIFAR10 = Release()
+
+
+class OfficialOrder(NamedTuple):
+    """A split's images in the official order.
+
+    Attributes
+    ----------
+    pixels : (N, 32, 32, 3) uint8
+    labels : (N,) uint8
+    is_official : bool
+        Whether the bytes that they were read from are the official ones.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    is_official: bool
+
+
+class Source(abc.ABC):
+    """Images as somebody has them."""
+
+    needs_trust = True
+    """Whether bytes that are not the official ones need ``trust="pixels"``."""
+
+    def __init__(self, path: Path, release: Release = CIFAR10) -> None:
+        self.path = path
+        self.release = release
+
+    @abc.abstractmethod
+    def files(self, train: bool) -> Iterable[os.PathLike[str]]:
+        """Return the files that a split is read from."""
+
+    @abc.abstractmethod
+    def _complaint(self, train: bool) -> str | None:
+        """Say which bytes are not the official ones; None if all are."""
+
+    @abc.abstractmethod
+    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return pixels and labels in the official order."""
+
+    def fingerprint(self, train: bool) -> str:
+        """Return a digest of the names, sizes and times of the files of a split.
+
+        Raises
+        ------
+        ImagesError
+            If one of them is missing.
+        """
+        digest = hashlib.sha256(f"{type(self).__name__} {self.path.resolve()} {train}".encode())
+        with _readable():
+            for file in self.files(train):
+                # Entries of os.scandir know their own, which counts with 50,000 of them.
+                status = file.stat() if isinstance(file, os.DirEntry) else Path(file).stat()
+                line = f"{os.fspath(file)} {status.st_size} {status.st_mtime_ns}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def read(self, train: bool, trust: str | None = None) -> OfficialOrder:
+        """Read a split.
+
+        Raises
+        ------
+        ImagesError
+            If the bytes are not the official ones and are not trusted, or the images are not
+            CIFAR-10's.
+        """
+        with _readable():
+            complaint = self._complaint(train)
+            if complaint and self.needs_trust and trust != PIXELS:
+                raise ImagesError(
+                    f"{complaint}: replace it, or pass trust='pixels' if it is a re-encoded copy "
+                    "whose pixels are to be taken as they are"
+                )
+            pixels, labels = self._read(train)
+        _check_labels(labels, train, self)
+        return OfficialOrder(pixels, labels, complaint is None)
+
+
+class BatchFolder(Source):
+    """``cifar-10-batches-py``, as torchvision extracts the official archive."""
+
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+        return [self.path / name for name in self.release.batches(train)]
+
+    def _complaint(self, train: bool) -> str | None:
+        for file in self.files(train):
+            md5, expected = _digest(file, "md5"), self.release.batch_md5[file.name]
+            if md5 != expected:
+                return f"{file} has md5 {md5}, where the official file has {expected}"
+        return None
+
+    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        def contents() -> Iterator[tuple[str, bytes]]:
+            for file in self.files(train):
+                size = file.stat().st_size
+                if size > _MAX_BATCH:
+                    raise ImagesError(f"{file} has {size:,} bytes, too many for a batch file")
+                yield file.name, file.read_bytes()
+
+        return _from_batches(contents(), train, self)
+
+
+class OfficialArchive(Source):
+    """``cifar-10-python.tar.gz``, read without extracting it."""
+
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+        return [self.path]
+
+    def _complaint(self, train: bool) -> str | None:
+        complaint = self.release.archive_complaint(self.path)
+        return f"{self.path} {complaint}" if complaint else None
+
+    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        wanted = self.release.batches(train)
+
+        def contents() -> Iterator[tuple[str, bytes]]:
+            for name, file in _members(self.path, _MAX_BATCH):
+                if name.parent.name == BATCH_FOLDER and name.name in wanted:
+                    yield name.name, file.read()
+
+        return _from_batches(contents(), train, self)
+
+
+class PngArchives(Source):
+    """Upstream's three archives of PNG files, read without extracting them."""
+
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+        return [self.path / name for name in self.release.png_archives(train)]
+
+    def _complaint(self, train: bool) -> str | None:
+        for file in self.files(train):
+            complaint = self.release.png_complaint(file, file.name)
+            if complaint:
+                return f"{file} {complaint}"
+        return None
+
+    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
+            for archive in self.files(train):
+                for name, file in _members(archive, _MAX_PNG):
+                    # Archives made on a Mac have hidden files beside the real ones.
+                    if not name.name.startswith("."):
+                        yield name, file.read()
+
+        return _from_pngs(contents(), train, self)
+
+
+class ImageTree(Source):
+    """A folder per class with upstream's file names, ``train/airplane/10008_airplane.png``."""
+
+    needs_trust = False
+
+    def files(  # noqa: D102, the base class says it
+        self, train: bool
+    ) -> Iterator[os.DirEntry[str]]:
+        root = split_folder(self.path, train)
+        missing = [name for name in CLASSES if not (root / name).is_dir()]
+        if missing:
+            raise ImagesError(
+                f"{root} has no folder {', '.join(missing)}: an image tree has the ten folders "
+                f"{', '.join(CLASSES)}"
+            )
+        for name in CLASSES:
+            with os.scandir(root / name) as entries:
+                # The order in which a folder is listed is not its files' affair.
+                yield from sorted(
+                    (e for e in entries if not e.name.startswith(".")), key=lambda e: e.name
+                )
+
+    def _complaint(self, train: bool) -> str | None:
+        return f"{self.path} is a tree of files, which no checksum covers"
+
+    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
+            for entry in self.files(train):
+                size = entry.stat().st_size
+                if size > _MAX_PNG:
+                    raise ImagesError(f"{entry.path} has {size:,} bytes, too many for an image")
+                yield PurePosixPath(entry.path), Path(entry.path).read_bytes()
+
+        return _from_pngs(contents(), train, self)
+
+
+def find_source(root: Path, release: Release = CIFAR10) -> Source | None:
+    """Return the images that a path names or a folder has, None if there are none.
+
+    Parameters
+    ----------
+    root : Path
+        A torchvision root (with ``cifar-10-batches-py`` or the official archive in it), that folder
+        or archive itself, a folder with upstream's PNG archives, or an image tree.
+    release : Release
+        What the images should be.
+
+    Examples
+    --------
+    >>> find_source(Path("nowhere")) is None
+    True
+    """
+    first_batch, first_png = next(iter(release.batch_md5)), next(iter(release.png_blobs))
+    for source, path, mark in (
+        (BatchFolder, root / BATCH_FOLDER, first_batch),
+        (BatchFolder, root, first_batch),
+        (OfficialArchive, root / ARCHIVE, ""),
+        (PngArchives, root, first_png),
+        (PngArchives, root / PNG_FOLDER, first_png),
+    ):
+        if (path / mark).is_file():
+            return source(path, release)
+    if root.is_file() and root.name.endswith(".tar.gz"):
+        return OfficialArchive(root, release)
+    if (root / BATCH_FOLDER).is_dir():
+        return BatchFolder(root / BATCH_FOLDER, release)
+    if any((root / part / name).is_dir() for part in ("train", "test", ".") for name in CLASSES):
+        return ImageTree(root, release)
+    return None
+
+
+def split_folder(tree: Path, train: bool) -> Path:
+    """Return the folder that has the class folders of a split."""
+    inner = tree / ("train" if train else "test")
+    return inner if inner.is_dir() else tree
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Turn a file that is missing or cannot be read into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        raise ImagesError(
+            f"{error.filename} cannot be read ({error.strerror}): put it there, or name another "
+            "folder"
+        ) from error
+
+
+def git_blob_id(path: Path) -> str:
+    """Return what git calls a file's content: sha1 over a header with its size, and its bytes.
+
+    Examples
+    --------
+    >>> git_blob_id(Path(os.devnull))
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
+
+
+def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+    """Yield the regular files of a compressed archive as streams; refuse anything odd."""
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise ImagesError(f"{archive} has the path {member.name!r}: not read")
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    raise ImagesError(
+                        f"{archive} has {member.name!r}, a link or device: not read, since an "
+                        "archive of images has files and folders only"
+                    )
+                if member.size > max_size:
+                    raise ImagesError(
+                        f"{archive} has {member.name!r} of {member.size:,} bytes, too many for "
+                        "what it should be: not read"
+                    )
+                file = tar.extractfile(member)
+                if file is not None:
+                    yield name, file
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ImagesError(
+            f"{archive} cannot be read to its end ({error}): it is cut off or no archive"
+        ) from error
+
+
+def _from_batches(
+    contents: Iterable[tuple[str, bytes]], train: bool, source: Source
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    names, n_images = source.release.batches(train), source.release.size(train)
+    size = n_images // len(names)
+    # Straight from the planes of the file to rows of pixels, so that one copy is in memory.
+    pixels = np.empty((n_images, SIDE, SIDE, 3), np.uint8)
+    labels = np.empty(n_images, np.uint8)
+    missing = list(names)
+    for name, content in contents:
+        planes, batch_labels = _decode_batch(content, size, f"{name} of {source.path}")
+        rows = slice(names.index(name) * size, (names.index(name) + 1) * size)
+        pixels[rows] = planes.reshape(size, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+        labels[rows] = batch_labels
+        missing.remove(name)
+    if missing:
+        raise ImagesError(f"{source.path} has no {', '.join(missing)}: get it whole")
+    return pixels, labels
+
+
+def _decode_batch(
+    content: bytes, size: int, what: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    try:
+        batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:
+        # Hostile or broken pickles raise whatever they like; all of it means the same here.
+        raise ImagesError(f"{what} is no batch file: {error}") from error
+    batch = batch if isinstance(batch, dict) else {}
+    data, labels = batch.get("data"), batch.get("labels")
+    if not (
+        isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (size, _VALUES)
+    ):
+        found = f"{data.dtype} of {data.shape}" if isinstance(data, np.ndarray) else type(data)
+        raise ImagesError(f"{what} has data {found}, where uint8 of {(size, _VALUES)} is expected")
+    is_labels = isinstance(labels, list) and len(labels) == size
+    if not is_labels or not all(type(v) is int and 0 <= v < len(CLASSES) for v in labels):
+        raise ImagesError(f"{what} has no list of {size:,} labels from 0 to {len(CLASSES) - 1}")
+    return data, np.array(labels, np.uint8)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain containers; refuses to look up anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray"):
+            if name == "_reconstruct":
+                return _empty_array
+            if name == "ndarray":
+                return _Array
+            if name == "dtype":
+                return np.dtype
+        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which data never does")
+
+
+class _Array:
+    """Stands for numpy.ndarray in a pickle, where it may be named but not called."""
+
+    def __new__(cls, *_: object) -> Any:
+        raise pickle.UnpicklingError("the pickle calls numpy.ndarray, which data never does")
+
+
+def _empty_array(kind: object, shape: object, dtype: object) -> NDArray[np.generic]:
+    """Do what numpy's _reconstruct does for pickled arrays, and only that."""
+    if kind is not _Array or shape != (0,):
+        raise pickle.UnpicklingError("the pickle has an array that numpy does not write")
+    return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Do what pickles of protocol 2 ask for where they have bytes, and only that."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"the pickle encodes in {encoding!r}, which data never does")
+    return codecs.encode(text, "latin1")
+
+
+def _from_pngs(
+    contents: Iterable[tuple[PurePosixPath, bytes]], train: bool, source: Source
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    n_images = source.release.size(train)
+    pixels = np.empty((n_images, SIDE, SIDE, 3), np.uint8)
+    labels = np.full(n_images, len(CLASSES), np.uint8)
+
+    for path, png in contents:
+        index, label = _parse_name(path, n_images)
+        if labels[index] != len(CLASSES):
+            raise ImagesError(f"{source.path} has image {index} twice, again as {path.name}")
+        labels[index] = label
+        pixels[index] = _decode_png(png, path)
+    absent = np.flatnonzero(labels == len(CLASSES))
+    if len(absent):
+        raise ImagesError(
+            f"{source.path} has {n_images - len(absent):,} {_split(train)} images, where CIFAR-10 "
+            f"has {n_images:,}: image {absent[0]} is missing"
+        )
+    return pixels, labels
+
+
+def _parse_name(path: PurePosixPath, n_images: int) -> tuple[int, int]:
+    """Return official index and label of ``.../<class>/<i>_<class>.png``."""
+    number, _, rest = path.name.partition("_")
+    name = path.parent.name
+    if (
+        name not in CLASSES
+        or rest != f"{name}.png"
+        or not (number.isascii() and number.isdecimal() and str(int(number)) == number)
+        or int(number) >= n_images
+    ):
+        raise ImagesError(
+            f"{path} is not named like upstream's images, such as airplane/29_airplane.png with a "
+            f"number below {n_images:,}"
+        )
+    return int(number), CLASSES.index(name)
+
+
+def _decode_png(content: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.size == (SIDE, SIDE) and image.mode == "RGB":
+                return np.asarray(image)
+            found = f"{image.mode} of {image.width}x{image.height}"
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImagesError(f"{path} is no PNG that can be read ({error})") from error
+    raise ImagesError(f"{path} is {found}, where RGB of {SIDE}x{SIDE} is expected")
+
+
+def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> None:
+    """Hold labels to what is known of them: for the train set, each one."""
+    per_class = source.release.size(train) // len(CLASSES)
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    for name, count in zip(CLASSES, counts.tolist(), strict=True):
+        if count != per_class:
+            raise ImagesError(
+                f"{source.path} has {count:,} {_split(train)} images of class {name}, where "
+                f"CIFAR-10 has {per_class:,}"
+            )
+    if train and hashlib.sha256(labels.tobytes()).hexdigest() != source.release.train_labels_sha256:
+        raise ImagesError(
+            f"{source.path} has CIFAR-10's number of train images of each class, but not in the "
+            "official order, so nothing says which row is which image: get the official data"
+        )
+
+
+def _split(train: bool) -> str:
+    return "train" if train else "test"
