@@ -1,5 +1,8 @@
 __version__: str
 
+from .batching import (
+    batches as batches,
+)
 from .confident_learning import (
     confident_joint as confident_joint,
 )
@@ -11,6 +14,9 @@ from .confident_learning import (
 )
 from .confident_learning import (
     label_errors as label_errors,
+)
+from .dataset import (
+    NoisyCIFAR10 as NoisyCIFAR10,
 )
 from .errors import (
     CifarNoisyError as CifarNoisyError,

@@ -440,8 +440,11 @@ def _decode_batch(
     ):
         found = f"{data.dtype} of {data.shape}" if isinstance(data, np.ndarray) else type(data)
         raise ImagesError(f"{what} has data {found}, where uint8 of {(size, _VALUES)} is expected")
-    is_labels = isinstance(labels, list) and len(labels) == size
-    if not is_labels or not all(type(v) is int and 0 <= v < len(CLASSES) for v in labels):
+    if not (
+        isinstance(labels, list)
+        and len(labels) == size
+        and all(type(label) is int and 0 <= label < len(CLASSES) for label in labels)
+    ):
         raise ImagesError(f"{what} has no list of {size:,} labels from 0 to {len(CLASSES) - 1}")
     return data, np.array(labels, np.uint8)
 

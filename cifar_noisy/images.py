@@ -107,10 +107,9 @@ class Images:
         """
         try:
             about = json.loads((path / "about.json").read_bytes())
-            pixels, labels, indices = (
-                np.load(path / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
-                for name, mode in (("pixels", "r"), ("labels", None), ("indices", None))
-            )
+            pixels = np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False)
+            labels = np.load(path / "labels.npy", allow_pickle=False)
+            indices = np.load(path / "indices.npy", allow_pickle=False)
             if {len(pixels), len(labels), len(indices)} != {about["n_images"]}:
                 raise ValueError("lengths differ")
         except (OSError, ValueError, KeyError, TypeError) as error:

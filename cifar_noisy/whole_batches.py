@@ -1,0 +1,115 @@
+"""Which torchvision transforms may be given a whole batch, and how.
+
+Only those that do to each image of a batch what they would do to it alone, number for number. A
+random transform is none of them: it would draw once and treat all images alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def whole_batch_transform(transform: object) -> Step | None:
+    """Return the function of a whole batch that does what a transform does to each PIL image.
+
+    Parameters
+    ----------
+    transform : object
+        What a user passed as transform.
+
+    Returns
+    -------
+    callable or None
+        From (N, 3, 32, 32) uint8, in any memory format, to the transformed batch in a contiguous
+        one; None where images must be transformed one by one.
+
+    Examples
+    --------
+    >>> from torchvision.transforms import v2
+    >>> to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    >>> whole_batch_transform(v2.Compose(to_tensor))(torch.full((2, 3, 1, 1), 51)).sum()
+    tensor(306.)
+    >>> whole_batch_transform(v2.Compose([v2.RandomHorizontalFlip(), *to_tensor])) is None
+    True
+    """
+    # Whoever has a torchvision transform has imported it; nobody else needs to.
+    if transform is None or "torchvision" not in sys.modules:
+        return None
+    steps = list(_flattened(transform))
+    first, rest = _conversion(steps[0]) if steps else None, [_step(step) for step in steps[1:]]
+    if first is None or None in rest:
+        return None
+    return functools.partial(_apply, [first, *(step for step in rest if step)])
+
+
+def _apply(steps: list[Step], batch: torch.Tensor) -> torch.Tensor:
+    for step in steps:
+        batch = step(batch)
+    return batch
+
+
+def _flattened(transform: Any) -> Iterator[object]:
+    """Yield the steps of nested compositions; exact types, since a subclass may do anything."""
+    from torchvision import transforms
+    from torchvision.transforms import v2
+
+    if type(transform) in (transforms.Compose, v2.Compose):
+        for step in transform.transforms:
+            yield from _flattened(step)
+    elif type(transform) is torch.nn.Sequential:
+        for step in transform:
+            yield from _flattened(step)
+    else:
+        yield transform
+
+
+def _conversion(step: object) -> Step | None:
+    """Return what a first step does that turns PIL images into tensors."""
+    from torchvision import transforms
+    from torchvision.transforms import v2
+
+    if type(step) in (transforms.PILToTensor, v2.PILToTensor, v2.ToImage):
+        return torch.Tensor.contiguous
+    return _to_unit_floats if type(step) in (transforms.ToTensor, v2.ToTensor) else None
+
+
+def _to_unit_floats(batch: torch.Tensor) -> torch.Tensor:
+    # One pass that changes layout and type together; ToTensor divides too.
+    floats = batch.to(torch.get_default_dtype(), memory_format=torch.contiguous_format)
+    return floats.div_(255)
+
+
+def _step(step: Any) -> Step | None:
+    """Return what a later step does to a batch of tensors."""
+    from torchvision import transforms
+    from torchvision.transforms import v2
+
+    if type(step) in (transforms.Normalize, v2.Normalize):
+        return functools.partial(_normalize, step)
+    if type(step) is v2.ToDtype and not isinstance(step.dtype, torch.dtype):
+        return None
+    per_image: set[Any] = {
+        transforms.ConvertImageDtype, transforms.CenterCrop, transforms.Pad, transforms.Grayscale,
+        v2.ConvertImageDtype, v2.CenterCrop, v2.Pad, v2.Grayscale, v2.ToDtype, v2.ToPureTensor,
+        v2.Identity, torch.nn.Identity,
+    }  # fmt: skip
+    return step if type(step) in per_image else None
+
+
+def _normalize(step: Any, batch: torch.Tensor) -> torch.Tensor:
+    """Normalize in place, since the batch is nobody else's, and with few checks per batch."""
+    if not batch.is_floating_point() or any(value == 0 for value in step.std):
+        normalized: torch.Tensor = step(batch)
+        return normalized
+    mean, std = (
+        torch.as_tensor(values, dtype=batch.dtype).view(-1, 1, 1)
+        for values in (step.mean, step.std)
+    )
+    return batch.sub_(mean).div_(std)
