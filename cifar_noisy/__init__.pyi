@@ -1,5 +1,11 @@
 __version__: str
 
+from .alignment import (
+    Alignment as Alignment,
+)
+from .alignment import (
+    check_alignment as check_alignment,
+)
 from .batching import (
     batches as batches,
 )

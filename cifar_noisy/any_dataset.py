@@ -1,0 +1,223 @@
+"""What can be seen of somebody's dataset or image folder, read row by row as its owner would.
+
+Of each row: its label, its image pooled to 8x8, and its file's name where it has one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy.errors import ImagesError, InvalidInputError
+from cifar_noisy.image_sources import PIXELS, ImageTree, find_source, split_folder
+
+POOLED_SIDE = 8
+_ROWS_AT_ONCE = 5_000
+_IMAGE_NAMES = ("image", "img")
+_LABEL_NAMES = ("label", "labels", "fine_label")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a dataset.
+
+    Attributes
+    ----------
+    labels : (N,) int64
+    pooled : (N, 8, 8, 3) float32
+        Mean of the image in each cell of an 8x8 grid, in the image's own units.
+    names : tuple of str or None
+        File names without folders, where rows are files.
+    """
+
+    labels: NDArray[np.int64]
+    pooled: NDArray[np.float32]
+    names: tuple[str, ...] | None = None
+
+
+def read_rows(dataset: object) -> Rows:
+    """Read a dataset.
+
+    Parameters
+    ----------
+    dataset : object
+        A path; or a dataset with the attributes of torchvision's ``CIFAR10`` (``data`` and
+        ``targets``) or of its ``ImageFolder`` (``samples``), whose transforms are then not called;
+        or anything with a length whose items are (image, label, ...) or a mapping of such names. A
+        path of files and folders is read as ``ImageFolder`` reads it, one of batch files or an
+        archive as ``CIFAR10`` does.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be read so.
+    ImagesError
+        If the path has no images, or broken ones.
+
+    Examples
+    --------
+    >>> rows = read_rows([(np.full((32, 32, 3), 7), 3)])
+    >>> rows.labels, float(rows.pooled.mean())
+    (array([3]), 7.0)
+    """
+    if isinstance(dataset, str | os.PathLike):
+        return _from_path(Path(dataset).expanduser())
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list):
+        return _from_files(samples)
+    data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
+    if data is not None and targets is not None and np.ndim(data) == 4:
+        data = np.asarray(data)
+        return Rows(_as_labels(targets, len(data)), _pool_all(data))
+    return _from_items(dataset)
+
+
+def pool(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the mean of an image in each cell of an 8x8 grid, for any size from 8x8 up.
+
+    Parameters
+    ----------
+    image : (H, W, C), (C, H, W) or (H, W) array
+        With 1 or 3 channels.
+
+    Returns
+    -------
+    (8, 8, 3) float32
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not such an array.
+
+    Examples
+    --------
+    >>> pool(np.eye(16))[0, 0]
+    array([0.5, 0.5, 0.5], dtype=float32)
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
+        image = image.transpose(1, 2, 0)
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or min(image.shape[:2]) < POOLED_SIDE:
+        raise InvalidInputError(
+            f"an image has shape {image.shape}: it should be (height, width, 3) or (3, height, "
+            f"width), of {POOLED_SIDE} pixels at least"
+        )
+    sums = image.astype(np.float64)
+    for axis in (0, 1):
+        size = image.shape[axis]
+        starts = np.arange(POOLED_SIDE) * size // POOLED_SIDE
+        counts = np.diff(np.append(starts, size))
+        shape = [-1 if axis == other else 1 for other in range(3)]
+        sums = np.add.reduceat(sums, starts, axis=axis) / counts.reshape(shape)
+    pooled = np.empty((POOLED_SIDE, POOLED_SIDE, 3), np.float32)
+    pooled[:] = sums
+    return pooled
+
+
+def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
+    height, width = data.shape[1:3]
+    if data.shape[3] != 3 or height % POOLED_SIDE or width % POOLED_SIDE:
+        return np.stack([pool(image) for image in data])
+    pooled = np.empty((len(data), POOLED_SIDE, POOLED_SIDE, 3), np.float32)
+    cells = (POOLED_SIDE, height // POOLED_SIDE, POOLED_SIDE, width // POOLED_SIDE, 3)
+    for start in range(0, len(data), _ROWS_AT_ONCE):
+        some = data[start : start + _ROWS_AT_ONCE]
+        some.reshape(-1, *cells).mean(
+            (2, 4), dtype=np.float32, out=pooled[start : start + len(some)]
+        )
+    return pooled
+
+
+def _from_path(path: Path) -> Rows:
+    source = find_source(path)
+    if source is not None and not isinstance(source, ImageTree):
+        content = source.read(train=True, trust=PIXELS)
+        return Rows(content.labels.astype(np.int64), _pool_all(content.pixels))
+    if not path.is_dir():
+        raise ImagesError(f"{path} is no folder and no archive of images: name another")
+    folder = split_folder(path, train=True)
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    samples = [
+        (file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)
+    ]
+    if not samples:
+        raise ImagesError(f"{folder} has no images in folders by class: name another folder")
+    return _from_files(samples)
+
+
+def _image_files(folder: Path) -> Iterator[str]:
+    """Yield a class's files in the order of ``ImageFolder``."""
+    for root, _, files in sorted(os.walk(folder, followlinks=True)):
+        for file in sorted(files):
+            if file.lower().endswith(_IMAGE_SUFFIXES):
+                yield os.path.join(root, file)  # noqa: PTH118, 50,000 times
+
+
+def _from_files(samples: Iterable[tuple[str, int]]) -> Rows:
+    from PIL import Image
+
+    labels, pooled, names = [], [], []
+    for file, label in samples:
+        try:
+            with Image.open(file) as image:
+                pooled.append(pool(np.asarray(image.convert("RGB"))))
+        except (OSError, SyntaxError) as error:
+            raise ImagesError(f"{file} is no image that can be read ({error})") from error
+        labels.append(label)
+        names.append(Path(file).name)
+    return Rows(np.array(labels, np.int64), np.stack(pooled), tuple(names))
+
+
+def _from_items(dataset: object) -> Rows:
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InvalidInputError(
+            f"a {type(dataset).__name__} cannot be checked: pass a path, or a dataset with a "
+            "length and items (image, label)"
+        )
+    if not len(dataset):
+        raise InvalidInputError("the dataset is empty: there is nothing to check")
+    labels, pooled = [], []
+    for row in range(len(dataset)):
+        image, label = _fields(dataset[row])
+        pooled.append(pool(_as_array(image)))
+        labels.append(label)
+    return Rows(_as_labels(labels, len(pooled)), np.stack(pooled))
+
+
+def _fields(item: object) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        image = next((item[name] for name in _IMAGE_NAMES if name in item), None)
+        label = next((item[name] for name in _LABEL_NAMES if name in item), None)
+        if image is not None and label is not None:
+            return image, label
+    elif isinstance(item, tuple | list) and len(item) >= 2:
+        return item[0], item[1]
+    raise InvalidInputError(
+        "an item of the dataset is neither (image, label, ...) nor a mapping with image and label"
+    )
+
+
+def _as_array(image: Any) -> NDArray[Any]:
+    array = np.asarray(image)
+    if array.dtype == object:
+        raise InvalidInputError(f"an image is a {type(image).__name__}, which is no array")
+    return array
+
+
+def _as_labels(labels: Any, n_rows: int) -> NDArray[np.int64]:
+    array = np.asarray(labels)
+    array = array.reshape(len(array)) if array.size == len(array) else array
+    if array.shape != (n_rows,) or not np.issubdtype(array.dtype, np.integer):
+        raise InvalidInputError(
+            f"the labels are {array.dtype} of shape {array.shape}, where integers of "
+            f"{(n_rows,)} are expected"
+        )
+    return array.astype(np.int64)
