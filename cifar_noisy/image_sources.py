@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,9 +234,9 @@ class OfficialArchive(Source):
         wanted = self.release.batches(train)
 
         def contents() -> Iterator[tuple[str, bytes]]:
-            for name, file in _members(self.path, _MAX_BATCH):
+            for name, content in _members(self.path, _MAX_BATCH):
                 if name.parent.name == BATCH_FOLDER and name.name in wanted:
-                    yield name.name, file.read()
+                    yield name.name, content
 
         return _from_batches(contents(), train, self)
 
@@ -257,10 +257,10 @@ class PngArchives(Source):
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
             for archive in self.files(train):
-                for name, file in _members(archive, _MAX_PNG):
+                for name, content in _members(archive, _MAX_PNG):
                     # Archives made on a Mac have hidden files beside the real ones.
                     if not name.name.startswith("."):
-                        yield name, file.read()
+                        yield name, content
 
         return _from_pngs(contents(), train, self)
 
@@ -376,8 +376,8 @@ def _digest(path: Path, algorithm: str) -> str:
         ).hexdigest()
 
 
-def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
-    """Yield the regular files of a compressed archive as streams; refuse anything odd."""
+def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Yield path and content of the files of a compressed archive; refuse anything odd."""
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
@@ -398,7 +398,7 @@ def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, IO[b
                     )
                 file = tar.extractfile(member)
                 if file is not None:
-                    yield name, file
+                    yield name, file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ImagesError(
             f"{archive} cannot be read to its end ({error}): it is cut off or no archive"

@@ -305,7 +305,7 @@ class _Packs:
     def _noted(self, note: Path, trust: str | None) -> Images | None:
         try:
             path = self.folder / note.read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if not path.is_dir():
             return None

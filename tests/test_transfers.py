@@ -1,0 +1,133 @@
+"""Large downloads over connections that break, against a real server."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_noisy import StorageError, UnavailableError
+from cifar_noisy.transfers import fetch_large
+from tests.range_server import Behaviour, RangeServer, serving_ranges
+
+CONTENT = np.random.default_rng(0).bytes(1_000_000)
+NOWHERE = "http://127.0.0.1:9/file"
+
+
+@pytest.fixture
+def server() -> Iterator[RangeServer]:
+    with serving_ranges() as running:
+        yield running
+
+
+class Count:
+    def __init__(self) -> None:
+        self.n = 0
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += int(n or 0)
+
+
+def complaint(content: bytes = CONTENT) -> Callable[[Path], str | None]:
+    digest = hashlib.sha256(content).hexdigest()
+    return lambda path: (
+        None if hashlib.sha256(path.read_bytes()).hexdigest() == digest else "has other bytes"
+    )
+
+
+def test_continues_where_it_broke_off(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(CONTENT, cut_after=[300_000, 200_000])
+    count = Count()
+    target = fetch_large([server.url("/file")], tmp_path / "new" / "file", complaint(), count)
+    assert target.read_bytes() == CONTENT
+    ranges = [wanted for _, wanted in server.asked]
+    assert ranges == [None, "bytes=300000-", "bytes=500000-"]
+    assert count.n == len(CONTENT)
+    assert [file.name for file in target.parent.iterdir()] == ["file"]
+
+
+def test_another_host_continues_what_one_began(server: RangeServer, tmp_path: Path) -> None:
+    # The first host sends a part, and then nothing more.
+    server.files["/first"] = Behaviour(CONTENT, cut_after=[400_000, 0])
+    server.files["/second"] = Behaviour(CONTENT)
+    urls = [NOWHERE, server.url("/missing"), server.url("/first"), server.url("/second")]
+    assert fetch_large(urls, tmp_path / "file", complaint()).read_bytes() == CONTENT
+    assert server.asked == [
+        ("/missing", None),
+        ("/first", None),
+        ("/first", "bytes=400000-"),
+        ("/second", "bytes=400000-"),
+    ]
+
+
+def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(CONTENT, cut_after=[250_000, 0])
+    with pytest.raises(UnavailableError, match=r"/file broke off; the 250.0 kB .* are kept"):
+        fetch_large([server.url("/file")], tmp_path / "file", complaint())
+    assert [file.name for file in tmp_path.iterdir()] == ["file.part"]
+    count = Count()
+    fetch_large([server.url("/file")], tmp_path / "file", complaint(), count)
+    assert server.asked[-1] == ("/file", "bytes=250000-")
+    assert count.n == len(CONTENT)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(CONTENT, cut_after=[700_000], knows_ranges=False)
+    count = Count()
+    target = fetch_large([server.url("/file")], tmp_path / "file", complaint(), count)
+    assert target.read_bytes() == CONTENT
+    assert count.n == len(CONTENT)
+
+
+@pytest.mark.parametrize("n_left", [100, len(CONTENT), len(CONTENT) + 5])
+def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n_left: int) -> None:
+    server.files["/file"] = Behaviour(CONTENT)
+    (tmp_path / "file.part").write_bytes(b"x" * n_left)
+    assert fetch_large([server.url("/file")], tmp_path / "file", complaint()).is_file()
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == [f"bytes={n_left}-", None]
+
+
+def test_a_part_that_is_whole(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(CONTENT)
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    assert fetch_large([server.url("/file")], tmp_path / "file", complaint()).is_file()
+
+
+def test_wrong_bytes_are_never_published(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(b"<html>log in</html>")
+    address = server.url("/file").replace("http://", "http://user:secret@")
+    with pytest.raises(UnavailableError, match=r"127.0.0.1:[0-9]+/file has other bytes$") as error:
+        fetch_large([address], tmp_path / "file", complaint())
+    assert "secret" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"cannot be written \(.*make room"):
+        fetch_large([NOWHERE], tmp_path / "file" / "inner", complaint())
+
+
+TWO_AT_ONCE = """
+import hashlib, sys
+from pathlib import Path
+from cifar_noisy.transfers import fetch_large
+fetch_large([sys.argv[1]], Path(sys.argv[2]), lambda path: None if
+    hashlib.sha256(path.read_bytes()).hexdigest() == sys.argv[3] else "has other bytes")
+"""
+
+
+def test_processes_share_one_download(server: RangeServer, tmp_path: Path) -> None:
+    server.files["/file"] = Behaviour(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    command = [sys.executable, "-c", TWO_AT_ONCE, server.url("/file"), tmp_path / "file", digest]
+    processes = [subprocess.Popen(command, env=os.environ) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(server.asked) == 1
