@@ -432,8 +432,7 @@ def _signs() -> NDArray[np.float64]:
     """Return the series of signs: random, and the same for ever."""
     n_bits = _N_SIGNS * EXAMPLES_PER_CLASS
     bits = np.frombuffer(hashlib.shake_256(b"cifar-noisy").digest(n_bits // 8), np.uint8)
-    signs: NDArray[np.float64] = np.unpackbits(bits).reshape(_N_SIGNS, -1) * 2.0 - 1.0
-    return signs
+    return np.unpackbits(bits).reshape(_N_SIGNS, -1).astype(np.float64) * 2 - 1
 
 
 def _standardised(array: NDArray[Float]) -> NDArray[Float]:

@@ -98,7 +98,7 @@ def association(
 
     Kept and removed examples are compared within each true class and within each given class
     (Mantel and Haenszel), and the weaker of the two is returned, so that a mask that picks whole
-    classes says nothing. A random mask gives about 0, the published masks 59 and more, and their
+    classes says nothing. A random mask gives about 0, the published masks 21 to 154, and their
     complements the same with a minus. Without wrong labels it is 0.
 
     Parameters

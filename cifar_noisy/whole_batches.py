@@ -112,4 +112,5 @@ def _normalize(step: Any, batch: torch.Tensor) -> torch.Tensor:
         torch.as_tensor(values, dtype=batch.dtype).view(-1, 1, 1)
         for values in (step.mean, step.std)
     )
-    return batch.sub_(mean).div_(std)
+    # Grayscale gives three channels that are one in memory.
+    return batch.contiguous().sub_(mean).div_(std)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy import load_images
+from cifar_noisy import image_sources, load_images, order
 from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE
 from conftest import REPOSITORY
+from tests.fake_cifar import FakeCifar
 
+NUMBERED = FakeCifar.numbered()
 SCRIPT = REPOSITORY.parent / "shared" / "cifar10-jpeg" / "make_cifar10.py"
 
 
@@ -57,3 +59,31 @@ def jpeg(
     """Make the cache in which the JPEG copy is packed the test's."""
     monkeypatch.setenv(CACHE_VARIABLE, os.fspath(written_jpeg.cache))
     return written_jpeg
+
+
+@pytest.fixture(scope="session")
+def packed_fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, image_sources.Release]:
+    """Pack made-up images as many as CIFAR-10's, for machines without a copy of it."""
+    root, cache = tmp_path_factory.mktemp("fake"), tmp_path_factory.mktemp("cache")
+    NUMBERED.write_batches(root)
+    release = NUMBERED.release(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_NOISY_CACHE", str(cache))
+        patch.delenv("CIFAR_NOISY_MIRRORS", raising=False)
+        patch.setattr(image_sources, "CIFAR10", release)
+        for train in (True, False):
+            load_images(root, train=train)
+    return cache, release
+
+
+@pytest.fixture
+def fake(
+    packed_fake: tuple[Path, image_sources.Release],
+    own_environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Make the made-up images the official ones, and the cache they are packed in the test's."""
+    cache, release = packed_fake
+    monkeypatch.setenv("CIFAR_NOISY_CACHE", str(cache))
+    monkeypatch.setattr(image_sources, "CIFAR10", release)
+    monkeypatch.setattr(order, "OFFICIAL_LABELS_SHA256", NUMBERED.labels_sha256)

@@ -126,7 +126,7 @@ fetch_large([sys.argv[1]], Path(sys.argv[2]), lambda path: None if
 def test_processes_share_one_download(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT)
     digest = hashlib.sha256(CONTENT).hexdigest()
-    command = [sys.executable, "-c", TWO_AT_ONCE, server.url("/file"), tmp_path / "file", digest]
+    command = [sys.executable, "-c", TWO_AT_ONCE, server.url("/file"), f"{tmp_path}/file", digest]
     processes = [subprocess.Popen(command, env=os.environ) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "file").read_bytes() == CONTENT

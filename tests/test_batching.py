@@ -1,0 +1,228 @@
+"""Batches for training loops against torchvision's crop, flip and normalisation, image by image."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from cifar_noisy import (
+    InvalidInputError,
+    NoisyCIFAR10,
+    batches,
+    load_images,
+    load_noisy_labels,
+)
+from cifar_noisy.batching import CIFAR10_MEAN, CIFAR10_STD, PADDING, Batches
+from tests.conftest import JpegCopy
+
+ORDERS = ("imagefolder", "torchvision")
+RANDOM = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+
+
+def coloured(**arguments: Any) -> NoisyCIFAR10:
+    """Return the made-up dataset with pixels of all values."""
+    dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, **arguments)
+    object.__setattr__(dataset.images, "pixels", RANDOM)
+    return dataset
+
+
+def plain(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
+    tensor = functional.to_tensor(pixels)
+    normalized: torch.Tensor = functional.normalize(tensor, list(CIFAR10_MEAN), list(CIFAR10_STD))
+    return normalized
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_without_augmentation(fake: None, in_order: str) -> None:
+    dataset = coloured(order=in_order, train_mask=np.arange(0, 50_000, 50))
+    given = load_noisy_labels(0.4, 0.2)
+    seen = []
+    for images, labels, index in batches(dataset, 300, augment=False, seed=1):
+        assert (images.dtype, labels.dtype, index.dtype) == (
+            torch.float32, torch.int64, torch.int64
+        )  # fmt: skip
+        assert images.is_contiguous()
+        assert (labels.numpy() == given[index]).all()
+        expected = torch.stack([plain(RANDOM[row]) for row in index])
+        assert torch.allclose(images, expected, atol=1e-6)
+        seen.append(index)
+    assert [len(index) for index in seen] == [300, 300, 300, 100]
+    every = torch.cat(seen).tolist()
+    assert sorted(every) == list(range(0, 50_000, 50)) != every
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_with_augmentation(fake: None, in_order: str) -> None:
+    """Find each image's crop and flip among torchvision's 162, and all of them in use."""
+    dataset = coloured(order=in_order, train_mask=np.arange(0, 50_000, 40))
+    given = load_noisy_labels(0.4, 0.2)
+    found = []
+    for images, labels, index in batches(dataset, 250, seed=3):
+        assert (labels.numpy() == given[index]).all()
+        for image, row in zip(images, index, strict=True):
+            padded = functional.pad(torch.from_numpy(RANDOM[row]).permute(2, 0, 1), [PADDING])
+            pixels = (image * torch.tensor(CIFAR10_STD).view(3, 1, 1)).add_(
+                torch.tensor(CIFAR10_MEAN).view(3, 1, 1)
+            )
+            pixels = (pixels * 255).round().to(torch.uint8)
+            found.append(place(pixels, padded))
+    assert len(found) == 1250
+    counts = np.zeros((9, 9, 2))
+    np.add.at(counts, tuple(np.transpose(found)), 1)
+    # Each of 9 by 9 places and 2 sides is equally likely.
+    for axes, n in (((1, 2), 9), ((0, 2), 9), ((0, 1), 2)):
+        expected = 1250 / n
+        assert (np.abs(counts.sum(axes) - expected) < 5 * expected**0.5).all()
+
+
+def place(pixels: torch.Tensor, padded: torch.Tensor) -> tuple[int, int, int]:
+    windows = padded.unfold(1, 32, 1).unfold(2, 32, 1)
+    for flip, seen in enumerate((pixels, pixels.flip(2))):
+        matches = (windows == seen[:, None, None]).all(-1).all(-1).all(0).nonzero()
+        if len(matches) == 1:
+            down, right = matches[0].tolist()
+            return down, right, flip
+    raise AssertionError("no crop of the image")
+
+
+def test_a_crop_is_torchvisions_random_crop(fake: None) -> None:
+    """Hold places at the border, where black is, to RandomCrop's own padding."""
+    dataset = coloured(train_mask=[0, 49_999])
+    crop = transforms.RandomCrop(32, PADDING)
+    theirs = {
+        crop(torch.from_numpy(RANDOM[0]).permute(2, 0, 1)).numpy().tobytes() for _ in range(2000)
+    }
+    assert len(theirs) == 81
+    loader = batches(dataset, 2, shuffle=False, mean=(0, 0, 0), std=(1, 1, 1))
+    ours = set()
+    for _ in range(1500):
+        for images, _, _ in loader:
+            ours.add((images[0] * 255).round().to(torch.uint8).numpy().tobytes())
+    assert theirs < ours
+    assert len(ours) == 162
+
+
+def epoch(loader: Batches) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = list(loader)
+    images, index = (torch.cat([part[k] for part in parts]) for k in (0, 2))
+    order = index.argsort()
+    return images[order], index[order]
+
+
+def test_deterministic_in_seed_and_epoch(fake: None) -> None:
+    dataset = coloured(train_mask=np.arange(0, 50_000, 100))
+    first = list(batches(dataset, 64, seed=1))
+    again = list(batches(dataset, 64, seed=1))
+    for ours, theirs in zip(first, again, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    loader = batches(dataset, 64, seed=1)
+    epochs = [torch.cat([index for _, _, index in loader]).tolist() for _ in range(3)]
+    assert loader.epoch == 3
+    assert len({tuple(order) for order in epochs}) == 3
+    loader.epoch = 1
+    assert torch.cat([index for _, _, index in loader]).tolist() == epochs[1]
+    begun = batches(dataset, 64, seed=1, epoch=2)
+    assert torch.cat([index for _, _, index in begun]).tolist() == epochs[2]
+    other = batches(dataset, 64, seed=2, epoch=0)
+    assert torch.cat([index for _, _, index in other]).tolist() not in epochs
+
+
+def test_batch_size_and_processes_change_nothing(fake: None) -> None:
+    dataset = coloured(train_mask=np.arange(0, 50_000, 100))
+    images, index = epoch(batches(dataset, 64, seed=1))
+    for size in (1, 500, 1000):
+        more_images, more_index = epoch(batches(dataset, size, seed=1))
+        assert torch.equal(more_images, images)
+        assert torch.equal(more_index, index)
+    ranks = [epoch(batches(dataset, 64, seed=1, rank=r, world_size=4)) for r in range(4)]
+    joined = torch.cat([part[1] for part in ranks])
+    assert joined.sort().values.tolist() == index.tolist()
+    assert torch.equal(torch.cat([part[0] for part in ranks])[joined.argsort()], images)
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_ranks_share_what_does_not_go_up(fake: None, in_order: str) -> None:
+    dataset = coloured(train_mask=range(10), order=in_order)
+    loaders = [batches(dataset, 2, rank=r, world_size=4) for r in range(4)]
+    assert [len(loader) for loader in loaders] == [2] * 4
+    indices = [torch.cat([index for _, _, index in loader]).tolist() for loader in loaders]
+    assert [len(index) for index in indices] == [3] * 4
+    assert {row for index in indices for row in index} == set(range(10))
+
+
+def test_lengths(fake: None) -> None:
+    dataset = coloured(train_mask=range(10))
+    for size, n, n_full in ((3, 4, 3), (5, 2, 2), (11, 1, 0)):
+        assert len(batches(dataset, size)) == len(list(batches(dataset, size))) == n
+        full = batches(dataset, size, drop_last=True)
+        assert len(full) == len(list(full)) == n_full
+
+
+def test_subsets(fake: None) -> None:
+    dataset = coloured(order="torchvision")
+    inner = Subset(Subset(dataset, range(100, 200)), [5, 50, 7])
+    images, labels, index = next(iter(batches(inner, 8, augment=False, shuffle=False)))
+    positions = [105, 150, 107]
+    assert index.tolist() == dataset.index[positions].tolist()
+    assert labels.tolist() == dataset.targets[positions].tolist()
+    assert torch.allclose(images[1], plain(RANDOM[dataset.index[150]]), atol=1e-6)
+
+
+def test_the_test_set_is_left_as_it_is(fake: None) -> None:
+    dataset = NoisyCIFAR10(train=False)
+    index = torch.cat([index for _, _, index in batches(dataset, 999)])
+    assert index.tolist() == list(range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"rank": 2, "world_size": 2}, "rank 2 does not go with world_size 2"),
+        ({"rank": -1}, "rank -1"),
+        ({"seed": -1}, "must not be negative"),
+        ({"dataset": [1]}, "not a list: use a DataLoader"),
+        ({"dataset": "transform"}, "calls no transform"),
+        ({"dataset": "empty"}, "is empty"),
+    ],
+)
+def test_requests_that_make_no_sense(fake: None, arguments: dict[str, Any], said: str) -> None:
+    dataset = NoisyCIFAR10(noise=0)
+    datasets = {
+        "transform": NoisyCIFAR10(noise=0, transform=transforms.ToTensor()),
+        "empty": Subset(dataset, []),
+    }
+    chosen = arguments.get("dataset", dataset)
+    chosen = datasets.get(chosen, chosen) if isinstance(chosen, str) else chosen
+    with pytest.raises(InvalidInputError, match=said):
+        batches(**{"batch_size": 4, **arguments, "dataset": chosen})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_devices_agree(fake: None) -> None:
+    dataset = coloured(train_mask=np.arange(0, 50_000, 100))
+    for augment in (True, False):
+        ours, theirs = (
+            list(batches(dataset, 64, augment=augment, device=device)) for device in ("cpu", "cuda")
+        )
+        for mine, other in zip(ours, theirs, strict=True):
+            assert all(
+                b.is_cuda and torch.allclose(a, b.cpu()) for a, b in zip(mine, other, strict=True)
+            )
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_the_whole_jpeg_copy(jpeg: JpegCopy, in_order: str) -> None:
+    dataset = NoisyCIFAR10(jpeg.batches, 0.7, 0.4, order=in_order, trust="pixels")
+    given, pixels = load_noisy_labels(0.7, 0.4), load_images(jpeg.tree).pixels
+    seen = []
+    for images, labels, index in batches(dataset, 500, augment=False, mean=(0,) * 3, std=(1,) * 3):
+        assert (labels.numpy() == given[index]).all()
+        bytes_ = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        assert (bytes_.numpy() == pixels[index]).all()
+        seen.append(index)
+    assert torch.cat(seen).sort().values.tolist() == list(range(50_000))
