@@ -43,7 +43,11 @@ def names() -> list[tuple[str, ...]]:
     return commands + [("cache", str(command.name)) for command in cache_app.registered_commands]
 
 
-@pytest.mark.parametrize("words", names(), ids=" ".join)
+# Their examples need CIFAR-10's images, and run in test_images_cli.py.
+WITH_IMAGES = {("images",), ("check-alignment",)}
+
+
+@pytest.mark.parametrize("words", [w for w in names() if w not in WITH_IMAGES], ids=" ".join)
 def test_every_help_ends_in_a_real_example(words: tuple[str, ...], published: str) -> None:
     result = run(*words, "--help", COLUMNS="200")
     assert result.returncode == 0
