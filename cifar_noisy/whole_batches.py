@@ -34,8 +34,9 @@ def whole_batch_transform(transform: object) -> Step | None:
     --------
     >>> from torchvision.transforms import v2
     >>> to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    >>> whole_batch_transform(v2.Compose(to_tensor))(torch.full((2, 3, 1, 1), 51)).sum()
-    tensor(306.)
+    >>> batch = torch.full((2, 3, 1, 1), 51, dtype=torch.uint8)
+    >>> whole_batch_transform(v2.Compose(to_tensor))(batch).sum()
+    tensor(1.2000)
     >>> whole_batch_transform(v2.Compose([v2.RandomHorizontalFlip(), *to_tensor])) is None
     True
     """
@@ -43,10 +44,16 @@ def whole_batch_transform(transform: object) -> Step | None:
     if transform is None or "torchvision" not in sys.modules:
         return None
     steps = list(_flattened(transform))
-    first, rest = _conversion(steps[0]) if steps else None, [_step(step) for step in steps[1:]]
-    if first is None or None in rest:
+    first = _conversion(steps[0]) if steps else None
+    if first is None:
         return None
-    return functools.partial(_apply, [first, *(step for step in rest if step)])
+    found = [first]
+    for step in steps[1:]:
+        done = _step(step)
+        if done is None:
+            return None
+        found.append(done)
+    return functools.partial(_apply, found)
 
 
 def _apply(steps: list[Step], batch: torch.Tensor) -> torch.Tensor:
