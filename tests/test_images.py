@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
+from numpy._core.multiarray import _reconstruct
 from torchvision.datasets import CIFAR10, ImageFolder
 
 from cifar_noisy import (
