@@ -46,7 +46,14 @@ from cifar_noisy.image_sources import (
 from cifar_noisy.order import OFFICIAL_LABELS_FILE, official_indices
 from cifar_noisy.registry import REPOSITORY, REVISION
 from cifar_noisy.settings import CLASSES, check_choice
-from cifar_noisy.store import CACHE_VARIABLE, OFFLINE_VARIABLE, Folder, Host, Store
+from cifar_noisy.store import (
+    CACHE_VARIABLE,
+    OFFLINE_VARIABLE,
+    Folder,
+    Host,
+    Store,
+    write_atomically,
+)
 from cifar_noisy.transfers import fetch_large
 
 if TYPE_CHECKING:
@@ -291,7 +298,7 @@ class _Packs:
             return packed
         with self.alone():
             path = self.pack(source, train, trust)
-            _write_whole(note, path.name.encode())
+            write_atomically(note, path.name.encode())
         return Images.open(path)
 
     def pack(self, source: Source, train: bool, trust: str | None = None) -> Path:
@@ -299,7 +306,7 @@ class _Packs:
         content = source.read(train, trust)
         path = self._pack(content, train)
         if train:
-            _write_whole(self.folder.parent / OFFICIAL_LABELS_FILE, content.labels.tobytes())
+            write_atomically(self.folder.parent / OFFICIAL_LABELS_FILE, content.labels.tobytes())
         return path
 
     def _noted(self, note: Path, trust: str | None) -> Images | None:
@@ -381,12 +388,6 @@ def _renamed_when_complete(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _write_rows(path: Path, official: NDArray[np.uint8], indices: NDArray[np.intp]) -> None:

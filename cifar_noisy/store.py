@@ -229,11 +229,13 @@ class Store:
         """Download, hash, and only then write: a wrong byte leaves no trace on the disk."""
         url = host.url(artifact)
         if host.max_size is not None and artifact.size > host.max_size:
-            raise _SourceError(f"{_shown(url)} serves files up to {readable_size(host.max_size)}")
+            raise _SourceError(
+                f"{shown_url(url)} serves files up to {readable_size(host.max_size)}"
+            )
         content = _transfer(url, artifact.size, progress)
         complaint = _complaint(content, artifact)
         if complaint:
-            raise _SourceError(f"{_shown(url)} {complaint}")
+            raise _SourceError(f"{shown_url(url)} {complaint}")
         target = self.cache_path(artifact)
         try:
             write_atomically(target, content)
@@ -339,12 +341,12 @@ def _transfer(url: str, size: int, progress: Progress | None) -> bytearray:
             bar.reset()
         # A transfer that breaks off is another error: that host answers, and may again.
         is_unreachable = isinstance(error, requests.ConnectionError)
-        cause = f"{_shown(url)} {_cause(error)}"
+        cause = f"{shown_url(url)} {_cause(error)}"
         raise _SourceError(cause, is_unreachable=is_unreachable) from None
     except _TooLongError:
         if bar:
             bar.reset()
-        raise _SourceError(f"{_shown(url)} sends more than the file's {size:,} bytes") from None
+        raise _SourceError(f"{shown_url(url)} sends more than the file's {size:,} bytes") from None
     return bytearray(content.getbuffer())
 
 
@@ -384,7 +386,7 @@ def _cause(error: Exception) -> str:
     return f"failed ({type(error).__name__})"
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return a URL without the user name and password that it may carry."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -463,7 +465,7 @@ def _mirror(entry: str) -> Folder | Host:
         return Host(f"{entry.rstrip('/')}/{{path}}")
     if "://" in entry:
         raise ConfigurationError(
-            f"{MIRRORS_VARIABLE} has {_shown(entry)}, which is neither a folder nor an http or "
+            f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
             "https URL: separate entries by commas"
         )
     return Folder(Path(entry).expanduser().absolute())

@@ -12,10 +12,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from cifar_noisy.errors import StorageError, UnavailableError
-from cifar_noisy.store import CONNECT_SECONDS, READ_SECONDS, readable_size
+from cifar_noisy.store import CONNECT_SECONDS, READ_SECONDS, readable_size, shown_url
 
 if TYPE_CHECKING:
     import requests
@@ -79,7 +78,7 @@ def fetch_large(
                 if cause is None:
                     Path(part.name).replace(target)
                     return target
-                causes.append(f"{_shown(url)} {cause}")
+                causes.append(f"{shown_url(url)} {cause}")
             kept = _size(part)
             if not kept:
                 Path(part.name).unlink()
@@ -196,9 +195,3 @@ def _size(part: IO[bytes]) -> int:
 def _count(progress: Progress | None, n: int) -> None:
     if progress and n:
         progress.update(n)
-
-
-def _shown(url: str) -> str:
-    """Return a URL without the user name and password that it may carry."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,6 +1,8 @@
 """Every block of the README runs, and prints what the README says."""
 
+import dataclasses
 import doctest
+import hashlib
 import os
 import re
 import shlex
@@ -9,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from cifar_noisy import image_sources
+from cifar_noisy.image_sources import BATCH_FOLDER
+from tests.conftest import JpegCopy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +31,25 @@ def test_every_block_is_of_a_kind_that_runs() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("pycon"), ids=lambda block: block.split("\n")[0])
-def test_python(block: str, published: str) -> None:
+def test_python(
+    block: str,
+    published: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if '"data"' in block:
+        # The JPEG copy of CIFAR-10 stands for the official files, checksums included.
+        copy: JpegCopy = request.getfixturevalue("written_jpeg")
+        monkeypatch.chdir(tmp_path)
+        Path("data").symlink_to(copy.batches)
+        Path("cifar10").symlink_to(copy.tree)
+        md5 = {
+            name: hashlib.md5((copy.batches / BATCH_FOLDER / name).read_bytes()).hexdigest()
+            for name in image_sources.CIFAR10.batch_md5
+        }
+        release = dataclasses.replace(image_sources.CIFAR10, batch_md5=md5)
+        monkeypatch.setattr(image_sources, "CIFAR10", release)
     test = doctest.DocTestParser().get_doctest(block, {}, "README.md", "README.md", 0)
     assert doctest.DocTestRunner().run(test).failed == 0
 
