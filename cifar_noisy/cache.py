@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_noisy.errors import StorageError
 from cifar_noisy.registry import Artifact, all_artifacts
-from cifar_noisy.store import Store
+from cifar_noisy.store import Store, is_there
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def cached_artifacts(
     ()
     """
     among = all_artifacts() if artifacts is None else artifacts
-    return tuple(artifact for artifact in among if store.cache_path(artifact).is_file())
+    return tuple(artifact for artifact in among if is_there(store.cache_path(artifact)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:
@@ -59,30 +60,48 @@ def check_cache(store: Store) -> Iterator[CachedFile]:
     """
     for artifact in cached_artifacts(store):
         path = store.cache_path(artifact)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        yield CachedFile(artifact, path, digest == artifact.sha256)
+        try:
+            is_right = hashlib.sha256(path.read_bytes()).hexdigest() == artifact.sha256
+        except OSError:
+            is_right = False  # what cannot be read is no good to anybody
+        yield CachedFile(artifact, path, is_right)
 
 
 def clear_cache(store: Store) -> tuple[Artifact, ...]:
     """Remove every registered file from the cache, then the folders that this leaves empty.
+
+    What a linked folder leads to is somebody else's, and stays.
 
     Returns
     -------
     tuple of Artifact
         What was removed.
 
+    Raises
+    ------
+    StorageError
+        If a file cannot be removed.
+
     Examples
     --------
     >>> clear_cache(Store(Path("nowhere")))
     ()
     """
-    removed = cached_artifacts(store)
-    folders: set[Path] = set()
-    for artifact in removed:
-        path = store.cache_path(artifact)
-        path.unlink()
-        folders.update(parent for parent in path.parents if store.cache in parent.parents)
+    root = store.cache.resolve()
+    removed, folders = [], set[Path]()
+    for artifact in cached_artifacts(store):
+        path = root / artifact.path
+        if path.parent.resolve() != path.parent:
+            continue
+        try:
+            path.unlink()
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
+            ) from error
+        removed.append(artifact)
+        folders.update(parent for parent in path.parents if root in parent.parents)
     for folder in sorted(folders, reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
-    return removed
+    return tuple(removed)

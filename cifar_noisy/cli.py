@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
 _EXAMPLES_SHOWN = 20
-_WIDTH_OFF_TERMINAL = 400
+_WIDEST_TABLE = 400
 
 app = typer.Typer(
     name="cifar-noisy",
@@ -43,7 +43,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache folder.")
+cache_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after the cache folder.",
+    epilog="Example: cifar-noisy cache ls",
+)
 app.add_typer(cache_app, name="cache")
 
 Noise = Annotated[
@@ -79,9 +83,12 @@ def main() -> None:
         _fail(error, WRONG)
     except CifarNoisyError as error:
         _fail(error, USAGE)
+    except OSError as error:
+        # Of this package's own nothing is left by now: the output cannot be written.
+        _fail(error, WRONG)
 
 
-def _fail(error: CifarNoisyError, status: int) -> None:
+def _fail(error: Exception, status: int) -> None:
     typer.echo(f"cifar-noisy: {error}", err=True)
     sys.exit(status)
 
@@ -221,13 +228,13 @@ def verify(
         "noise": noise, "sparsity": sparsity, "method": method, "edition": edition
     }  # fmt: skip
     checks = _verify(Store.from_environment(), filters, fail_fast)
-    if json_file is not None:
-        _print_json([_check_json(check) for check in checks], json_file)
     if json_file != "-":
         _print_verdicts(checks)
         absent = [check for check in checks if check.verdict == "not reachable"]
         if absent:
             typer.echo(f"not reachable: {len(absent)} masks; the first since {absent[0].detail}")
+    if json_file is not None:
+        _print_json([_check_json(check) for check in checks], json_file)
     raise typer.Exit(_status(checks, NOT_REACHABLE))
 
 
@@ -382,8 +389,9 @@ def cache_clear(
     size = readable_size(sum(artifact.size for artifact in cached))
     if not yes:
         typer.confirm(f"Remove {len(cached)} files ({size}) from {store.cache}?", abort=True)
-    clear_cache(store)
-    typer.echo(f"{len(cached)} files ({size}) removed from {store.cache}")
+    removed = clear_cache(store)
+    size = readable_size(sum(artifact.size for artifact in removed))
+    typer.echo(f"{len(removed)} files ({size}) removed from {store.cache}")
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
@@ -456,6 +464,9 @@ def _cell(check: "Check") -> str:
     return symbol.get(check.verdict, "?") + (str(len(check.differences) or ""))
 
 
+_VERDICTS = ("exact", "explained", "known", "unexplained", "not reachable")
+
+
 def _summary(checks: Sequence["Check"]) -> Iterator[str]:
     """Yield, per kind and edition, how many files came out how."""
     groups: dict[str, Counter[str]] = {}
@@ -464,7 +475,7 @@ def _summary(checks: Sequence["Check"]) -> Iterator[str]:
         name = check.artifact.kind.replace("_", " ") + (f" {edition}" if edition else "")
         groups.setdefault(name, Counter())[check.verdict] += 1
     for name, verdicts in groups.items():
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        counts = ", ".join(f"{verdicts[v]} {v}" for v in _VERDICTS if verdicts[v])
         yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
     explained = [d.explanation for check in checks for d in check.differences if d.explanation]
     if explained:
@@ -574,9 +585,9 @@ def _print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(head.lstrip(">"), justify="right" if is_right else "left")
     for row in rows:
         table.add_row(*row)
-    # Off a terminal there is no width to fit, and a row is one line for other programs.
-    width = None if sys.stdout.isatty() else _WIDTH_OFF_TERMINAL
-    Console(width=width, highlight=False, markup=False).print(table)
+    # As wide as its cells, on a narrow terminal too: columns that are squeezed say less than lines
+    # that the terminal wraps.
+    Console(width=_WIDEST_TABLE, highlight=False, markup=False).print(table)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ columns.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -327,8 +328,15 @@ def _largest(margins: Probabilities, n_pruned: int) -> Mask:
     return pruned
 
 
+def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, foreign tensors
+        raise InvalidInputError(f"{name} is no array ({error}): pass a numpy array") from error
+
+
 def _checked_probabilities(pyx: ArrayLike) -> Probabilities:
-    pyx = np.asarray(pyx)
+    pyx = _as_array(pyx, "pyx")
     if pyx.dtype not in (np.float16, np.float32, np.float64):
         raise InvalidInputError(
             f"pyx has dtype {pyx.dtype}: pass probabilities as float16, float32 or float64"
@@ -347,7 +355,7 @@ def _checked_probabilities(pyx: ArrayLike) -> Probabilities:
 
 
 def _checked_labels(labels: ArrayLike, n_examples: int, n_classes: int) -> Labels:
-    labels = np.asarray(labels)
+    labels = _as_array(labels, "labels")
     if labels.shape != (n_examples,):
         raise InvalidInputError(
             f"labels have shape {labels.shape}, pyx has {n_examples} rows: pass one label per row"

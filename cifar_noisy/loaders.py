@@ -28,6 +28,7 @@ from cifar_noisy.settings import (
     ORDERS,
     OTHER_METHODS,
     TRAINERS,
+    Edition,
     Setting,
     check_choice,
 )
@@ -53,8 +54,8 @@ def load_pyx(
     """Load out-of-sample predicted probabilities as published.
 
     They come from ResNet-50s trained in four-fold cross-validation on the noisy labels: slices of
-    softmax outputs with 1,000 columns, so rows sum to 0.986 to 1. They are neither renormalised nor
-    widened.
+    softmax outputs with 1,000 columns, so rows sum to 0.986 to 1.0004. They are neither
+    renormalised nor widened.
 
     Parameters
     ----------
@@ -153,14 +154,16 @@ def load_train_mask(
         "train_mask",
         setting,
         check_choice(method, METHODS, "method"),
-        edition=check_choice(edition or _default_edition(setting), EDITIONS, "edition"),
+        edition=_default_edition(setting)
+        if edition is None
+        else check_choice(edition, EDITIONS, "edition"),
     )
     store = Store.from_environment()
     mask: NDArray[np.bool_] = decode_array(store.read(artifact), artifact)
     return in_order(mask, order, store)
 
 
-def _default_edition(setting: Setting) -> str:
+def _default_edition(setting: Setting) -> Edition:
     return "2019" if setting.noise else "2021"
 
 
@@ -341,6 +344,7 @@ def load_training_log(
     (0.86268, 29497)
     """
     setting = Setting(noise, sparsity)
+    check_choice(method, (*METHODS, *OTHER_METHODS), "method")
     if method in OTHER_METHODS:
         if trainer is not None:
             raise UnknownArtifactError(
@@ -353,7 +357,7 @@ def load_training_log(
             "training_log",
             setting,
             check_choice(method, (*METHODS, *OTHER_METHODS), "method"),
-            trainer=check_choice(trainer or "resnet50", TRAINERS, "trainer"),
+            trainer="resnet50" if trainer is None else check_choice(trainer, TRAINERS, "trainer"),
         )
     # Its patterns take a while to compile, and the arrays need none of them.
     from cifar_noisy.training_logs import parse_training_log

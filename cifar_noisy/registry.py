@@ -65,7 +65,7 @@ class Artifact:
     trainer : str or None
         "resnet50" or "coteaching", for logs of trainings on kept examples.
     is_stray : bool
-        True for a log that no table of the paper uses and that lies beside one of the same name.
+        True for a log that lies beside a setting's own and that no table of the paper uses.
     shape : tuple of int or None
         Of the decoded array; None for logs.
     dtype : str or None

@@ -5,6 +5,7 @@ out as 3 correct labels in 10, so the files of key ``0_6`` hold 70 % noise, thos
 This room alone knows these spellings; everywhere else noise means the noise that is there.
 """
 
+import contextlib
 import difflib
 import math
 from dataclasses import dataclass
@@ -23,15 +24,6 @@ EDITIONS: tuple[Edition, ...] = get_args(Edition)
 ORDERS: tuple[Order, ...] = get_args(Order)
 OTHER_METHODS: tuple[OtherMethod, ...] = get_args(OtherMethod)
 TRAINERS: tuple[Trainer, ...] = get_args(Trainer)
-
-PAPER_NAMES: dict[Method, str] = {
-    "argmax": "C_confusion",
-    "conf_joint_only": "C_y~,y*",
-    "cl_pbc": "CL: PBC",
-    "cl_pbnr": "CL: PBNR",
-    "cl_both": "CL: C+NR",
-}
-"""What the paper's tables call each method."""
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -125,6 +117,8 @@ def check_choice(value: object, choices: tuple[Choice, ...], what: str) -> Choic
     """
     if isinstance(value, str) and value in choices:
         return value
+    if str(value) in choices:
+        raise UnknownArtifactError(f"{what} {value!r} is no text: pass {str(value)!r}")
     near: list[str] = difflib.get_close_matches(str(value), choices, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownArtifactError(f"{what} {value!r} is unknown: {hint}there are {', '.join(choices)}")
@@ -170,11 +164,12 @@ def check_sparsity(sparsity: object) -> float:
 
 
 def _number(value: object, what: str) -> float:
-    if isinstance(value, str | bytes | bool) or not hasattr(value, "__float__"):
-        raise UnknownArtifactError(
-            f"{what} {value!r} is not a number: pass a float such as {what}=0.2"
-        )
-    return float(value)
+    # Of numpy's kinds, integers and floats: a boolean or a text in it is none.
+    is_number = getattr(getattr(value, "dtype", None), "kind", "f") in "iuf"
+    if is_number and not isinstance(value, str | bytes | bool) and hasattr(value, "__float__"):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return float(value)
+    raise UnknownArtifactError(f"{what} {value!r} is not a number: pass a float such as {what}=0.2")
 
 
 def _nearest(value: float, published: tuple[float, ...], what: str) -> float:

@@ -132,7 +132,7 @@ class Store:
 
     def local_path(self, artifact: Artifact) -> Path | None:
         """Return a file on this machine that should be the artifact, its bytes not checked."""
-        return next((path for path in self._local_paths(artifact) if path.is_file()), None)
+        return next((path for path in self._local_paths(artifact) if is_there(path)), None)
 
     def read(self, artifact: Artifact, progress: Progress | None = None) -> bytearray:
         """Return an artifact's bytes, checked against the registry.
@@ -215,7 +215,9 @@ class Store:
             try:
                 if isinstance(source, Folder):
                     return _read_in_place(source.path / artifact.path, artifact, progress)
-                if not self.is_offline and source not in unreachable:
+                if source in unreachable:
+                    raise _SourceError(f"{shown_url(source.url(artifact))} cannot be reached")
+                if not self.is_offline:
                     return self._download(source, artifact, progress)
             except _SourceError as refusal:
                 causes.append(str(refusal))
@@ -235,6 +237,8 @@ class Store:
         content = _transfer(url, artifact.size, progress)
         complaint = _complaint(content, artifact)
         if complaint:
+            if progress:
+                progress.update(-len(content))
             raise _SourceError(f"{shown_url(url)} {complaint}")
         target = self.cache_path(artifact)
         try:
@@ -267,6 +271,20 @@ class Store:
             f"{self.cache_path(first)}",
             causes,
         )
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file is there for this user; a folder that is closed to him has none.
+
+    Examples
+    --------
+    >>> is_there(Path("nowhere"))
+    False
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def readable_size(size: float) -> str:
@@ -336,11 +354,11 @@ def _transfer(url: str, size: int, progress: Progress | None) -> bytearray:
     content = _Bounded(size)
     try:
         download(url, content, None)
-    except requests.RequestException as error:
+    except (OSError, ValueError) as error:  # of requests, and what it lets through of others
         if bar:
             bar.reset()
-        # A transfer that breaks off is another error: that host answers, and may again.
-        is_unreachable = isinstance(error, requests.ConnectionError)
+        # A transfer that breaks off or stalls is another matter: that host answers, and may again.
+        is_unreachable = isinstance(error, requests.ConnectionError) and not _has_stalled(error)
         cause = f"{shown_url(url)} {_cause(error)}"
         raise _SourceError(cause, is_unreachable=is_unreachable) from None
     except _TooLongError:
@@ -375,7 +393,7 @@ def _cause(error: Exception) -> str:
         return f"answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.ConnectTimeout):
         return f"did not answer in {CONNECT_SECONDS} s"
-    if isinstance(error, requests.ReadTimeout):
+    if isinstance(error, requests.ReadTimeout) or _has_stalled(error):
         return f"sent nothing for {READ_SECONDS} s"
     if isinstance(error, requests.exceptions.SSLError):
         return "has a certificate that cannot be trusted"
@@ -383,12 +401,22 @@ def _cause(error: Exception) -> str:
         return "broke off"
     if isinstance(error, requests.ConnectionError):
         return "cannot be reached"
-    return f"failed ({type(error).__name__})"
+    return f"failed ({type(error).__name__}: {error})"
+
+
+def _has_stalled(error: Exception) -> bool:
+    """Whether bytes stopped coming, which requests calls a failed connection."""
+    from urllib3.exceptions import ReadTimeoutError
+
+    return bool(error.args) and isinstance(error.args[0], ReadTimeoutError)
 
 
 def shown_url(url: str) -> str:
     """Return a URL without the user name and password that it may carry."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
@@ -447,9 +475,9 @@ def _download_command(missing: Sequence[Artifact]) -> str:
 
 
 def _cache_folder() -> Path:
-    chosen = os.environ.get(CACHE_VARIABLE)
+    chosen = os.environ.get(CACHE_VARIABLE, "").strip()
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return _folder(chosen, CACHE_VARIABLE)
     import pooch
 
     return Path(pooch.os_cache("cifar-noisy"))
@@ -461,14 +489,28 @@ def _mirrors() -> tuple[Folder | Host, ...]:
 
 
 def _mirror(entry: str) -> Folder | Host:
-    if entry.startswith(("http://", "https://")):
+    if entry.startswith(("http://", "https://")) and _has_host(entry):
         return Host(f"{entry.rstrip('/')}/{{path}}")
     if "://" in entry:
         raise ConfigurationError(
             f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
             "https URL: separate entries by commas"
         )
-    return Folder(Path(entry).expanduser().absolute())
+    return Folder(_folder(entry, MIRRORS_VARIABLE))
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def _folder(entry: str, variable: str) -> Path:
+    try:
+        return Path(entry).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{variable} has {entry}: there is no such user") from error
 
 
 def _is_offline() -> bool:

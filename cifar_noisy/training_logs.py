@@ -332,6 +332,8 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
          1         0.099860         0.107973
          2         0.301482         0.296074
     """
+    if not isinstance(text, str):
+        raise TrainingLogError(f"{name} is {type(text).__name__}, not text: decode it")
     text = "\n" + text.replace("\r\n", "\n")  # now a newline stands before every line
     layout = _recognise(text, name)
     rows = _read_rows(layout, text, name)

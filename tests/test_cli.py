@@ -83,7 +83,7 @@ def test_verify_over_a_web_server(server: FileServer, tmp_path: Path) -> None:
     assert "noisy labels: 17/17 exact" in result.stdout
     assert "noise matrix: 17/17 exact" in result.stdout
     assert "train mask 2021: 64/65 exact (64 exact, 1 known)" in result.stdout
-    assert "train mask 2019: 1/60 exact (58 explained, 1 exact, 1 known)" in result.stdout
+    assert "train mask 2019: 1/60 exact (1 exact, 58 explained, 1 known)" in result.stdout
     assert result.stdout.count("known: train_mask, noise 0.7, sparsity 0.4, argmax") == 3
     checks = json.loads(report.read_text())
     assert len(checks) == 17 + 17 + 65 + 60
@@ -153,6 +153,34 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     assert [path for path in cache.rglob("*") if path.is_file()] == [mine]
 
 
+def test_clear_leaves_what_a_linked_folder_leads_to(upstream: Path, tmp_path: Path) -> None:
+    mask = artifacts(kind="train_mask")[0]
+    theirs = tmp_path / "clone" / mask.path
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes((upstream / mask.path).read_bytes())
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "cifar10").symlink_to(tmp_path / "clone" / "cifar10")
+    result = run("cache", "clear", "--yes", CIFAR_NOISY_CACHE=str(cache))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("0 files")
+    assert theirs.is_file()
+
+
+def test_a_cache_of_an_impossible_name(tmp_path: Path) -> None:
+    for command in (("list",), ("cache", "ls"), ("cache", "verify"), ("cache", "clear", "--yes")):
+        assert run(*command, CIFAR_NOISY_CACHE=str(tmp_path / ("a" * 300))).returncode == 0
+
+
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [PROGRAM, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -160,7 +188,6 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
         (("verify", "--method", "cl_pcb"), 2, "did you mean cl_pbc"),
         (("download", "--kind", "pyx", "--noise", "0.9"), 2, "nothing published matches"),
         (("download", "--kind", "pyx"), 3, r"13 files \(13.0 MB\), the first of them"),
-        (("verify", "--noise", "0.9", "--json", "/dev/null/x"), 1, "/dev/null/x cannot be"),
     ],
 )
 def test_an_error_is_one_line(arguments: tuple[str, ...], status: int, said: str) -> None:
@@ -168,6 +195,13 @@ def test_an_error_is_one_line(arguments: tuple[str, ...], status: int, said: str
     assert result.returncode == status
     assert result.stdout == ""
     assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+
+
+def test_verdicts_are_shown_though_their_file_cannot_be_written() -> None:
+    result = run("verify", "--noise", "0.9", "--json", "/dev/null/x")
+    assert result.returncode == 1
+    assert "noisy labels: 4/4 exact" in result.stdout
+    assert re.fullmatch(r"cifar-noisy: /dev/null/x cannot be written .*\n", result.stderr)
 
 
 def test_text_for_a_number_is_a_usage_error() -> None:

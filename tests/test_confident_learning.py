@@ -156,6 +156,8 @@ def test_agrees_with_cleanlab_where_it_has_the_same_rules() -> None:
         ([0, 1, 1], [[0.5, 0.5], [0.5, 0.5]], "one label per row"),
         ([0.0, 1.0], [[0.5, 0.5], [0.5, 0.5]], "dtype float64"),
         ([0, 0], [[0.5, 0.5], [0.5, 0.5]], "class 1 has no example"),
+        ([0, 1], [[0.5, 0.5], [0.5]], "pyx is no array"),
+        ([0, [1]], [[0.5, 0.5], [0.5, 0.5]], "labels is no array"),
     ],
 )
 def test_bad_input_is_named(labels: list[int], pyx: list[list[float]], said: str) -> None:

@@ -131,6 +131,9 @@ def test_arrays_are_the_callers_own(published: str) -> None:
         (lambda: load_pyx(0.4, 0, order="tfds"), "order 'tfds' is unknown"),
         (lambda: load_train_mask("pbc", 0.4, 0), "method 'pbc' is unknown: did you mean cl_pbc"),
         (lambda: load_train_mask("cl_pbc", 0.4, 0, edition="2020"), "edition '2020' is unknown"),
+        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition=""), "edition '' is unknown"),
+        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition=2019), "is no text: pass '2019'"),  # type: ignore[arg-type]
+        (lambda: load_training_log("cl_pbc", 0.4, 0, trainer=""), "trainer '' is unknown"),
         (lambda: load_noisy_labels(0.8, 0), "ask for noise=0.9"),
         (lambda: load_noise_matrix(0, 0.2), "noise 0 was not published at sparsity 0.2"),
         (lambda: load_training_log("coteachin", 0.4, 0), "did you mean coteaching"),

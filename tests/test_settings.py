@@ -37,6 +37,11 @@ def test_floats_that_mean_a_setting(noise: float) -> None:
         ("0.4", 0, "noise '0.4' is not a number"),
         (None, 0, "noise None is not a number"),
         (True, 0, "noise True is not a number"),
+        (np.bool_(False), 0, "is not a number"),
+        (np.array("0.4"), 0, "is not a number"),
+        (np.array([0.4, 0.7]), 0, "is not a number"),
+        (np.complex64(0.4), 0, "is not a number"),
+        (10**400, 0, "is not a number"),
         (0.4, "0.2", "sparsity '0.2' is not a number"),
     ],
 )

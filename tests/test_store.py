@@ -229,6 +229,18 @@ def test_an_unreachable_host_is_given_up_for_the_batch(tmp_path: Path) -> None:
     assert 1 <= len(asked) <= PARALLEL_DOWNLOADS
 
 
+def test_what_requests_lets_through_moves_on(
+    tmp_path: Path, server: FileServer, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_too_long = Host(f"http://{'a' * 70}/{{path}}")
+    good = Host(f"{server.url}/{{path}}")
+    assert local(tmp_path, label_too_long, good).read(ARTIFACT) == content
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    secure = Host("https://127.0.0.1:9/{path}")
+    with pytest.raises(UnavailableError, match=r"failed \(OSError: .*bundle"):
+        Store(tmp_path / "other", (secure,), public_hosts=()).read(ARTIFACT)
+
+
 def test_credentials_are_never_shown(tmp_path: Path) -> None:
     mirror = Host("http://user:secret@127.0.0.1:9/{path}")
     with pytest.raises(UnavailableError) as error:
@@ -280,6 +292,9 @@ def test_a_cache_that_is_not_writable(tmp_path: Path, server: FileServer) -> Non
     ("variable", "value", "said"),
     [
         ("CIFAR_NOISY_MIRRORS", "ftp://host/x", "ftp://host/x, which is neither a folder nor"),
+        ("CIFAR_NOISY_MIRRORS", "http://[bad", "an address that is none, which is neither"),
+        ("CIFAR_NOISY_MIRRORS", "~nosuchuser/x", "~nosuchuser/x: there is no such user"),
+        ("CIFAR_NOISY_CACHE", "~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("CIFAR_NOISY_OFFLINE", "maybe", "CIFAR_NOISY_OFFLINE is 'maybe': set it to 1 or 0"),
     ],
 )
