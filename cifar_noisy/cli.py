@@ -23,9 +23,10 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
+from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import METHODS, SETTINGS, Setting
-from cifar_noisy.store import Store, readable_size, write_atomically
+from cifar_noisy.store import Store, readable_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm

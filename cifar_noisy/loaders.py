@@ -36,8 +36,8 @@ from cifar_noisy.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cifar_noisy.store import Progress
     from cifar_noisy.training_logs import TrainingLog
+    from cifar_noisy.transfer import Progress
 
 # What numpy writes before the data of a plain array, and the published files have.
 _NPY_HEADER_SIZE = 128
