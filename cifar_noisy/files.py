@@ -38,10 +38,25 @@ def write_atomically(path: Path, content: bytes | bytearray | memoryview) -> Non
     OSError
         If it cannot be written; nothing of it is left then.
     """
+    with whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that is renamed to `path` when the block ends without an error.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing of it is left then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of this process's own, so that others may write the same file at the same time.
     part = _part(path, os.getpid())
     try:
-        part.write_bytes(content)
+        with part.open("xb") as file:
+            yield file
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

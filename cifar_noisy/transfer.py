@@ -132,7 +132,7 @@ def download(
     --------
     >>> download([], Path("/dev/null/x"), lambda file: None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    cifar_noisy.errors.StorageError: /dev/null/x cannot be written (Not a directory): ...
+    cifar_noisy.errors.StorageError: /dev/null/x cannot be written (File exists): ...
     """
     batch = Batch(progress)
     try:

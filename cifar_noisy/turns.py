@@ -51,8 +51,8 @@ def turn(target: Path, patience: Patience) -> Iterator[None]:
         yield
 
 
-def lock_files(folder: Path) -> Iterator[Path]:
-    """Yield the lock files of a folder and those below that no process holds."""
+def unheld_locks(folder: Path) -> Iterator[Path]:
+    """Yield the lock files in a folder and those below that no process holds."""
     import filelock
 
     for path in folder.rglob(".*.lock"):
