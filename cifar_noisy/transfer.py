@@ -319,8 +319,9 @@ def _receive(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
 
 def _append(response: "requests.Response", file: IO[bytes], size: int | None, batch: Batch) -> None:
     length = response.headers.get("Content-Length", "")
-    total = _end(file) + int(length) if length.isdecimal() else size
-    if size is not None and total != size:
+    # Without a length nobody knows whether a short answer is whole: the checksum has the last word.
+    total = _end(file) + int(length) if length.isdecimal() else None
+    if None not in (size, total) and total != size:
         raise _RefusalError(
             f"offers {total:,} bytes{_looks(response)}, where the published file has {size:,}"
         )
@@ -411,6 +412,8 @@ def _refusal(error: Exception) -> _RefusalError:
         return _RefusalError("refuses connections", is_unreachable=True)
     if isinstance(error, requests.ConnectionError):
         return _RefusalError("cannot be reached", is_unreachable=True)
+    if isinstance(error, requests.TooManyRedirects):
+        return _RefusalError("redirects too often")
     if isinstance(error, low.ProtocolError | requests.exceptions.ChunkedEncodingError):
         return _RefusalError("broke off", has_broken_off=True)
     return _RefusalError(f"failed ({type(error).__name__})")
