@@ -155,7 +155,7 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
         paths = []
         for member, chunks in _members(tar, file):
             paths.append(member.path)
-            _put(member, chunks, file, store.cache / member.path)
+            _put(member, chunks, file, store)
             if progress:
                 progress.update(member.size)
     return tuple(paths)
@@ -256,11 +256,13 @@ def _check(member: Pinned, chunks: Iterator[bytes], file: Path) -> None:
         )
 
 
-def _put(member: Pinned, chunks: Iterator[bytes], file: Path, target: Path) -> None:
+def _put(member: Pinned, chunks: Iterator[bytes], file: Path, store: Store) -> None:
     """Write a member to its place in the cache unless it is there already."""
+    target = store.cache / member.path
     try:
         if _is_right(target, member):
             return
+        store.make_cache()
         with whole(target) as out:
             # Checked again on the way: the bundle may have changed since it was checked.
             _check(member, _copied(chunks, out), file)

@@ -234,7 +234,7 @@ class Store:
         """Fetch a file into the cache unless another process does at the same time."""
         target = self.cache_path(artifact)
         try:
-            self._make_cache()
+            self.make_cache()
             with turn(target, batch.patience):
                 # Another process may have fetched it while this one waited its turn.
                 with contextlib.suppress(_SourceError):
@@ -274,8 +274,14 @@ class Store:
             raise UnavailableError(str(error), (*error.causes, *too_small)) from None
         return bytearray(file.getbuffer())
 
-    def _make_cache(self) -> None:
-        """Make the cache folder; mark it for backups to skip, unless it has other files."""
+    def make_cache(self) -> None:
+        """Make the cache folder; mark it for backups to skip, unless it has other files.
+
+        Raises
+        ------
+        OSError
+            If it cannot be made.
+        """
         self.cache.mkdir(parents=True, exist_ok=True)
         if not any(self.cache.iterdir()):
             write_atomically(self.cache / _TAG, _TAG_CONTENT)

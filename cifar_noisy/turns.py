@@ -9,7 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ _LOCK = re.compile(r"\..+\.lock")
 class Patience:
     """How long to wait for locks that others hold; one that was waited for in vain ends it."""
 
-    seconds: float = LOCK_SECONDS
+    seconds: float = field(default_factory=lambda: LOCK_SECONDS)
 
 
 @contextlib.contextmanager
