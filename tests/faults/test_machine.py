@@ -443,6 +443,8 @@ def test_offline(is_option: bool) -> None:
     assert "On a machine with a network run: cifar-noisy download --kind pyx;" in result.stderr
 
 
+# The server's side of a handshake that the client breaks off.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_https_to_http(
     good: FaultServer, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,14 +476,14 @@ def test_https_to_http(
 
 def test_credentials(good: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    secret = "sec" + "ret"  # tracebacks quote these lines
-    store = store_of(tmp_path, good.url.replace("http://", f"http://user:{secret}@"))
+    password = "sec" + "ret"  # tracebacks quote these lines
+    store = store_of(tmp_path, good.url.replace("http://", f"http://user:{password}@"))
     assert "secret" not in repr(store)
     good.answer = Answer(status=403)
     with pytest.raises(UnavailableError) as error:
         store.read(MASK)
     with pytest.raises(UnavailableError) as unreachable:
-        store_of(tmp_path, f"http://user:{secret}@127.0.0.1:9").fetch([MASK])
+        store_of(tmp_path, f"http://user:{password}@127.0.0.1:9").fetch([MASK])
     for one in (error.value, unreachable.value):
         assert "secret" not in "".join(traceback.format_exception(one))
     assert "secret" not in caplog.text
