@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -133,3 +134,14 @@ def serving(folder: Path, answer: Answer | None = None) -> Iterator[FaultServer]
             yield server
         finally:
             server.shutdown()
+
+
+def main() -> None:
+    """Serve ``sys.argv[1]``, each answer ``sys.argv[2]`` seconds late, until killed."""
+    with serving(Path(sys.argv[1]), Answer(seconds_before=float(sys.argv[2]))) as server:
+        print(server.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
