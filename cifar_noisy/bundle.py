@@ -17,6 +17,8 @@ from typing import IO, NamedTuple
 
 from cifar_noisy.errors import BundleError, StorageError
 from cifar_noisy.files import whole
+from cifar_noisy.image_sources import ARCHIVE, CIFAR10
+from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Host, Store
 from cifar_noisy.transfer import Progress, download
@@ -36,17 +38,8 @@ class Pinned(NamedTuple):
     sha256: str
 
 
-IMAGES = Pinned(
-    "images/cifar-10-python.tar.gz",
-    170_498_071,
-    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-)
-"""CIFAR-10's official image archive, and where it lies in the cache."""
-
-IMAGES_URLS = (
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
-)
+IMAGES = Pinned(f"{IMAGES_FOLDER}/{ARCHIVE}", CIFAR10.archive_size, CIFAR10.archive_sha256)
+"""CIFAR-10's official image archive, where `images` looks for it in the cache."""
 
 
 def export_bundle(
@@ -165,15 +158,14 @@ def _image_archive(store: Store, progress: Progress | None) -> Path:
     """Return the image archive, fetched into the cache where it is not there."""
     target = store.cache / IMAGES.path
     hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
-    urls = [host.pattern.replace("{path}", Path(IMAGES.path).name) for host in hosts]
+    urls = [host.pattern.replace("{path}", ARCHIVE) for host in hosts]
     # Offline there is no address to ask; what is there already will do.
-    urls = [] if store.is_offline else [*urls, *IMAGES_URLS]
-    return download(urls, target, _images_complaint, size=IMAGES.size, progress=progress)
+    urls = [] if store.is_offline else [*urls, *ARCHIVE_URLS]
+    return download(urls, target, _images_complaint, progress, size=IMAGES.size)
 
 
-def _images_complaint(file: IO[bytes]) -> str | None:
-    digest = _sha256(file)
-    return None if digest == IMAGES.sha256 else f"holds other bytes, of sha256 {digest[:12]}…"
+def _images_complaint(file: Path) -> str | None:
+    return None if _is_right(file, IMAGES) else "holds other bytes than the official archive"
 
 
 def _header(path: str, size: int) -> tarfile.TarInfo:

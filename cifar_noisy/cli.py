@@ -28,7 +28,8 @@ from cifar_noisy.errors import (
 from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import METHODS, SETTINGS, Setting
-from cifar_noisy.store import OFFLINE_VARIABLE, Store, readable_size
+from cifar_noisy.store import OFFLINE_VARIABLE, Store
+from cifar_noisy.transfer import readable_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm

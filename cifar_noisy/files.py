@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-WORTH_KEEPING = 1_000_000
-"""Bytes from which the beginning of a file is left for the next try."""
+WORTH_KEEPING = 1 << 16
+"""Bytes from which the beginning of a file is worth another request for the rest."""
 
 SECONDS_UNTIL_ABANDONED = 24 * 3600
 """After this long without a write, a leftover of another machine counts as a dead process's."""

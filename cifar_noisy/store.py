@@ -35,7 +35,7 @@ from cifar_noisy.errors import (
 )
 from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
-from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, shown
+from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, readable_size, shown_url
 from cifar_noisy.turns import turn
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
@@ -73,7 +73,7 @@ class Host:
 
     def __repr__(self) -> str:
         """Show no credentials."""
-        return f"Host({shown(self.pattern)!r})"
+        return f"Host({shown_url(self.pattern)!r})"
 
     def url(self, artifact: Artifact) -> str:
         """Return the artifact's address on this host."""
@@ -267,7 +267,7 @@ class Store:
         except UnavailableError as error:
             batch.count(-len(file.getbuffer()))
             too_small = tuple(
-                f"{shown(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
+                f"{shown_url(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
                 for host in hosts
                 if host.max_size is not None and not host.serves(artifact)
             )
@@ -307,21 +307,6 @@ class Store:
             f"{self.cache_path(first)}",
             causes,
         )
-
-
-def readable_size(size: float) -> str:
-    """Return a number of bytes for people, in decimal units.
-
-    Examples
-    --------
-    >>> readable_size(1_000_128)
-    '1.0 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 class _SourceError(Exception):
@@ -395,7 +380,7 @@ def _mirror(entry: str) -> Folder | Host:
         return Host(f"{entry.rstrip('/')}/{{path}}")
     if "://" in entry:
         raise ConfigurationError(
-            f"{MIRRORS_VARIABLE} has {shown(entry)}, which is neither a folder nor an http or "
+            f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
             "https URL: separate entries by commas"
         )
     return Folder(Path(entry).expanduser().absolute())

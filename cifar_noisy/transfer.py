@@ -29,7 +29,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from cifar_noisy.errors import StorageError, UnavailableError
-from cifar_noisy.files import continued
+from cifar_noisy.files import WORTH_KEEPING, continued
 from cifar_noisy.turns import Patience, turn
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ RETRY_AFTER_SECONDS = 30.0
 PARALLEL_TRANSFERS = 16
 INTERRUPT_SECONDS = 0.5
 _CHUNK = 1 << 18
-_WORTH_ANOTHER_REQUEST = 1 << 16
 
 Complaint = Callable[[IO[bytes]], str | None]
 """Reads a complete file and says what is wrong with it; None if nothing is."""
@@ -96,10 +95,10 @@ class Batch:
 def download(
     urls: Sequence[str],
     target: Path,
-    complaint: Complaint,
+    complaint: Callable[[Path], str | None],
+    progress: Progress | None = None,
     *,
     size: int | None = None,
-    progress: Progress | None = None,
 ) -> Path:
     """Download one file of any size, continuing what an earlier run began.
 
@@ -110,11 +109,11 @@ def download(
     target : Path
         Where the file goes; its folder is made.
     complaint : callable
-        Reads the complete file and says what is wrong with it, None if nothing is.
-    size : int, optional
-        Bytes of the file, where known: no more are accepted then.
+        Says what is wrong with the complete file at a path, None if nothing is.
     progress : object with ``update(n_bytes)``, optional
         Told of every byte, those of earlier runs included.
+    size : int, optional
+        Bytes of the file, where known: no more are accepted then.
 
     Returns
     -------
@@ -134,18 +133,29 @@ def download(
     Traceback (most recent call last):
     cifar_noisy.errors.StorageError: /dev/null/x cannot be written (File exists): ...
     """
-    batch = Batch(progress)
+    batch, kept = Batch(progress), 0
+
+    def complaint_of_file(file: IO[bytes]) -> str | None:
+        file.flush()
+        return complaint(Path(file.name))
+
     try:
         with turn(target, batch.patience):
-            if target.is_file():
-                with target.open("rb") as there:
-                    if complaint(there) is None:
-                        return target
+            if target.is_file() and complaint(target) is None:
+                return target
             with continued(target) as file:
                 batch.count(_end(file))
-                fill(file, urls, complaint, size, batch)
+                try:
+                    fill(file, urls, complaint_of_file, size, batch)
+                finally:
+                    kept = _end(file)
     except UnavailableError as error:
-        raise UnavailableError(f"{target.name} could not be had: {error}", error.causes) from None
+        for_next_try = f"; the {readable_size(kept)} that arrived are kept for the next try"
+        raise UnavailableError(
+            f"{target.name} could not be had: {error}"
+            + (for_next_try if kept >= WORTH_KEEPING else ""),
+            error.causes,
+        ) from None
     except OSError as error:
         raise StorageError(
             f"{target} cannot be written ({error.strerror}): make room, or name another folder"
@@ -167,27 +177,42 @@ def fill(
     for url in urls:
         host = urlsplit(url).netloc
         if host in batch.unreachable:
-            causes.append(f"{shown(url)} {batch.unreachable[host]}")
+            causes.append(f"{shown_url(url)} {batch.unreachable[host]}")
             continue
         refusal = _fill_from(url, file, complaint, size, batch)
         if refusal is None:
             return
         if refusal.is_unreachable:
             batch.unreachable[host] = str(refusal)
-        causes.append(f"{shown(url)} {refusal}")
+        causes.append(f"{shown_url(url)} {refusal}")
     raise UnavailableError("; ".join(causes) or "there is no host to ask", tuple(causes))
 
 
-def shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return a URL without the credentials that it may carry in its user name or query.
 
     Examples
     --------
-    >>> shown("https://user:secret@host/path?token=secret")
+    >>> shown_url("https://user:secret@host/path?token=secret")
     'https://host/path'
     """
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def readable_size(size: float) -> str:
+    """Return a number of bytes for people, in decimal units.
+
+    Examples
+    --------
+    >>> readable_size(1_000_128)
+    '1.0 MB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def in_parallel(
@@ -271,7 +296,7 @@ def _fill_from(
                 if waited <= RETRY_AFTER_SECONDS:
                     batch.wait(refusal.retry_after)
                     continue
-            if refusal.has_broken_off and _end(file) - before >= _WORTH_ANOTHER_REQUEST:
+            if refusal.has_broken_off and _end(file) - before >= WORTH_KEEPING:
                 continue
             return refusal
         file.seek(0)
@@ -391,7 +416,7 @@ def _refuse_downgrade(response: "requests.Response", **_: object) -> None:
     goal = urljoin(response.url, response.headers.get("Location", ""))
     schemes = (urlsplit(response.url).scheme, urlsplit(goal).scheme)
     if response.is_redirect and schemes[0] == "https" != schemes[1]:
-        raise _RefusalError(f"leads to {shown(goal)}, which is not https")
+        raise _RefusalError(f"leads to {shown_url(goal)}, which is not https")
 
 
 def _refusal(error: Exception) -> _RefusalError:

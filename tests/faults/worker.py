@@ -12,12 +12,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cifar_noisy.registry import all_artifacts
 from cifar_noisy.store import Host, Store
-from cifar_noisy.transfer import Complaint, download
+from cifar_noisy.transfer import download
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,11 +57,11 @@ def end(worker: "subprocess.Popen[str]") -> None:
     worker.communicate()
 
 
-def sha256_complaint(sha256: str) -> Complaint:
+def sha256_complaint(sha256: str) -> Callable[[Path], str | None]:
     """Return what is wrong with a file that should have a checksum."""
 
-    def complaint(file: IO[bytes]) -> str | None:
-        digest = hashlib.sha256(file.read()).hexdigest()
+    def complaint(file: Path) -> str | None:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
         return None if digest == sha256 else f"has sha256 {digest}"
 
     return complaint
