@@ -25,6 +25,9 @@ from .dataset import (
     NoisyCIFAR10 as NoisyCIFAR10,
 )
 from .errors import (
+    BundleError as BundleError,
+)
+from .errors import (
     CifarNoisyError as CifarNoisyError,
 )
 from .errors import (

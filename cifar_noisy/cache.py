@@ -6,11 +6,14 @@ Only files of the registry are looked at or removed; whatever else lies in the f
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cifar_noisy.errors import StorageError
+from cifar_noisy.files import abandoned_parts
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Store, is_there
+from cifar_noisy.turns import unheld_locks
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,42 @@ def check_cache(store: Store) -> Iterator[CachedFile]:
         except OSError:
             is_right = False  # what cannot be read is no good to anybody
         yield CachedFile(artifact, path, is_right)
+
+
+def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
+    """Remove what dead processes left unfinished in the cache, and locks that nobody holds.
+
+    A process of this machine is dead if it does not run; one of another machine counts as dead when
+    its leftover was not written for a day.
+
+    Returns
+    -------
+    tuple of (str, int)
+        Path in the cache and bytes of each file removed.
+
+    Raises
+    ------
+    StorageError
+        If the cache folder cannot be written.
+
+    Examples
+    --------
+    >>> prune_cache(Store(Path("nowhere")))
+    ()
+    """
+    removed = []
+    for path in chain(abandoned_parts(store.cache), unheld_locks(store.cache)):
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            continue  # another process was faster
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
+            ) from error
+        removed.append((str(path.relative_to(store.cache)), size))
+    return tuple(removed)
 
 
 def clear_cache(store: Store) -> tuple[Artifact, ...]:

@@ -5,6 +5,7 @@ Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1
 """
 
 import json
+import os
 import sys
 import warnings
 from collections import Counter
@@ -22,10 +23,13 @@ from cifar_noisy.errors import (
     CifarNoisyWarning,
     StorageError,
     UnavailableError,
+    UnknownArtifactError,
 )
+from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import METHODS, SETTINGS, Setting
-from cifar_noisy.store import Store, readable_size, write_atomically
+from cifar_noisy.store import OFFLINE_VARIABLE, Store
+from cifar_noisy.transfer import readable_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -107,8 +111,13 @@ def _show_notice(
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Open no socket, as CIFAR_NOISY_OFFLINE=1 does.")
+    ] = False,
 ) -> None:
     """Serve the CIFAR-10 artifacts of the confident-learning paper, checked, recomputable."""
+    if offline:
+        os.environ[OFFLINE_VARIABLE] = "1"
     if version:
         typer.echo(f"cifar-noisy {cifar_noisy.__version__}")
         raise typer.Exit(OK)
@@ -392,6 +401,66 @@ def cache_clear(
     removed = clear_cache(store)
     size = readable_size(sum(artifact.size for artifact in removed))
     typer.echo(f"{len(removed)} files ({size}) removed from {store.cache}")
+
+
+@cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
+def cache_prune(as_json: AsJson = False) -> None:
+    """Remove what killed processes left unfinished; what a running one is writing stays."""
+    from cifar_noisy.cache import prune_cache
+
+    removed = prune_cache(Store.from_environment())
+    if as_json:
+        _print_json([{"path": path, "size": size} for path, size in removed])
+    else:
+        size = readable_size(sum(size for _, size in removed))
+        typer.echo(f"{len(removed)} leftovers ({size}) removed")
+
+
+@cache_app.command("export", epilog="Example: cifar-noisy cache export pyx.tar --kind pyx")
+def cache_export(
+    file: Annotated[Path, typer.Argument(help="The tar to write.")],
+    kind: Kind = None,
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="With CIFAR-10's image archive (170 MB).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write all files, or those chosen, as a bundle for a machine without a network.
+
+    The bundle is a plain tar in the cache's own layout; sha256sum -c SHA256SUMS checks it.
+    """
+    from cifar_noisy.bundle import export_bundle
+
+    wanted = artifacts(kind=kind, noise=noise, sparsity=sparsity)
+    if not wanted:
+        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
+    with _progress("reading", wanted) as progress:
+        paths = export_bundle(
+            Store.from_environment(), file, wanted, images=images, progress=progress
+        )
+    _report_bundle(file, paths, "written to", as_json)
+
+
+@cache_app.command("import", epilog="Example: cifar-noisy cache import pyx.tar")
+def cache_import(
+    file: Annotated[Path, typer.Argument(help="The tar that cache export wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a bundle against the registry, then put them into the cache."""
+    from cifar_noisy.bundle import import_bundle
+
+    with _progress("importing", ()) as progress:
+        paths = import_bundle(Store.from_environment(), file, progress)
+    _report_bundle(file, paths, "checked and imported from", as_json)
+
+
+def _report_bundle(file: Path, paths: Sequence[str], what: str, as_json: bool) -> None:
+    if as_json:
+        _print_json({"bundle": str(file), "files": list(paths)})
+    else:
+        typer.echo(f"{len(paths)} files {what} {file}")
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:

@@ -25,7 +25,7 @@ from cifar_noisy.settings import CLASSES, NOISE_LEVELS, ORDERS, SPARSITIES, Sett
 from cifar_noisy.whole_batches import whole_batch_transform
 
 if TYPE_CHECKING:
-    from cifar_noisy.store import Progress
+    from cifar_noisy.transfer import Progress
 
 Rows = NDArray[np.intp]
 

@@ -25,6 +25,10 @@ class StorageError(CifarNoisyError, OSError):
     """The cache folder cannot be used as it stands."""
 
 
+class BundleError(CifarNoisyError, ValueError):
+    """A tar that is no bundle of published files, or has other files in it."""
+
+
 class ConfigurationError(CifarNoisyError, ValueError):
     """An environment variable of this package that cannot be understood."""
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
 from cifar_noisy.errors import InvalidInputError, StorageError, UnavailableError
+from cifar_noisy.files import write_atomically
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
@@ -52,12 +53,11 @@ from cifar_noisy.store import (
     Folder,
     Host,
     Store,
-    write_atomically,
 )
-from cifar_noisy.transfers import fetch_large
+from cifar_noisy.transfer import download as download_file
 
 if TYPE_CHECKING:
-    from cifar_noisy.store import Progress
+    from cifar_noisy.transfer import Progress
 
 Layout = Literal["imagefolder", "torchvision"]
 LAYOUTS: tuple[Layout, ...] = ("imagefolder", "torchvision")
@@ -75,7 +75,9 @@ PNG_URLS = (
 )
 """Where upstream's PNG archives are."""
 
-_FOLDER = "images"
+IMAGES_FOLDER = "images"
+"""Where images lie in the cache."""
+
 _ROWS_AT_ONCE = 5_000
 
 
@@ -184,11 +186,12 @@ def load_images(
     if trust not in (None, PIXELS):
         raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
     store, release = Store.from_environment(), image_sources.CIFAR10
-    packs = _Packs(store.cache / _FOLDER, release)
+    packs = _Packs(store.cache / IMAGES_FOLDER, release)
     if root is None:
         if packs.has_official(train):
             return Images.open(packs.official(train))
-        source = _in_mirror_folders(store, release)
+        # An archive that was put into the cache, by hand or by an import, comes first.
+        source = find_source(packs.folder, release) or _in_mirror_folders(store, release)
     else:
         source = find_source(Path(root).expanduser(), release)
     if source is not None:
@@ -471,11 +474,12 @@ def _download(
     hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
     target = folder / ARCHIVE
     try:
-        fetch_large(
+        download_file(
             [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
             target,
             release.archive_complaint,
             progress,
+            size=release.archive_size,
         )
     except UnavailableError as no_archive:
         try:
@@ -494,7 +498,7 @@ def _download_pngs(
     hosts: list[Host], release: Release, folder: Path, progress: Progress | None
 ) -> PngArchives:
     for name, blob in release.png_blobs.items():
-        fetch_large(
+        download_file(
             [
                 *(_mirror_url(host, f"{PNG_FOLDER}/{name}") for host in hosts),
                 *(url.format(name=name, blob=blob) for url in PNG_URLS),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,8 @@ from cifar_noisy.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cifar_noisy.store import Progress
     from cifar_noisy.training_logs import TrainingLog
+    from cifar_noisy.transfer import Progress
 
 # What numpy writes before the data of a plain array, and the published files have.
 _NPY_HEADER_SIZE = 128
@@ -430,7 +431,7 @@ def decode_array(content: bytearray, artifact: Artifact) -> NDArray[Any]:
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
         # In place: numpy's own reader would copy what was read for its checksum already.
         flat = np.frombuffer(content, dtype, count=math.prod(shape), offset=file.tell())
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError) as error:  # a broken header is parsed as Python
         raise UnavailableError(f"{artifact.path} is no .npy file ({error})") from error
     array: NDArray[Any] = flat.reshape(shape, order="F" if is_fortran else "C")
     _check_array(array, artifact)

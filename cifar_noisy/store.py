@@ -4,25 +4,28 @@ Every read hashes what it returns, so what the registry does not pin cannot reac
 are asked in this order, and each failure moves on to the next:
 
 1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place), laid out like upstream;
-2. the mirrors of ``CIFAR_NOISY_MIRRORS``, folders or URLs separated by commas; a folder is read in
-   place, nothing is copied out of it or written into it;
-3. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
+2. the folders among the mirrors of ``CIFAR_NOISY_MIRRORS`` (folders or URLs separated by commas),
+   read in place: nothing is copied out of them or written into them;
+3. the URLs among the mirrors;
+4. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
    file by its sha256 alone.
 
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
+
+A cache that has a file is only read. Fetching one takes turns with other processes (`turns`), has
+it in memory until its checksum is right (the largest is 3.4 MB; `transfer`), and puts it in its
+place by a rename (`files`). So whatever is killed, full or slow, a file is absent or right.
 """
 
+import contextlib
 import hashlib
 import io
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 from cifar_noisy.errors import (
     ConfigurationError,
@@ -30,25 +33,20 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
+from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, readable_size, shown_url
+from cifar_noisy.turns import turn
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
 OFFLINE_VARIABLE = "CIFAR_NOISY_OFFLINE"
 
-CONNECT_SECONDS, READ_SECONDS = 10, 30
-PARALLEL_DOWNLOADS = 8
-_CHUNK = 1 << 16
-
-
-class Progress(Protocol):
-    """What a download tells of its progress, in bytes; a tqdm bar is one."""
-
-    def update(self, n: float | None = 1) -> object:
-        """Count `n` more bytes, or fewer where it is negative."""
+_TAG = "CACHEDIR.TAG"
+_TAG_CONTENT = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of cifar-noisy: backups need not keep it.
+# https://bford.info/cachedir/
+"""
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,19 @@ class Host:
     pattern: str
     max_size: int | None = None
 
+    def __repr__(self) -> str:
+        """Show no credentials."""
+        return f"Host({shown_url(self.pattern)!r})"
+
     def url(self, artifact: Artifact) -> str:
         """Return the artifact's address on this host."""
         return self.pattern.replace("{path}", quote(artifact.path)).replace(
             "{sha256}", artifact.sha256
         )
+
+    def serves(self, artifact: Artifact) -> bool:
+        """Whether the artifact is not too large for this host."""
+        return self.max_size is None or artifact.size <= self.max_size
 
 
 PUBLIC_HOSTS = (
@@ -96,7 +102,7 @@ class Store:
     cache : Path
         Laid out like upstream; made when the first file is written.
     mirrors : tuple of Folder or Host
-        Asked before the public hosts.
+        Asked before the public hosts; folders before hosts.
     is_offline : bool
         True where no socket may be opened.
     public_hosts : tuple of Host
@@ -144,7 +150,7 @@ class Store:
         StorageError
             If the cache folder cannot be used.
         """
-        return self._obtain(artifact, progress)[1]
+        return self._obtain(artifact, Batch(progress))[1]
 
     def path(self, artifact: Artifact, progress: Progress | None = None) -> Path:
         """Return a file on this machine that holds the artifact, its bytes just checked.
@@ -154,7 +160,7 @@ class Store:
         UnavailableError, StorageError
             As `read` does.
         """
-        return self._obtain(artifact, progress)[0]
+        return self._obtain(artifact, Batch(progress))[0]
 
     def fetch(self, artifacts: Sequence[Artifact], progress: Progress | None = None) -> list[Path]:
         """Bring many artifacts to this machine in parallel; return their checked files in order.
@@ -188,16 +194,15 @@ class Store:
         StorageError
             If the cache folder cannot be used.
         """
-        unreachable: set[Host] = set()
+        batch = Batch(progress)
 
         def outcome(artifact: Artifact) -> Path | UnavailableError:
             try:
-                return self._obtain(artifact, progress, unreachable)[0]
+                return self._obtain(artifact, batch)[0]
             except UnavailableError as error:
                 return error
 
-        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-            return dict(zip(artifacts, pool.map(outcome, artifacts), strict=True))
+        return dict(zip(artifacts, in_parallel(outcome, artifacts, batch), strict=True))
 
     def _local_paths(self, artifact: Artifact) -> Iterator[Path]:
         yield self.cache_path(artifact)
@@ -205,50 +210,81 @@ class Store:
             if isinstance(mirror, Folder):
                 yield mirror.path / artifact.path
 
-    def _obtain(
-        self, artifact: Artifact, progress: Progress | None, unreachable: set[Host] | None = None
-    ) -> tuple[Path, bytearray]:
-        """Ask the sources in order; a host that cannot be reached joins the set and is left out."""
-        unreachable = set() if unreachable is None else unreachable
-        causes: list[str] = []
-        for source in (Folder(self.cache), *self.mirrors, *self.public_hosts):
+    def _obtain(self, artifact: Artifact, batch: Batch) -> tuple[Path, bytearray]:
+        """Return the artifact's file on this machine and its checked bytes."""
+        causes = []
+        for path in self._local_paths(artifact):
             try:
-                if isinstance(source, Folder):
-                    return _read_in_place(source.path / artifact.path, artifact, progress)
-                if source in unreachable:
-                    raise _SourceError(f"{shown_url(source.url(artifact))} cannot be reached")
-                if not self.is_offline:
-                    return self._download(source, artifact, progress)
+                content = _read_in_place(path, artifact)
             except _SourceError as refusal:
+                if refusal.is_corrupt:
+                    warnings.warn(f"{refusal}: not used", CorruptFileWarning, stacklevel=3)
                 causes.append(str(refusal))
-                if refusal.is_unreachable and isinstance(source, Host):
-                    unreachable.add(source)
-        raise self._unavailable([artifact], tuple(causes))
+            else:
+                batch.count(artifact.size)
+                return path, content
+        if self.is_offline:
+            raise self._unavailable([artifact], tuple(causes))
+        try:
+            return self.cache_path(artifact), self._download(artifact, batch)
+        except UnavailableError as error:
+            raise self._unavailable([artifact], (*causes, *error.causes)) from None
 
-    def _download(
-        self, host: Host, artifact: Artifact, progress: Progress | None
-    ) -> tuple[Path, bytearray]:
-        """Download, hash, and only then write: a wrong byte leaves no trace on the disk."""
-        url = host.url(artifact)
-        if host.max_size is not None and artifact.size > host.max_size:
-            raise _SourceError(
-                f"{shown_url(url)} serves files up to {readable_size(host.max_size)}"
-            )
-        content = _transfer(url, artifact.size, progress)
-        complaint = _complaint(content, artifact)
-        if complaint:
-            if progress:
-                progress.update(-len(content))
-            raise _SourceError(f"{shown_url(url)} {complaint}")
+    def _download(self, artifact: Artifact, batch: Batch) -> bytearray:
+        """Fetch a file into the cache unless another process does at the same time."""
         target = self.cache_path(artifact)
         try:
-            write_atomically(target, content)
+            self.make_cache()
+            with turn(target, batch.patience):
+                # Another process may have fetched it while this one waited its turn.
+                with contextlib.suppress(_SourceError):
+                    content = _read_in_place(target, artifact)
+                    batch.count(artifact.size)
+                    return content
+                content = self._transfer(artifact, batch)
+                write_atomically(target, content)
+                return content
         except OSError as error:
             raise StorageError(
                 f"the cache folder {self.cache} cannot be written ({error.strerror}): make room, "
-                f"or set {CACHE_VARIABLE} to another folder"
+                f"or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
+                f"{MIRRORS_VARIABLE}, which reads it in place)"
             ) from error
-        return target, content
+
+    def _transfer(self, artifact: Artifact, batch: Batch) -> bytearray:
+        file = io.BytesIO()
+        hosts = [mirror for mirror in self.mirrors if isinstance(mirror, Host)]
+        hosts += self.public_hosts
+        serving = [host for host in hosts if host.serves(artifact)]
+        try:
+            fill(
+                file,
+                [host.url(artifact) for host in serving],
+                lambda complete: _complaint(complete.read(), artifact),
+                artifact.size,
+                batch,
+            )
+        except UnavailableError as error:
+            batch.count(-len(file.getbuffer()))
+            too_small = tuple(
+                f"{shown_url(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
+                for host in hosts
+                if host.max_size is not None and not host.serves(artifact)
+            )
+            raise UnavailableError(str(error), (*error.causes, *too_small)) from None
+        return bytearray(file.getbuffer())
+
+    def make_cache(self) -> None:
+        """Make the cache folder; mark it for backups to skip, unless it has other files.
+
+        Raises
+        ------
+        OSError
+            If it cannot be made.
+        """
+        self.cache.mkdir(parents=True, exist_ok=True)
+        if not any(self.cache.iterdir()):
+            write_atomically(self.cache / _TAG, _TAG_CONTENT)
 
     def _unavailable(
         self, missing: Sequence[Artifact], causes: tuple[str, ...]
@@ -287,32 +323,15 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def readable_size(size: float) -> str:
-    """Return a number of bytes for people, in decimal units.
-
-    Examples
-    --------
-    >>> readable_size(1_000_128)
-    '1.0 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
 class _SourceError(Exception):
-    """Why one source did not give a file."""
+    """Why a file on this machine is not used."""
 
-    def __init__(self, cause: str, *, is_unreachable: bool = False) -> None:
+    def __init__(self, cause: str, *, is_corrupt: bool = False) -> None:
         super().__init__(cause)
-        self.is_unreachable = is_unreachable
+        self.is_corrupt = is_corrupt
 
 
-def _read_in_place(
-    path: Path, artifact: Artifact, progress: Progress | None
-) -> tuple[Path, bytearray]:
+def _read_in_place(path: Path, artifact: Artifact) -> bytearray:
     content = bytearray(artifact.size)
     try:
         with path.open("rb") as file:
@@ -324,14 +343,11 @@ def _read_in_place(
         raise _SourceError(f"{path} cannot be read ({error.strerror})") from None
     complaint = _complaint(content, artifact)
     if complaint:
-        warnings.warn(f"{path} {complaint}: not used", CorruptFileWarning, stacklevel=2)
-        raise _SourceError(f"{path} {complaint}")
-    if progress:
-        progress.update(artifact.size)
-    return path, content
+        raise _SourceError(f"{path} {complaint}", is_corrupt=True)
+    return content
 
 
-def _complaint(content: bytearray, artifact: Artifact) -> str | None:
+def _complaint(content: bytes | bytearray, artifact: Artifact) -> str | None:
     """Say what is wrong with bytes that should be the artifact; None if they are."""
     digest = hashlib.sha256(content).hexdigest()
     if digest == artifact.sha256:
@@ -341,121 +357,6 @@ def _complaint(content: bytearray, artifact: Artifact) -> str | None:
         f"holds {len(content):,} bytes of sha256 {digest[:12]}…{looks}, where the published file "
         f"has {artifact.size:,} of {artifact.sha256[:12]}…"
     )
-
-
-def _transfer(url: str, size: int, progress: Progress | None) -> bytearray:
-    import pooch
-    import requests
-
-    bar = _FileProgress(progress) if progress else None
-    download = pooch.HTTPDownloader(
-        progressbar=bar or False, chunk_size=_CHUNK, timeout=(CONNECT_SECONDS, READ_SECONDS)
-    )
-    content = _Bounded(size)
-    try:
-        download(url, content, None)
-    except (OSError, ValueError) as error:  # of requests, and what it lets through of others
-        if bar:
-            bar.reset()
-        # A transfer that breaks off or stalls is another matter: that host answers, and may again.
-        is_unreachable = isinstance(error, requests.ConnectionError) and not _has_stalled(error)
-        cause = f"{shown_url(url)} {_cause(error)}"
-        raise _SourceError(cause, is_unreachable=is_unreachable) from None
-    except _TooLongError:
-        if bar:
-            bar.reset()
-        raise _SourceError(f"{shown_url(url)} sends more than the file's {size:,} bytes") from None
-    return bytearray(content.getbuffer())
-
-
-class _TooLongError(Exception):
-    """More bytes came than the file has."""
-
-
-class _Bounded(io.BytesIO):
-    """Bytes in memory, up to a size, so that no host can fill it."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def write(self, data: "ReadableBuffer") -> int:
-        if self.tell() + memoryview(data).nbytes > self.size:
-            raise _TooLongError
-        return super().write(data)
-
-
-def _cause(error: Exception) -> str:
-    """Say in a few words what requests says in many."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.ConnectTimeout):
-        return f"did not answer in {CONNECT_SECONDS} s"
-    if isinstance(error, requests.ReadTimeout) or _has_stalled(error):
-        return f"sent nothing for {READ_SECONDS} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "has a certificate that cannot be trusted"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "cannot be reached"
-    return f"failed ({type(error).__name__}: {error})"
-
-
-def _has_stalled(error: Exception) -> bool:
-    """Whether bytes stopped coming, which requests calls a failed connection."""
-    from urllib3.exceptions import ReadTimeoutError
-
-    return bool(error.args) and isinstance(error.args[0], ReadTimeoutError)
-
-
-def shown_url(url: str) -> str:
-    """Return a URL without the user name and password that it may carry."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that is none"
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-class _FileProgress:
-    """One file's share of a common bar, in the form that pooch's downloader drives."""
-
-    def __init__(self, common: Progress) -> None:
-        self.common = common
-        self.total = 0
-        self.counted = 0
-
-    def update(self, n: int) -> None:
-        self.counted += n
-        self.common.update(n)
-
-    def reset(self) -> None:
-        """Take back what was counted: pooch counts the exact total at the end."""
-        self.update(-self.counted)
-
-    def close(self) -> None:
-        """Leave the common bar open for the other files."""
-
-
-def write_atomically(path: Path, content: bytes | bytearray) -> None:
-    """Write a file that is, whenever one looks or kills, absent, as it was, or complete.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing of it is left then.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of this process's own, so that others may write the same file at the same time.
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _download_command(missing: Sequence[Artifact]) -> str:

@@ -23,7 +23,8 @@ from cifar_noisy.noise import generate_noise_matrix, generate_noisy_labels
 from cifar_noisy.registry import Artifact, array_digest, artifacts, find
 from cifar_noisy.rounding import Explanation, RoundingAnalysis
 from cifar_noisy.settings import Edition, Method, Setting
-from cifar_noisy.store import Progress, Store
+from cifar_noisy.store import Store
+from cifar_noisy.transfer import Progress
 
 Verdict = Literal["exact", "explained", "known", "unexplained", "not reachable"]
 

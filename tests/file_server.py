@@ -16,6 +16,7 @@ class FileServer(ThreadingHTTPServer):
     """Serves a folder; `answers` overrides single URLs, `asked` records what was requested."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -88,5 +88,5 @@ def test_imports_point_down() -> None:
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("cifar_noisy."):
                 imports.setdefault(path.stem, set()).add(str(node.module).rpartition(".")[2])
     floors = list(graphlib.TopologicalSorter(imports).static_order())
-    assert floors[0] == "errors"
+    assert "errors" not in imports
     assert not any("cli" in below for below in imports.values())

@@ -79,7 +79,7 @@ def test_console(block: str, published: str, tmp_path: Path) -> None:
             assert words[1] in ("demo", "test")  # one has a test below, the other runs this
         else:
             result = subprocess.run(
-                words, env=environment, capture_output=True, text=True, check=False
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
             assert result.returncode == 0, result.stderr
             if expected:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from cifar_noisy import StorageError, UnavailableError
-from cifar_noisy.transfers import fetch_large
+from cifar_noisy.files import _part
+from cifar_noisy.transfer import download
 from tests.range_server import Behaviour, RangeServer, serving_ranges
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -42,7 +44,7 @@ def complaint(content: bytes = CONTENT) -> Callable[[Path], str | None]:
 def test_continues_where_it_broke_off(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[300_000, 200_000])
     count = Count()
-    target = fetch_large([server.url("/file")], tmp_path / "new" / "file", complaint(), count)
+    target = download([server.url("/file")], tmp_path / "new" / "file", complaint(), count)
     assert target.read_bytes() == CONTENT
     ranges = [wanted for _, wanted in server.asked]
     assert ranges == [None, "bytes=300000-", "bytes=500000-"]
@@ -55,7 +57,7 @@ def test_another_host_continues_what_one_began(server: RangeServer, tmp_path: Pa
     server.files["/first"] = Behaviour(CONTENT, cut_after=[400_000, 0])
     server.files["/second"] = Behaviour(CONTENT)
     urls = [NOWHERE, server.url("/missing"), server.url("/first"), server.url("/second")]
-    assert fetch_large(urls, tmp_path / "file", complaint()).read_bytes() == CONTENT
+    assert download(urls, tmp_path / "file", complaint()).read_bytes() == CONTENT
     assert server.asked == [
         ("/missing", None),
         ("/first", None),
@@ -67,10 +69,11 @@ def test_another_host_continues_what_one_began(server: RangeServer, tmp_path: Pa
 def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[250_000, 0])
     with pytest.raises(UnavailableError, match=r"/file broke off; the 250.0 kB .* are kept"):
-        fetch_large([server.url("/file")], tmp_path / "file", complaint())
-    assert [file.name for file in tmp_path.iterdir()] == ["file.part"]
+        download([server.url("/file")], tmp_path / "file", complaint())
+    (left,) = tmp_path.iterdir()
+    assert re.fullmatch(r"\.file\.[\w-]+\.0\.\w+\.part", left.name)
     count = Count()
-    fetch_large([server.url("/file")], tmp_path / "file", complaint(), count)
+    download([server.url("/file")], tmp_path / "file", complaint(), count)
     assert server.asked[-1] == ("/file", "bytes=250000-")
     assert count.n == len(CONTENT)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
@@ -79,7 +82,7 @@ def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
 def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[700_000], knows_ranges=False)
     count = Count()
-    target = fetch_large([server.url("/file")], tmp_path / "file", complaint(), count)
+    target = download([server.url("/file")], tmp_path / "file", complaint(), count)
     assert target.read_bytes() == CONTENT
     assert count.n == len(CONTENT)
 
@@ -87,23 +90,23 @@ def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> Non
 @pytest.mark.parametrize("n_left", [100, len(CONTENT), len(CONTENT) + 5])
 def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n_left: int) -> None:
     server.files["/file"] = Behaviour(CONTENT)
-    (tmp_path / "file.part").write_bytes(b"x" * n_left)
-    assert fetch_large([server.url("/file")], tmp_path / "file", complaint()).is_file()
+    _part(tmp_path / "file", pid=0).write_bytes(b"x" * n_left)
+    assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == [f"bytes={n_left}-", None]
 
 
 def test_a_part_that_is_whole(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT)
-    (tmp_path / "file.part").write_bytes(CONTENT)
-    assert fetch_large([server.url("/file")], tmp_path / "file", complaint()).is_file()
+    _part(tmp_path / "file", pid=0).write_bytes(CONTENT)
+    assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
 
 
 def test_wrong_bytes_are_never_published(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(b"<html>log in</html>")
     address = server.url("/file").replace("http://", "http://user:secret@")
     with pytest.raises(UnavailableError, match=r"127.0.0.1:[0-9]+/file has other bytes$") as error:
-        fetch_large([address], tmp_path / "file", complaint())
+        download([address], tmp_path / "file", complaint())
     assert "secret" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -111,14 +114,14 @@ def test_wrong_bytes_are_never_published(server: RangeServer, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match=r"cannot be written \(.*make room"):
-        fetch_large([NOWHERE], tmp_path / "file" / "inner", complaint())
+        download([NOWHERE], tmp_path / "file" / "inner", complaint())
 
 
 TWO_AT_ONCE = """
 import hashlib, sys
 from pathlib import Path
-from cifar_noisy.transfers import fetch_large
-fetch_large([sys.argv[1]], Path(sys.argv[2]), lambda path: None if
+from cifar_noisy.transfer import download
+download([sys.argv[1]], Path(sys.argv[2]), lambda path: None if
     hashlib.sha256(path.read_bytes()).hexdigest() == sys.argv[3] else "has other bytes")
 """
 

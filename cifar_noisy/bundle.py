@@ -1,0 +1,286 @@
+"""Bundles: published files as one plain tar, for clusters without a network.
+
+A bundle has the cache's own layout, and a ``SHA256SUMS`` that ``sha256sum -c`` reads, so that a
+person can check and unpack it by hand. The same files give the same bytes.
+
+What an import trusts is the registry alone: a member must be one of its paths, of its size and
+checksum, and a plain file. Everything else, compressed and sparse members and endless headers
+included, is refused before anything is written.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from cifar_noisy.errors import BundleError, StorageError
+from cifar_noisy.files import whole
+from cifar_noisy.image_sources import ARCHIVE, CIFAR10
+from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
+from cifar_noisy.registry import Artifact, all_artifacts
+from cifar_noisy.store import Host, Store
+from cifar_noisy.transfer import Progress, download
+
+SUMS = "SHA256SUMS"
+_MODE, _MTIME = 0o644, 1_609_459_200  # the same in every bundle; 2021, for tar warns of 1970
+_BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 18
+_MAX_SUMS_SIZE = 1 << 20
+
+
+class Pinned(NamedTuple):
+    """A file that may be in a bundle."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+IMAGES = Pinned(f"{IMAGES_FOLDER}/{ARCHIVE}", CIFAR10.archive_size, CIFAR10.archive_sha256)
+"""CIFAR-10's official image archive, where `images` looks for it in the cache."""
+
+
+def export_bundle(
+    store: Store,
+    file: Path,
+    artifacts: Sequence[Artifact],
+    *,
+    images: bool = False,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Write a bundle of artifacts, those not on this machine fetched first.
+
+    Parameters
+    ----------
+    store : Store
+        Where the files come from.
+    file : Path
+        The tar to write; replaced where it exists.
+    artifacts : sequence of Artifact
+        What to put in; their order does not matter.
+    images : bool, default False
+        Put in CIFAR-10's official image archive (170 MB) too.
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that is read or arrives.
+
+    Returns
+    -------
+    tuple of str
+        The paths in the bundle.
+
+    Raises
+    ------
+    UnavailableError
+        If one of the files cannot be had.
+    StorageError
+        If the bundle cannot be written; nothing of it is left then.
+
+    Examples
+    --------
+    >>> from cifar_noisy import artifacts
+    >>> wanted = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
+    >>> store = Store.from_environment()
+    >>> len(export_bundle(store, store.cache / "pyx.tar", wanted))  # published files
+    1
+    """
+    wanted = sorted(set(artifacts), key=lambda artifact: artifact.path)
+    store.fetch(wanted, progress)
+    archive = _image_archive(store, progress) if images else None
+    members = [Pinned(artifact.path, artifact.size, artifact.sha256) for artifact in wanted]
+    members += [IMAGES] if archive else []
+    sums = "".join(f"{member.sha256}  {member.path}\n" for member in members).encode()
+    try:
+        with (
+            whole(file) as out,
+            tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
+            for artifact in wanted:
+                content = io.BytesIO(store.read(artifact))
+                tar.addfile(_header(artifact.path, artifact.size), content)
+            if archive:
+                with archive.open("rb") as opened:
+                    tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{file} cannot be written ({error.strerror}): make room, or name another file"
+        ) from error
+    return tuple(member.path for member in members)
+
+
+def import_bundle(store: Store, file: Path, progress: Progress | None = None) -> tuple[str, ...]:
+    """Put the files of a bundle into the cache, all checked before the first is written.
+
+    Files that the cache has already are left as they are.
+
+    Parameters
+    ----------
+    store : Store
+        Whose cache the files go to.
+    file : Path
+        What `export_bundle` wrote.
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that is put into the cache.
+
+    Returns
+    -------
+    tuple of str
+        The paths in the bundle.
+
+    Raises
+    ------
+    BundleError
+        If it is no bundle, or has anything in it that the registry does not; nothing is written.
+    StorageError
+        If the cache folder cannot be written; what was put there before stays, and is right.
+    """
+    try:
+        tar = file.open("rb")
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read ({error.strerror}): name another file") from error
+    with tar:
+        for member, chunks in _members(tar, file):
+            _check(member, chunks, file)
+        paths = []
+        for member, chunks in _members(tar, file):
+            paths.append(member.path)
+            _put(member, chunks, file, store)
+            if progress:
+                progress.update(member.size)
+    return tuple(paths)
+
+
+def _image_archive(store: Store, progress: Progress | None) -> Path:
+    """Return the image archive, fetched into the cache where it is not there."""
+    target = store.cache / IMAGES.path
+    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
+    urls = [host.pattern.replace("{path}", ARCHIVE) for host in hosts]
+    # Offline there is no address to ask; what is there already will do.
+    urls = [] if store.is_offline else [*urls, *ARCHIVE_URLS]
+    return download(urls, target, _images_complaint, progress, size=IMAGES.size)
+
+
+def _images_complaint(file: Path) -> str | None:
+    return None if _is_right(file, IMAGES) else "holds other bytes than the official archive"
+
+
+def _header(path: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(path)
+    header.size, header.mode, header.mtime = size, _MODE, _MTIME
+    return header
+
+
+def _members(tar: IO[bytes], file: Path) -> Iterator[tuple[Pinned, Iterator[bytes]]]:
+    """Yield each registered member and its bytes, to be read before the next; refuse any other.
+
+    Headers are read here one block at a time, since tarfile reads as much as a header asks for.
+    """
+    registered = {a.path: Pinned(a.path, a.size, a.sha256) for a in all_artifacts()}
+    registered[IMAGES.path] = IMAGES
+    seen = set()
+    offset = 0
+    while True:
+        tar.seek(offset)
+        header = _parse(tar.read(_BLOCK), file)
+        if header is None:
+            return
+        if header.name in seen:
+            raise BundleError(f"{file} has {header.name!r} twice: {_REMEDY}")
+        seen.add(header.name)
+        offset += _BLOCK
+        if header.name != SUMS or header.size > _MAX_SUMS_SIZE:
+            member = registered.get(header.name)
+            if member is None:
+                raise BundleError(
+                    f"{file} has {header.name!r}, which is not in the registry: {_REMEDY}"
+                )
+            if header.size != member.size:
+                raise BundleError(
+                    f"{file} has {header.name} of {header.size:,} bytes, where the published file "
+                    f"has {member.size:,}: {_REMEDY}"
+                )
+            yield member, _chunks(tar, offset, member, file)
+        offset += -(-header.size // _BLOCK) * _BLOCK
+
+
+_REMEDY = "nothing more of it is imported; make it with cifar-noisy cache export"
+
+
+def _parse(block: bytes, file: Path) -> tarfile.TarInfo | None:
+    """Return what a header block says; None at the end of the tar."""
+    if block == bytes(_BLOCK):
+        return None
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError, ArithmeticError) as error:
+        what = "is cut off" if len(block) < _BLOCK else f"is no plain tar ({error})"
+        raise BundleError(f"{file} {what}: {_REMEDY}") from None
+    if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise BundleError(
+            f"{file} has {header.name!r} of type {header.type!r}, which is no plain file: {_REMEDY}"
+        )
+    return header
+
+
+def _chunks(tar: IO[bytes], offset: int, member: Pinned, file: Path) -> Iterator[bytes]:
+    tar.seek(offset)
+    left = member.size
+    while left:
+        chunk = tar.read(min(left, _CHUNK))
+        if not chunk:
+            raise BundleError(f"{file} is cut off in {member.path}: {_REMEDY}")
+        left -= len(chunk)
+        yield chunk
+
+
+def _check(member: Pinned, chunks: Iterator[bytes], file: Path) -> None:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    if digest.hexdigest() != member.sha256:
+        raise BundleError(
+            f"{file} has {member.path} of sha256 {digest.hexdigest()[:12]}…, where the published "
+            f"file has {member.sha256[:12]}…: {_REMEDY}"
+        )
+
+
+def _put(member: Pinned, chunks: Iterator[bytes], file: Path, store: Store) -> None:
+    """Write a member to its place in the cache unless it is there already."""
+    target = store.cache / member.path
+    try:
+        if _is_right(target, member):
+            return
+        store.make_cache()
+        with whole(target) as out:
+            # Checked again on the way: the bundle may have changed since it was checked.
+            _check(member, _copied(chunks, out), file)
+    except OSError as error:
+        raise StorageError(
+            f"{target} cannot be written ({error.strerror}): make room, or set CIFAR_NOISY_CACHE "
+            "to another folder"
+        ) from error
+
+
+def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        out.write(chunk)
+        yield chunk
+
+
+def _is_right(path: Path, member: Pinned) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _sha256(file) == member.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""Measure what the store promises about speed and memory; print one row a promise.
+
+    CIFAR_NOISY_MIRRORS=UPSTREAM_FOLDER python scripts/bench_store.py
+
+The two sides of a ratio are measured in turn, in one run, and the median is taken. Servers are
+processes of their own on loopback: one that answers each request 40 ms late, and Python's own.
+"""
+
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pooch
+from rich.console import Console
+from rich.table import Table
+
+from cifar_noisy.registry import Artifact, artifacts
+from cifar_noisy.store import Folder, Host, Store
+
+ROOT = Path(__file__).parents[1]
+LATENCY = 0.04
+ARCHIVE_SIZE = 170_498_071
+
+Measured = tuple[str, str, str, bool]
+"""Promise, what was measured, target, whether it is met; the fields of bench.py's rows."""
+
+
+@contextlib.contextmanager
+def process(*words: str, cwd: Path = ROOT) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def seconds(url: str, wanted: Sequence[Artifact], folder: Path) -> tuple[float, ...]:
+    """Return how long the store and a loop over pooch take to fetch files into empty caches."""
+    start = time.perf_counter()
+    Store(folder / "ours", (Host(f"{url}/{{path}}"),), public_hosts=()).fetch(wanted)
+    ours = time.perf_counter() - start
+    registry = {artifact.path: f"sha256:{artifact.sha256}" for artifact in wanted}
+    theirs = pooch.create(path=folder / "theirs", base_url=f"{url}/", registry=registry)
+    start = time.perf_counter()
+    for artifact in wanted:
+        theirs.fetch(artifact.path)
+    return ours, time.perf_counter() - start
+
+
+def latency(mirror: Path) -> Iterator[Measured]:
+    """Fetch one setting, then all, from a server that answers 40 ms late."""
+    pooch.get_logger().setLevel("ERROR")
+    with process("-m", "tests.faults.server", str(mirror), str(LATENCY)) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        for what, wanted, n in (
+            ("one setting", artifacts(noise=0.4, sparsity=0.2), 7),
+            ("all settings", artifacts(), 3),
+        ):
+            times = []
+            for _ in range(n):
+                with tempfile.TemporaryDirectory() as folder:
+                    times.append(seconds(url, wanted, Path(folder)))
+            ours, theirs = (statistics.median(pair[i] for pair in times) for i in (0, 1))
+            yield (
+                f"{what} ({len(wanted)} files) at 40 ms a request, against a loop over pooch.fetch",
+                f"{theirs / ours:.1f} times as fast ({ours:.2f} s against {theirs:.2f} s)",
+                "at least 6 times",
+                theirs / ours >= 6,
+            )
+
+
+DOWNLOAD = """
+import hashlib, resource, sys, time
+from pathlib import Path
+import filelock, requests
+from cifar_noisy.transfer import download
+url, target, size, sha256 = sys.argv[1:]
+def complaint(path):
+    with path.open("rb") as file:
+        return None if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "wrong"
+# Not getrusage, whose high-water mark begins with the parent's.
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1000
+before, start = peak(), time.perf_counter()
+download([url], Path(target), complaint, size=int(size))
+print(time.perf_counter() - start, peak() - before)
+"""
+
+
+def throughput() -> Iterator[Measured]:
+    """Download one file as large as the image archive, against curl, which checks nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        content = os.urandom(ARCHIVE_SIZE)
+        (folder / "file").write_bytes(content)
+        sha256 = pooch.file_hash(str(folder / "file"))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/file"
+        with process("-m", "http.server", str(port), "--bind", "127.0.0.1", cwd=folder):
+            subprocess.run(
+                ["curl", "-sf", "--retry-connrefused", "--retry", "20", "-o", os.devnull, url],
+                check=True,
+            )
+            runs = [_one_download(url, folder, sha256) for _ in range(7)]
+    ours, memory, curl = (statistics.median(run[i] for run in runs) for i in range(3))
+    rates = [ARCHIVE_SIZE / 1e6 / taken for taken in (ours, curl)]
+    yield (
+        "170 MB over loopback, checked, against curl",
+        f"{curl / ours:.2f} of its throughput ({rates[0]:.0f} MB/s against {rates[1]:.0f} MB/s)",
+        "at least 0.5",
+        curl / ours >= 0.5,
+    )
+    yield ("the same: memory beyond start-up", f"{memory:.1f} MB", "under 64 MB", memory < 64)
+
+
+def _one_download(url: str, folder: Path, sha256: str) -> tuple[float, float, float]:
+    target = folder / "cache" / "target"
+    words = [url, str(target), str(ARCHIVE_SIZE), sha256]
+    with process("-c", DOWNLOAD, *words) as ours:
+        out, _ = ours.communicate()
+    taken, memory = map(float, out.split())
+    target.unlink()
+    start = time.perf_counter()
+    subprocess.run(["curl", "-sf", "-o", target, url], check=True)
+    curl = time.perf_counter() - start
+    target.unlink()
+    return taken, memory, curl
+
+
+OFFLINE = """
+import sys, time
+import cifar_noisy.cli, tqdm
+from cifar_noisy.errors import UnavailableError
+start = time.perf_counter()
+try:
+    cifar_noisy.download()
+except UnavailableError as error:
+    print(time.perf_counter() - start)
+"""
+
+
+def offline() -> Iterator[Measured]:
+    """Time what an empty cache says offline, beyond the imports of the command line."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"CIFAR_NOISY_OFFLINE": "1", "CIFAR_NOISY_CACHE": folder}
+        environment |= {"CIFAR_NOISY_MIRRORS": ""}
+        times = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", OFFLINE],
+                    env=os.environ | environment, capture_output=True, text=True, check=True,
+                ).stdout
+            )
+            for _ in range(9)
+        ]  # fmt: skip
+    taken = statistics.median(times) * 1000
+    yield (
+        "offline, empty cache: all 340 missed",
+        f"{taken:.0f} ms",
+        "under 100 ms",
+        taken < 100,
+    )
+
+
+def rows() -> Iterator[Measured]:
+    mirrors = [m.path for m in Store.from_environment().mirrors if isinstance(m, Folder)]
+    if not mirrors:
+        sys.exit("name a folder that has the published files in CIFAR_NOISY_MIRRORS")
+    yield from latency(mirrors[0])
+    yield from throughput()
+    yield from offline()
+
+
+def report(rows: Iterable[Measured]) -> int:
+    """Print the rows; return an exit status, 0 where all are met."""
+    table = Table("promise", "measured", "target", "met")
+    measured = list(rows)
+    for promise, value, target, is_met in measured:
+        table.add_row(promise, value, target, "yes" if is_met else "NO")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0 if all(is_met for *_, is_met in measured) else 1
+
+
+def main() -> int:
+    return report(rows())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Mutated arrays, tars and logs into what reads them: an error of ours, or a right result.
+
+The bytes go in behind the checksum, which no mutated file passes: as if the registry pinned them.
+"""
+
+import random
+import signal
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cifar_noisy import CifarNoisyError, artifacts, parse_training_log
+from cifar_noisy.bundle import export_bundle, import_bundle
+from cifar_noisy.loaders import decode_array
+from cifar_noisy.store import Store
+
+SECONDS_UNTIL_HANG = 20
+TIMES_REGISTERED_SIZE = 4
+OVERHEAD = 1 << 20  # bytes that Python and pandas take for an input of any size
+
+
+@dataclass
+class Fuzz:
+    """What came of it."""
+
+    n: int = 0
+    n_refused: int = 0
+    slowest: float = 0
+    most_memory: float = 0  # in registered sizes, beyond the overhead
+    crashes: list[str] = field(default_factory=list)
+
+
+def mutated(content: bytes, rng: random.Random, head: int) -> bytearray:
+    """Return bytes with a few mutations, half of them among the first `head`."""
+    out = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        at = rng.randrange(min(head, len(out)) if rng.random() < 0.5 else len(out)) if out else 0
+        n = rng.choice((1, 1, 2, 8, 64, 512))
+        match rng.randrange(7):
+            case 0:
+                out[at : at + 1] = bytes([out[at] ^ (1 << rng.randrange(8))]) if out else b""
+            case 1:
+                out[at : at + n] = rng.randbytes(len(out[at : at + n]))
+            case 2:
+                del out[at : at + n]
+            case 3:
+                out[at:at] = rng.randbytes(n)
+            case 4:
+                out[at:at] = out[at : at + n] * rng.randrange(1, 4)
+            case 5:
+                del out[at:]
+            case 6:
+                digits = [i for i in range(at, min(at + 200, len(out))) if chr(out[i]).isdigit()]
+                for i in digits[:n]:
+                    out[i] = rng.choice(b"0123456789-e.")
+    return out
+
+
+@contextmanager
+def no_hang() -> Iterator[None]:
+    """Raise where the block takes too long."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS_UNTIL_HANG)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz(folder: Path, n: int, seed: int = 0) -> Fuzz:
+    """Feed `n` mutated inputs to the loaders, a third each of arrays, tars and logs."""
+    rng = random.Random(seed)
+    store = Store.from_environment()
+    arrays, tars, logs = _array_case(store), _tar_case(store, folder), _log_case(store)
+    for case in (arrays, tars, logs):  # what is imported and compiled once is no input's doing
+        feed, content, *_ = case(rng)
+        feed(bytearray(content))
+    outcome = Fuzz()
+    tracemalloc.start()
+    try:
+        for i in range(n):
+            feed, content, size, head = (arrays, tars, logs)[i % 3](rng)
+            _try(outcome, feed, mutated(content, rng, head), size)
+    finally:
+        tracemalloc.stop()
+    return outcome
+
+
+Case = Callable[[random.Random], tuple[Callable[[bytearray], object], bytes, int, int]]
+
+
+def _array_case(store: Store) -> Case:
+    found = artifacts(kind="pyx", noise=0.4) + artifacts(kind="train_mask", noise=0.4)
+    contents = {artifact: bytes(store.read(artifact)) for artifact in found}
+
+    def case(rng: random.Random) -> tuple[Callable[[bytearray], object], bytes, int, int]:
+        artifact = rng.choice(found)
+        return lambda c: decode_array(c, artifact), contents[artifact], artifact.size, 128
+
+    return case
+
+
+def _tar_case(store: Store, folder: Path) -> Case:
+    file = folder / "fuzz.tar"
+    export_bundle(store, file, artifacts(kind="noise_matrix"))
+    content = file.read_bytes()
+    cache = Store(folder / "fuzz cache", is_offline=True)
+
+    def feed(changed: bytearray) -> None:
+        file.write_bytes(changed)
+        import_bundle(cache, file)
+
+    return lambda rng: (feed, content, len(content), 1024)
+
+
+def _log_case(store: Store) -> Case:
+    # One of each format, the smallest.
+    logs = sorted((a for a in artifacts(kind="training_log") if a.size), key=lambda a: -a.size)
+    found = list({(a.trainer or a.method): a for a in logs}.values())
+    contents = {artifact: bytes(store.read(artifact)) for artifact in found}
+
+    def case(rng: random.Random) -> tuple[Callable[[bytearray], object], bytes, int, int]:
+        artifact = rng.choice(found)
+        return (
+            lambda c: parse_training_log(c.decode(errors="replace")),
+            contents[artifact],
+            artifact.size,
+            2000,
+        )
+
+    return case
+
+
+def _try(outcome: Fuzz, feed: Callable[[bytearray], object], content: bytearray, size: int) -> None:
+    tracemalloc.clear_traces()
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    start = time.perf_counter()
+    outcome.n += 1
+    try:
+        with no_hang(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            feed(content)
+    except CifarNoisyError:
+        outcome.n_refused += 1
+    except BaseException as error:
+        outcome.crashes.append(f"{type(error).__name__}: {error}")
+    taken = tracemalloc.get_traced_memory()[1] - held
+    outcome.slowest = max(outcome.slowest, time.perf_counter() - start)
+    outcome.most_memory = max(outcome.most_memory, (taken - OVERHEAD) / size)

@@ -1,0 +1,125 @@
+"""The fault matrix: what goes wrong, where, and what must come of it.
+
+`WEB` are faults of an address, walked by ``test_web.py``; `MACHINE` are those of processes, disks,
+permissions and tars, each named like the test in ``test_machine.py`` that brings it about.
+"""
+
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from tests.faults.server import Answer
+
+
+@dataclass(frozen=True)
+class WebFault:
+    """A fault of the first of two addresses.
+
+    Attributes
+    ----------
+    name : str
+    answer : Answer or str
+        What that address answers; or its URL, where no server is behind it.
+    cause : str
+        Regular expression of what the error says when there is no second address.
+    is_survived_alone : bool
+        Whether the first address gives the file in the end.
+    requests : int or None
+        How often it is asked, exactly; None where it cannot count.
+    """
+
+    name: str
+    answer: Answer | str
+    cause: str = ""
+    is_survived_alone: bool = False
+    requests: int | None = 1
+
+
+PAGE = b"<!DOCTYPE html><title>Sign in to the network</title>"
+CUT = 30_000  # of the 50,128 bytes of a mask
+
+WEB = (
+    WebFault("refused", "http://127.0.0.1:9", "refuses connections", requests=None),
+    WebFault("no such name", "http://nowhere.invalid", "cannot be resolved", requests=None),
+    WebFault("hangs up", "hangs up", "cannot be reached", requests=None),
+    WebFault("silent", Answer(seconds_before=5), r"sent nothing for 1 s"),
+    WebFault("stalls", Answer(stall_at=CUT), r"sent nothing for 1 s"),
+    WebFault("trickles", Answer(bytes_per_second=200), "too slow"),
+    *(
+        WebFault(f"status {status}", Answer(status=status), f"answered {status} ")
+        for status in (400, 401, 403, 404, 410, 500, 502, 504)
+    ),
+    WebFault("status 204", Answer(status=204, body=b""), "answered 204"),
+    WebFault("503 without Retry-After", Answer(status=503), "answered 503"),
+    WebFault(
+        "429 for a second",
+        Answer(status=429, headers={"Retry-After": "1"}, times=1),
+        is_survived_alone=True,
+        requests=2,
+    ),
+    WebFault(
+        "503 until a date",
+        Answer(status=503, headers={"Retry-After": formatdate(time.time(), usegmt=True)}, times=2),
+        is_survived_alone=True,
+        requests=3,
+    ),
+    WebFault(
+        "429 for an hour",
+        Answer(status=429, headers={"Retry-After": "3600"}),
+        "answered 429 .* and asks to wait 3,600 s",
+    ),
+    WebFault(
+        "503 again and again",
+        Answer(status=503, headers={"Retry-After": "1"}),
+        "answered 503",
+        requests=3,  # with RETRY_AFTER_SECONDS at 2 in the tests
+    ),
+    WebFault("web page", Answer(body=PAGE), "52 bytes that look like a web page"),
+    WebFault(
+        "web page of no length",
+        Answer(body=PAGE, says_length=False),
+        "look like a web page",
+    ),
+    WebFault("empty body", Answer(body=b""), "offers 0 bytes"),
+    WebFault("empty body of no length", Answer(body=b"", says_length=False), "holds 0 bytes"),
+    WebFault("too long", Answer(body=bytes(60_000)), "offers 60,000 bytes"),
+    WebFault(
+        "too long, of no length", Answer(body=bytes(60_000), says_length=False), "sends more than"
+    ),
+    WebFault("one bit wrong", Answer(flips_bit=True), "of sha256"),
+    WebFault("cut off", Answer(cut_at=CUT), "broke off"),
+    WebFault("cut off at the first byte", Answer(cut_at=0), "broke off|cannot be reached"),
+    WebFault("short, of no length", Answer(body=bytes(100), says_length=False), "holds 100 bytes"),
+    WebFault(
+        "redirects in a circle",
+        Answer(status=302, headers={"Location": "/round"}),
+        "redirects too often",
+        requests=None,
+    ),
+)
+
+MACHINE = {
+    "many_cold_processes": "one request per file, every file right",
+    "locks_granted_to_everyone": "every file right",
+    "lock_held_for_ever": "goes on without it after the stated time",
+    "lock_of_a_dead_process": "no delay",
+    "locks_not_supported": "goes on without them",
+    "killed_while_receiving": "absent or right; the next run continues by Range",
+    "terminated_while_receiving": "absent or right; the next run continues by Range",
+    "range_ignored": "a full download, right",
+    "leftover_of_other_bytes": "begun again, right",
+    "leftover_complete": "no request, right",
+    "prune_with_a_live_process": "its file stays and is finished; a dead one's is removed",
+    "umask": "0666 less the umask",
+    "group_shared_cache": "group and setgid are inherited",
+    "warm_cache_of_another_user": "read, without one attempt to write",
+    "warm_cache_on_a_read_only_mount": "read, without one attempt to write",
+    "cold_cache_on_a_read_only_mount": "one clear error",
+    "disk_full": "one clear error, nothing left",
+    "file_size_limit": "one clear error, nothing left",
+    "odd_path": "right",
+    "offline": "no socket; says what is missing",
+    "https_to_http": "refused",
+    "credentials": "never shown",
+    "interrupted": "ends within a second, nothing wrong",
+}

@@ -1,0 +1,15 @@
+"""Mutated files into the loaders."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fuzz import TIMES_REGISTERED_SIZE, fuzz
+
+
+@pytest.mark.long
+def test_mutated_files(published: str, tmp_path: Path) -> None:
+    outcome = fuzz(tmp_path, 1500)
+    assert outcome.crashes == []
+    assert outcome.most_memory <= TIMES_REGISTERED_SIZE
+    assert outcome.n_refused > outcome.n / 2
