@@ -89,4 +89,5 @@ def test_imports_point_down() -> None:
                 imports.setdefault(path.stem, set()).add(str(node.module).rpartition(".")[2])
     floors = list(graphlib.TopologicalSorter(imports).static_order())
     assert "errors" not in imports
+    assert floors[-1] == "cli"
     assert not any("cli" in below for below in imports.values())
