@@ -87,7 +87,6 @@ def test_imports_point_down() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("cifar_noisy."):
                 imports.setdefault(path.stem, set()).add(str(node.module).rpartition(".")[2])
-    floors = list(graphlib.TopologicalSorter(imports).static_order())
+    graphlib.TopologicalSorter(imports).prepare()  # raises where there is a circle
     assert "errors" not in imports
-    assert floors[-1] == "cli"
     assert not any("cli" in below for below in imports.values())
