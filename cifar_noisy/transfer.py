@@ -17,7 +17,6 @@ Requests are made with requests itself: pooch's downloader cannot tell whether a
 """
 
 import contextlib
-import email.utils
 import os
 import queue
 import threading
@@ -400,6 +399,8 @@ def _retry_after(response: "requests.Response") -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return max(1.0, float(value))
+    import email.utils
+
     with contextlib.suppress(ValueError):
         return max(1.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None
