@@ -418,7 +418,7 @@ def test_downloads_into_the_cache(server: RangeServer, tmp_path: Path, pin: Pin)
     # Both splits are packed, and the archive is gone.
     assert_is_fake(False, load_images(train=False))
     assert_is_fake(True, load_images(download=True))
-    assert len(server.asked) == 3
+    assert len(server.asked) == 2
     assert not list(cache().rglob("*.gz*"))
 
 
