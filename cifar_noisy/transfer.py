@@ -323,29 +323,27 @@ def _receive(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
     # "identity", lest a host takes an archive's own compression for one of the transfer.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     batch.wait(0)
-    try:
-        with (
-            requests.Session() as session,
-            session.get(
+    with requests.Session() as session:
+        try:
+            response = session.get(
                 url,
                 headers=headers,
                 stream=True,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 hooks={"response": _refuse_downgrade},
-            ) as response,
-        ):
+            )
+        except (OSError, ValueError) as error:  # of requests, and what it lets through of others
+            raise _refusal(error) from None
+        with response:
             if start and response.status_code == 416:
                 return  # there is no more than what is there; the checksum has the last word
             _check_status(response)
             if start and not _is_rest(response, start):
                 _discard(file, batch)
-            _append(response, file, size, batch)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise _refusal(error) from None
-    except OSError as error:
-        if error.errno is not None:
-            raise  # the disk's
-        raise _refusal(error) from None  # such as a bundle of certificates that is not there
+            try:
+                _append(response, file, size, batch)
+            except urllib3.exceptions.HTTPError as error:
+                raise _refusal(error) from None
 
 
 def _append(response: "requests.Response", file: IO[bytes], size: int | None, batch: Batch) -> None:
@@ -436,7 +434,11 @@ def _refusal(error: Exception) -> _RefusalError:
     if isinstance(error, requests.ConnectTimeout):
         return _RefusalError(f"did not answer in {CONNECT_SECONDS:g} s", is_unreachable=True)
     if isinstance(error, requests.ReadTimeout | low.ReadTimeoutError):
-        return _RefusalError(f"sent nothing for {READ_SECONDS:g} s", is_unreachable=True)
+        # One that stalls on the way has answered, and may again.
+        has_answered = isinstance(error, low.ReadTimeoutError)
+        return _RefusalError(
+            f"sent nothing for {READ_SECONDS:g} s", is_unreachable=not has_answered
+        )
     if isinstance(error, requests.exceptions.SSLError):
         return _RefusalError("has a certificate that cannot be trusted", is_unreachable=True)
     if isinstance(reason, low.NameResolutionError):
@@ -449,7 +451,10 @@ def _refusal(error: Exception) -> _RefusalError:
         return _RefusalError("redirects too often")
     if isinstance(error, low.ProtocolError | requests.exceptions.ChunkedEncodingError):
         return _RefusalError("broke off", has_broken_off=True)
-    return _RefusalError(f"failed ({type(error).__name__}: {error})")
+    # What requests says may quote a URL with credentials.
+    is_quotable = not isinstance(error, requests.RequestException | low.HTTPError)
+    said = f"{type(error).__name__}: {error}" if is_quotable else type(error).__name__
+    return _RefusalError(f"failed ({said})")
 
 
 def _end(file: IO[bytes]) -> int:
