@@ -27,7 +27,7 @@ class CachedFile:
     path : Path
         Where it lies.
     is_right : bool
-        Whether its bytes have the published sha256.
+        Whether its bytes can be read and have the published sha256.
     """
 
     artifact: Artifact
@@ -63,11 +63,16 @@ def check_cache(store: Store) -> Iterator[CachedFile]:
     """
     for artifact in cached_artifacts(store):
         path = store.cache_path(artifact)
-        try:
-            is_right = hashlib.sha256(path.read_bytes()).hexdigest() == artifact.sha256
-        except OSError:
-            is_right = False  # what cannot be read is no good to anybody
-        yield CachedFile(artifact, path, is_right)
+        yield CachedFile(artifact, path, _is_right(path, artifact))
+
+
+def _is_right(path: Path, artifact: Artifact) -> bool:
+    try:
+        with path.open("rb") as file:
+            content = file.read(artifact.size + 1)  # enough to see that a file is too long
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest() == artifact.sha256
 
 
 def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
@@ -95,13 +100,9 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     for path in chain(abandoned_parts(store.cache), unheld_locks(store.cache)):
         try:
             size = path.stat().st_size
-            path.unlink()
         except FileNotFoundError:
             continue  # another process was faster
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
-            ) from error
+        _remove(path, store)
         removed.append((str(path.relative_to(store.cache)), size))
     return tuple(removed)
 
@@ -132,15 +133,19 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
         path = root / artifact.path
         if path.parent.resolve() != path.parent:
             continue
-        try:
-            path.unlink()
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
-            ) from error
+        _remove(path, store)
         removed.append(artifact)
         folders.update(parent for parent in path.parents if root in parent.parents)
     for folder in sorted(folders, reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
     return tuple(removed)
+
+
+def _remove(path: Path, store: Store) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
+        ) from error
