@@ -406,15 +406,24 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
         yield running
 
 
+def test_an_archive_put_into_the_cache_is_packed_offline(
+    tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = FAKE.write_archive(tmp_path)
+    pin(tmp_path)
+    cache().mkdir(parents=True)
+    archive.rename(cache() / archive.name)
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    assert_is_fake(True, load_images())
+
+
 def test_downloads_into_the_cache(server: RangeServer, tmp_path: Path, pin: Pin) -> None:
     content = FAKE.write_archive(tmp_path).read_bytes()
     pin(tmp_path)
     server.files["/official"] = Behaviour(content, cut_after=[1000, 0])
     server.files["/copy"] = Behaviour(content)
     assert_is_fake(True, load_images(download=True))
-    assert server.asked == [
-        ("/official", None), ("/copy", "bytes=1000-")
-    ]  # fmt: skip
+    assert server.asked == [("/official", None), ("/copy", "bytes=1000-")]
     # Both splits are packed, and the archive is gone.
     assert_is_fake(False, load_images(train=False))
     assert_is_fake(True, load_images(download=True))

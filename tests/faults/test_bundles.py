@@ -1,5 +1,6 @@
 """Bundles: the same files, the same bytes; nothing but registered files ever comes out of one."""
 
+import hashlib
 import io
 import os
 import random
@@ -57,6 +58,10 @@ def test_the_same_files_give_the_same_bytes(published: str, tmp_path: Path) -> N
     finally:
         os.umask(umask)
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    # Nothing of the day, the machine or the user is in it.
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        about = {(m.mtime, m.mode, m.uid, m.gid, m.uname, m.gname) for m in tar}
+    assert about == {(1_609_459_200, 0o644, 0, 0, "", "")}
 
 
 def test_by_hand(published: str, tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_the_image_archive_travels_too(
     published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = random.Random(0).randbytes(1_000_000)
-    sha256 = __import__("hashlib").sha256(content).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
     monkeypatch.setattr(bundle, "IMAGES", Pinned(bundle.IMAGES.path, len(content), sha256))
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "cifar-10-python.tar.gz").write_bytes(content)
