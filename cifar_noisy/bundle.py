@@ -274,13 +274,6 @@ def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:
 def _is_right(path: Path, member: Pinned) -> bool:
     try:
         with path.open("rb") as file:
-            return _sha256(file) == member.sha256
+            return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
     except FileNotFoundError:
         return False
-
-
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()

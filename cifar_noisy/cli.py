@@ -23,10 +23,9 @@ from cifar_noisy.errors import (
     CifarNoisyWarning,
     StorageError,
     UnavailableError,
-    UnknownArtifactError,
 )
 from cifar_noisy.files import write_atomically
-from cifar_noisy.registry import KINDS, Artifact, artifacts
+from cifar_noisy.registry import KINDS, Artifact, artifacts, at_least_one
 from cifar_noisy.settings import METHODS, SETTINGS, Setting
 from cifar_noisy.store import OFFLINE_VARIABLE, Store
 from cifar_noisy.transfer import readable_size
@@ -88,11 +87,11 @@ def main() -> None:
     except CifarNoisyError as error:
         _fail(error, USAGE)
     except OSError as error:
-        # Of this package's own nothing is left by now: the output cannot be written.
-        _fail(error, WRONG)
+        what = error.filename or "the output"
+        _fail(f"{what} cannot be read or written ({error.strerror}): name another place", WRONG)
 
 
-def _fail(error: Exception, status: int) -> None:
+def _fail(error: object, status: int) -> None:
     typer.echo(f"cifar-noisy: {error}", err=True)
     sys.exit(status)
 
@@ -177,12 +176,9 @@ def info(
     _print_table(
         ("kind", "method", "edition", "trainer", ">size", "where", "path"),
         (
-            (
-                *_artifact_row(artifact, store)[:1],
-                *_artifact_row(artifact, store)[3:],
-                artifact.path,
-            )
+            (row[0], *row[3:], artifact.path)
             for artifact in files
+            for row in (_artifact_row(artifact, store),)
         ),
     )
 
@@ -433,9 +429,7 @@ def cache_export(
     """
     from cifar_noisy.bundle import export_bundle
 
-    wanted = artifacts(kind=kind, noise=noise, sparsity=sparsity)
-    if not wanted:
-        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
+    wanted = at_least_one(artifacts(kind=kind, noise=noise, sparsity=sparsity))
     with _progress("reading", wanted) as progress:
         paths = export_bundle(
             Store.from_environment(), file, wanted, images=images, progress=progress

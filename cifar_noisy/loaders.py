@@ -22,7 +22,7 @@ from cifar_noisy.errors import (
     UnknownArtifactError,
 )
 from cifar_noisy.order import in_order
-from cifar_noisy.registry import Artifact, array_digest, artifacts, find
+from cifar_noisy.registry import Artifact, array_digest, artifacts, at_least_one, find
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -102,7 +102,9 @@ def load_pyx(
     else:
         pyx = decode_array(store.read(artifact), artifact)
     if pyx.view(np.uint16).max() > _FLOAT16_ONE:
-        raise UnavailableError(f"{artifact.path} has entries that are no probabilities")
+        raise UnavailableError(
+            f"{artifact.path} has entries that are no probabilities: reinstall cifar-noisy"
+        )
     return in_order(pyx, order, store)
 
 
@@ -412,8 +414,7 @@ def download(
     wanted = artifacts(
         kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
     )
-    if not wanted:
-        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
+    at_least_one(wanted)
     return Store.from_environment().fetch(wanted, progress)
 
 
@@ -432,7 +433,9 @@ def decode_array(content: bytearray, artifact: Artifact) -> NDArray[Any]:
         # In place: numpy's own reader would copy what was read for its checksum already.
         flat = np.frombuffer(content, dtype, count=math.prod(shape), offset=file.tell())
     except (ValueError, SyntaxError, TokenError) as error:  # a broken header is parsed as Python
-        raise UnavailableError(f"{artifact.path} is no .npy file ({error})") from error
+        raise UnavailableError(
+            f"{artifact.path} is no .npy file ({error}): reinstall cifar-noisy"
+        ) from error
     array: NDArray[Any] = flat.reshape(shape, order="F" if is_fortran else "C")
     _check_array(array, artifact)
     return array
@@ -442,7 +445,7 @@ def _check_array(array: NDArray[np.generic], artifact: Artifact) -> None:
     if (array.shape, str(array.dtype)) != (artifact.shape, artifact.dtype):
         raise UnavailableError(
             f"{artifact.path} holds {array.dtype} of shape {array.shape}, where {artifact.dtype} "
-            f"of shape {artifact.shape} was published"
+            f"of shape {artifact.shape} was published: reinstall cifar-noisy"
         )
 
 

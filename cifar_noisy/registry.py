@@ -8,6 +8,7 @@ both.
 import csv
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -197,6 +198,24 @@ def artifacts(
     return tuple(
         artifact for artifact in all_artifacts() if wanted.items() <= _facets(artifact).items()
     )
+
+
+def at_least_one(found: Sequence[Artifact]) -> Sequence[Artifact]:
+    """Return what filters left, unless that is nothing.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If it is nothing.
+
+    Examples
+    --------
+    >>> len(at_least_one(artifacts(kind="pyx")))
+    13
+    """
+    if not found:
+        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
+    return found
 
 
 def find(

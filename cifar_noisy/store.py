@@ -4,10 +4,9 @@ Every read hashes what it returns, so what the registry does not pin cannot reac
 are asked in this order, and each failure moves on to the next:
 
 1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place), laid out like upstream;
-2. the folders among the mirrors of ``CIFAR_NOISY_MIRRORS`` (folders or URLs separated by commas),
-   read in place: nothing is copied out of them or written into them;
-3. the URLs among the mirrors;
-4. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
+2. the mirrors of ``CIFAR_NOISY_MIRRORS``, folders or URLs separated by commas; a folder is read in
+   place, nothing is copied out of it or written into it;
+3. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
    file by its sha256 alone.
 
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
@@ -20,6 +19,7 @@ place by a rename (`files`). So whatever is killed, full or slow, a file is abse
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -102,7 +102,7 @@ class Store:
     cache : Path
         Laid out like upstream; made when the first file is written.
     mirrors : tuple of Folder or Host
-        Asked before the public hosts; folders before hosts.
+        Asked in order, before the public hosts.
     is_offline : bool
         True where no socket may be opened.
     public_hosts : tuple of Host
@@ -212,25 +212,25 @@ class Store:
 
     def _obtain(self, artifact: Artifact, batch: Batch) -> tuple[Path, bytearray]:
         """Return the artifact's file on this machine and its checked bytes."""
-        causes = []
-        for path in self._local_paths(artifact):
-            try:
-                content = _read_in_place(path, artifact)
-            except _SourceError as refusal:
-                if refusal.is_corrupt:
-                    warnings.warn(f"{refusal}: not used", CorruptFileWarning, stacklevel=3)
-                causes.append(str(refusal))
-            else:
-                batch.count(artifact.size)
-                return path, content
-        if self.is_offline:
-            raise self._unavailable([artifact], tuple(causes))
-        try:
-            return self.cache_path(artifact), self._download(artifact, batch)
-        except UnavailableError as error:
-            raise self._unavailable([artifact], (*causes, *error.causes)) from None
+        causes: list[str] = []
+        sources = (Folder(self.cache), *self.mirrors, *self.public_hosts)
+        # Neighbouring hosts are asked together: what one began, the next may finish.
+        for _, group in itertools.groupby(sources, type):
+            neighbours = list(group)
+            hosts = [source for source in neighbours if isinstance(source, Host)]
+            for folder in (source for source in neighbours if isinstance(source, Folder)):
+                try:
+                    return _read_folder(folder, artifact, batch)
+                except _SourceError as refusal:
+                    causes.append(str(refusal))
+            if hosts and not self.is_offline:
+                try:
+                    return self.cache_path(artifact), self._download(artifact, hosts, batch)
+                except UnavailableError as error:
+                    causes += error.causes
+        raise self._unavailable([artifact], tuple(causes))
 
-    def _download(self, artifact: Artifact, batch: Batch) -> bytearray:
+    def _download(self, artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
         """Fetch a file into the cache unless another process does at the same time."""
         target = self.cache_path(artifact)
         try:
@@ -241,7 +241,7 @@ class Store:
                     content = _read_in_place(target, artifact)
                     batch.count(artifact.size)
                     return content
-                content = self._transfer(artifact, batch)
+                content = _transfer(artifact, hosts, batch)
                 write_atomically(target, content)
                 return content
         except OSError as error:
@@ -250,29 +250,6 @@ class Store:
                 f"or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
                 f"{MIRRORS_VARIABLE}, which reads it in place)"
             ) from error
-
-    def _transfer(self, artifact: Artifact, batch: Batch) -> bytearray:
-        file = io.BytesIO()
-        hosts = [mirror for mirror in self.mirrors if isinstance(mirror, Host)]
-        hosts += self.public_hosts
-        serving = [host for host in hosts if host.serves(artifact)]
-        try:
-            fill(
-                file,
-                [host.url(artifact) for host in serving],
-                lambda complete: _complaint(complete.read(), artifact),
-                artifact.size,
-                batch,
-            )
-        except UnavailableError as error:
-            batch.count(-len(file.getbuffer()))
-            too_small = tuple(
-                f"{shown_url(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
-                for host in hosts
-                if host.max_size is not None and not host.serves(artifact)
-            )
-            raise UnavailableError(str(error), (*error.causes, *too_small)) from None
-        return bytearray(file.getbuffer())
 
     def make_cache(self) -> None:
         """Make the cache folder; mark it for backups to skip, unless it has other files.
@@ -329,6 +306,39 @@ class _SourceError(Exception):
     def __init__(self, cause: str, *, is_corrupt: bool = False) -> None:
         super().__init__(cause)
         self.is_corrupt = is_corrupt
+
+
+def _transfer(artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
+    file = io.BytesIO()
+    try:
+        fill(
+            file,
+            [host.url(artifact) for host in hosts if host.serves(artifact)],
+            lambda complete: _complaint(complete.read(), artifact),
+            artifact.size,
+            batch,
+        )
+    except UnavailableError as error:
+        batch.count(-len(file.getbuffer()))
+        too_small = tuple(
+            f"{shown_url(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
+            for host in hosts
+            if host.max_size is not None and not host.serves(artifact)
+        )
+        raise UnavailableError(str(error), (*error.causes, *too_small)) from None
+    return bytearray(file.getbuffer())
+
+
+def _read_folder(folder: Folder, artifact: Artifact, batch: Batch) -> tuple[Path, bytearray]:
+    path = folder.path / artifact.path
+    try:
+        content = _read_in_place(path, artifact)
+    except _SourceError as refusal:
+        if refusal.is_corrupt:
+            warnings.warn(f"{refusal}: not used", CorruptFileWarning, stacklevel=4)
+        raise
+    batch.count(artifact.size)
+    return path, content
 
 
 def _read_in_place(path: Path, artifact: Artifact) -> bytearray:

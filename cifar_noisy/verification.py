@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning import Mask, label_errors
-from cifar_noisy.errors import UnavailableError, UnknownArtifactError
+from cifar_noisy.errors import UnavailableError
 from cifar_noisy.loaders import decode_array, load_noisy_labels
 from cifar_noisy.noise import generate_noise_matrix, generate_noisy_labels
-from cifar_noisy.registry import Artifact, array_digest, artifacts, find
+from cifar_noisy.registry import Artifact, array_digest, artifacts, at_least_one, find
 from cifar_noisy.rounding import Explanation, RoundingAnalysis
 from cifar_noisy.settings import Edition, Method, Setting
 from cifar_noisy.store import Store
@@ -131,9 +131,7 @@ def verify(
         for artifact in artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
         if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
     ]
-    if not wanted:
-        raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
-    return _checks(wanted, store or Store.from_environment(), progress)
+    return _checks(at_least_one(wanted), store or Store.from_environment(), progress)
 
 
 def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None) -> Iterator[Check]:

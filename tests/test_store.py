@@ -242,6 +242,20 @@ def test_what_requests_lets_through_moves_on(
         Store(tmp_path / "other", (secure,), public_hosts=()).read(ARTIFACT)
 
 
+def test_mirrors_are_asked_in_their_order(
+    tmp_path: Path, upstream: Path, server: FileServer, content: bytes
+) -> None:
+    host, folder = Host(f"{server.url}/{{path}}"), Folder(upstream)
+    assert Store(tmp_path / "a", (folder, host)).path(ARTIFACT) == upstream / ARTIFACT.path
+    assert server.asked == []
+    store = Store(tmp_path / "b", (host, folder))
+    assert store.path(ARTIFACT) == store.cache_path(ARTIFACT)
+    assert server.asked == [f"/mirror/{ARTIFACT.path}"]
+    store = Store(tmp_path / "c", (UNREACHABLE, folder, host))
+    assert store.path(ARTIFACT) == upstream / ARTIFACT.path
+    assert len(server.asked) == 1
+
+
 def test_credentials_are_never_shown(tmp_path: Path) -> None:
     mirror = Host("http://user:secret@127.0.0.1:9/{path}")
     with pytest.raises(UnavailableError) as error:

@@ -348,16 +348,12 @@ def in_own_mounts(script: str, *arguments: str) -> list[str]:
 
 
 @needs_root
-def test_warm_cache_on_a_read_only_mount(good: FaultServer, tmp_path: Path) -> None:
+def test_cache_on_a_read_only_mount(good: FaultServer, tmp_path: Path) -> None:
     store_of(tmp_path, good.url).read(MASK)
     mount = in_own_mounts('mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"', str(tmp_path))
     attempts, said = read_only(tmp_path, good.url, 0, *mount)
     assert attempts == "[]"
     assert "cannot be written (Read-only file system)" in said
-
-
-def test_cold_cache_on_a_read_only_mount() -> None:
-    """Tried by the test above, whose second file is cold."""
 
 
 FULL = """
