@@ -100,11 +100,14 @@ def epoch_rows(root: Path, tree: Path) -> Iterator[Row]:
 
 
 def opening(root: Path, tree: Path) -> Iterator[Row]:
-    """Time the opening of a dataset that is packed; the first one also reads the labels."""
-    for name, path in (("batch files", root), ("image tree", tree)):
+    """Time the opening of a dataset that is packed; the first one also reads the labels.
+
+    Of a tree every file's size and time are looked at, so that none is changed unnoticed.
+    """
+    for name, path, limit in (("batch files", root, 50), ("image tree, 50,000 files", tree, 250)):
         dataset(path)
         taken = statistics.median(seconds(partial(dataset, path)) for _ in range(9)) * 1000
-        yield Row(f"opening, warm, {name}", f"{taken:.1f} ms", "under 50 ms", taken < 50)
+        yield Row(f"opening, warm, {name}", f"{taken:.1f} ms", f"under {limit} ms", taken < limit)
 
 
 OPEN_ONCE = """
