@@ -43,7 +43,13 @@ from .errors import (
     ImagesError as ImagesError,
 )
 from .errors import (
+    InterruptedRunError as InterruptedRunError,
+)
+from .errors import (
     InvalidInputError as InvalidInputError,
+)
+from .errors import (
+    RecomputeError as RecomputeError,
 )
 from .errors import (
     StorageError as StorageError,

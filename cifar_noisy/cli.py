@@ -1,12 +1,14 @@
 """The command line: parses, calls one library function, prints; nothing else.
 
 Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 something is wrong,
-2 a request that makes no sense, 3 nothing wrong but something could not be had.
+2 a request that makes no sense, 3 nothing wrong but something could not be had, 75 a run was told
+to stop and saved, and the same command continues it.
 """
 
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +23,9 @@ import cifar_noisy
 from cifar_noisy.errors import (
     CifarNoisyError,
     CifarNoisyWarning,
+    InterruptedRunError,
+    InvalidInputError,
+    RecomputeError,
     StorageError,
     UnavailableError,
 )
@@ -33,9 +38,11 @@ from cifar_noisy.transfer import readable_size
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from cifar_noisy.recompute.plan import Request, Task
     from cifar_noisy.verification import Check
 
 OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
+INTERRUPTED = 75  # sysexits.h: try again later; a scheduler can requeue on it
 _EXAMPLES_SHOWN = 20
 _WIDEST_TABLE = 400
 
@@ -52,6 +59,8 @@ cache_app = typer.Typer(
     epilog="Example: cifar-noisy cache ls",
 )
 app.add_typer(cache_app, name="cache")
+recompute_app = typer.Typer(invoke_without_command=True)
+app.add_typer(recompute_app, name="recompute")
 
 Noise = Annotated[
     float | None, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7 or 0.9.")
@@ -72,6 +81,36 @@ Trainer = Annotated[
     str | None, typer.Option(help="Of logs on kept examples: resnet50 or coteaching.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Noises = Annotated[
+    list[float] | None, typer.Option("--noise", help="Fraction of wrong labels; may be repeated.")
+]
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option("--sparsity", help="Fraction of zero noise rates; may be repeated."),
+]
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", help="cifar10, or digits, which need no download.")
+]
+PlanFolder = Annotated[
+    Path, typer.Option("--folder", help="Belongs to one plan; everything is written there.")
+]
+ImagesRoot = Annotated[
+    Path | None, typer.Option("--root", help="Where CIFAR-10's images are; by default the cache.")
+]
+Trust = Annotated[
+    str | None, typer.Option(help="pixels: admit images whose checksums are not the official ones.")
+]
+Seed = Annotated[int, typer.Option(help="All randomness is drawn from it.")]
+Folds = Annotated[int, typer.Option("--folds", help="Of the cross-validation.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
+]
+RECOMPUTED = Path("recomputed")
 
 
 def main() -> None:
@@ -82,7 +121,9 @@ def main() -> None:
         app()
     except UnavailableError as error:
         _fail(error, NOT_REACHABLE)
-    except StorageError as error:
+    except InterruptedRunError as error:
+        _fail(error, INTERRUPTED)
+    except (StorageError, RecomputeError) as error:
         _fail(error, WRONG)
     except CifarNoisyError as error:
         _fail(error, USAGE)
@@ -245,7 +286,16 @@ def verify(
 
 @app.command(epilog="Example: cifar-noisy demo")
 def demo() -> None:
-    """Verify what needs no network: labels, noise matrices, and masks whose files are here."""
+    """Run the whole chain on scikit-learn's digits, then verify what needs no network.
+
+    The chain: noise 0.4, sparsity 0.2 -> noisy labels -> four folds -> probabilities -> five masks
+    -> their scores against the true errors. Verified are labels, noise matrices, and masks whose
+    files are here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        request = _make_plan(Path(folder), "digits", [0.4], [0.2])
+        typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
+        _run_and_report(request, Path(folder))
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)
@@ -455,6 +505,213 @@ def _report_bundle(file: Path, paths: Sequence[str], what: str, as_json: bool) -
         _print_json({"bundle": str(file), "files": list(paths)})
     else:
         typer.echo(f"{len(paths)} files {what} {file}")
+
+
+@recompute_app.callback(
+    epilog="Example: cifar-noisy recompute --dataset digits --noise 0.4 --sparsity 0.2"
+)
+def recompute(
+    context: typer.Context,
+    noise: Noises = None,
+    sparsity: Sparsities = None,
+    dataset: DatasetOption = "cifar10",
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    seed: Seed = 0,
+    folds: Folds = 4,
+    overrides: Overrides = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make probabilities and masks from images: plan, run and collect in one go, or by itself.
+
+    Whatever interrupts it, the same command continues.
+    """
+    if context.invoked_subcommand is None:
+        request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+        _run_and_report(request, folder, None, root, trust, device, threads, as_json)
+
+
+@recompute_app.command(
+    "plan",
+    epilog="Example: cifar-noisy recompute plan --dataset digits --noise 0.4 --sparsity 0.2",
+)
+def recompute_plan(
+    noise: Noises = None,
+    sparsity: Sparsities = None,
+    dataset: DatasetOption = "cifar10",
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    seed: Seed = 0,
+    folds: Folds = 4,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a plan into a folder and list its tasks; nothing is trained."""
+    request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+    _print_tasks(request, folder, as_json)
+
+
+@recompute_app.command("run", epilog="Example: cifar-noisy recompute run --tasks 0-3 --threads 2")
+def recompute_run(
+    folder: PlanFolder = RECOMPUTED,
+    task: Annotated[list[str] | None, typer.Option(help="By id; may be repeated.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="A-B", help="By number, both ends included.")
+    ] = None,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the tasks of a plan, all or those chosen; done ones are left, begun ones continue.
+
+    SIGTERM and SIGUSR1 make it save and end with status 75.
+    """
+    from cifar_noisy.recompute.plan import load_plan
+
+    request = load_plan(folder)
+    chosen = _chosen(request, task, tasks)
+    _run_and_report(request, folder, chosen, root, trust, device, threads, as_json)
+
+
+@recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
+def recompute_status(folder: PlanFolder = RECOMPUTED, as_json: AsJson = False) -> None:
+    """Say how far each task of a plan is."""
+    from cifar_noisy.recompute.plan import load_plan
+
+    _print_tasks(load_plan(folder), folder, as_json)
+
+
+@recompute_app.command("collect", epilog="Example: cifar-noisy recompute collect")
+def recompute_collect(
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+) -> None:
+    """Combine trained folds into pyx, masks and a record of where they came from."""
+    from cifar_noisy.recompute.plan import load_plan, tasks_of
+
+    request = load_plan(folder)
+    chosen = tuple(task.id for task in tasks_of(request) if task.kind == "collect")
+    _run_and_report(request, folder, chosen, root, trust, as_json=as_json)
+
+
+def _make_plan(
+    folder: Path,
+    dataset: str,
+    noises: Sequence[float] | None,
+    sparsities: Sequence[float] | None,
+    root: Path | None = None,
+    trust: str | None = None,
+    seed: int = 0,
+    folds: int = 4,
+    overrides: Sequence[str] | None = None,
+) -> "Request":
+    from cifar_noisy.recompute.plan import make_request, save_plan
+    from cifar_noisy.recompute.sources import open_dataset
+
+    settings = [Setting(noise, sparsity) for noise in noises or () for sparsity in sparsities or ()]
+    if not settings:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    pairs = [text.partition("=") for text in overrides or ()]
+    request = make_request(
+        settings,
+        open_dataset(dataset, root, trust=trust).digest(),
+        dataset=dataset,
+        seed=seed,
+        n_folds=folds,
+        overrides={name: value for name, _, value in pairs},
+    )
+    save_plan(request, folder)
+    return request
+
+
+def _chosen(
+    request: "Request", ids: Sequence[str] | None, numbers: str | None
+) -> tuple[str, ...] | None:
+    """Return the ids of tasks chosen by id and by number; None if there was no choice."""
+    from cifar_noisy.recompute.plan import tasks_of
+
+    if ids is None and numbers is None:
+        return None
+    chosen = list(ids or ())
+    if numbers is not None:
+        everything = [task.id for task in tasks_of(request)]
+        first, _, last = numbers.partition("-")
+        ends = [int(end) if end.isdecimal() else -1 for end in (first, last or first)]
+        if not 0 <= ends[0] <= ends[1] < len(everything):
+            raise InvalidInputError(
+                f"--tasks {numbers} is no range of this plan's tasks, 0-{len(everything) - 1}"
+            )
+        chosen += everything[ends[0] : ends[1] + 1]
+    return tuple(chosen)
+
+
+def _run_and_report(
+    request: "Request",
+    folder: Path,
+    chosen: tuple[str, ...] | None = None,
+    root: Path | None = None,
+    trust: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    as_json: bool = False,
+) -> None:
+    from cifar_noisy.recompute.engine import read_summary, run_tasks
+    from cifar_noisy.recompute.sources import open_dataset
+
+    records = []
+    dataset = open_dataset(request.dataset, root, trust=trust)
+    done = run_tasks(
+        request, dataset, folder, task_ids=chosen, device=device, threads=threads
+    )  # fmt: skip
+    for task, before in done:
+        if not as_json:
+            typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
+        if task.kind == "collect":
+            records.append(read_summary(task, folder))
+            if not as_json:
+                _print_summary(task, records[-1]["summary"])
+    if as_json:
+        _print_json(records)
+
+
+def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
+    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.plan import tasks_of
+
+    rows = [
+        {"number": number, "id": task.id, "state": state_of(task, folder), "needs": task.needs}
+        for number, task in enumerate(tasks_of(request))
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(
+        (">number", "task", "state"),
+        ((str(row["number"]), str(row["id"]), str(row["state"])) for row in rows),
+    )
+
+
+def _print_summary(task: "Task", summary: dict[str, Any]) -> None:
+    typer.echo(
+        f"{task.setting}: accuracy against given labels {summary['given_accuracy']:.3f} "
+        f"(the noise allows {summary['given_bound']:.3f}), "
+        f"against true labels {summary['true_accuracy']:.3f}"
+    )
+    _print_table(
+        ("method", ">precision", ">recall", ">F1"),
+        (
+            (method, *(f"{score[name]:.3f}" for name in ("precision", "recall", "f1")))
+            for method, score in summary["scores"].items()
+        ),
+    )
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:

@@ -33,6 +33,14 @@ class ConfigurationError(CifarNoisyError, ValueError):
     """An environment variable of this package that cannot be understood."""
 
 
+class RecomputeError(CifarNoisyError):
+    """A training or its folder that cannot go on as it stands."""
+
+
+class InterruptedRunError(RecomputeError):
+    """A signal asked a run to stop; it saved, and the same command continues it."""
+
+
 class UnavailableError(CifarNoisyError):
     """A published file that no source could give with the right bytes.
 

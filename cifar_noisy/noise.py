@@ -75,17 +75,21 @@ def generate_noise_matrix(setting: Setting) -> NDArray[np.float64]:
     return matrix
 
 
-def generate_noisy_labels(setting: Setting) -> NDArray[np.int64]:
+def generate_noisy_labels(
+    setting: Setting, labels: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Generate the noisy labels of a setting from its seed.
 
     Parameters
     ----------
     setting : Setting
+    labels : (N,) int64, optional
+        True labels of another dataset of ten classes; by default CIFAR-10's in the published order.
 
     Returns
     -------
-    (50000,) int64
-        Given labels in the published order, equal to the published JSON bit for bit.
+    (N,) int64
+        Given labels; CIFAR-10's are equal to the published JSON bit for bit.
 
     Examples
     --------
@@ -97,8 +101,8 @@ def generate_noisy_labels(setting: Setting) -> NDArray[np.int64]:
     matrix = generate_noise_matrix(setting)
     with _numpy_state_kept():
         np.random.seed(_SEED)
-        labels: NDArray[np.int64] = generate(true_labels(), matrix)
-    return labels
+        noisy: NDArray[np.int64] = generate(true_labels() if labels is None else labels, matrix)
+    return noisy
 
 
 def shipped_noisy_labels(setting: Setting) -> NDArray[np.int64]:

@@ -1,0 +1,361 @@
+"""Runs tasks: done is a no-op, interrupted continues, and what comes out is as published.
+
+A folder of a plan holds
+
+    plan.json                          the request
+    work/<task>/checkpoint.pt          of a training under way
+    work/<task>/{about.json,log.txt,probabilities.npy}   of a training that is done
+    cifar10/cifar10_noisy_labels__.../ pyx, five masks and provenance.json, where upstream has them
+"""
+
+import hashlib
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import cifar_noisy
+from cifar_noisy.confident_learning import label_errors
+from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
+from cifar_noisy.noise import generate_noise_matrix
+from cifar_noisy.recompute.fast import Trainer, Training
+from cifar_noisy.recompute.files import load_checkpoint, only_one, save_checkpoint, write_whole
+from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
+from cifar_noisy.recompute.sources import Dataset
+from cifar_noisy.settings import pyx_path, train_mask_path
+from cifar_noisy.verification import npy_bytes
+
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+State = Literal["done", "started", "ready", "waiting"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a mask finds the true label errors."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the probabilities of a setting are worth.
+
+    Attributes
+    ----------
+    given_accuracy, true_accuracy : float
+        Of the out-of-sample argmax, against given and true labels.
+    given_bound : float
+        The mean of the noise matrix's column maxima: the best that `given_accuracy` can be.
+    fold_accuracies : tuple of (float, float)
+        Against given and true labels, fold by fold.
+    scores : dict from method to Score
+    """
+
+    given_accuracy: float
+    true_accuracy: float
+    given_bound: float
+    fold_accuracies: tuple[tuple[float, float], ...]
+    scores: dict[str, Score]
+
+
+def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64], ...]:
+    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in folds_of(np.repeat([0, 1], 8), 4)]
+    [4, 4, 4, 4]
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    return tuple(rows.astype(np.int64) for _, rows in folds.split(labels, labels))
+
+
+def state_of(task: Task, folder: Path) -> State:
+    """Say how far a task is, from its files."""
+    if _last_file(task, folder).is_file():
+        return "done"
+    if task.kind == "train":
+        return "started" if (_work(task.id, folder) / "checkpoint.pt").is_file() else "ready"
+    needed = (_work(need, folder) / "probabilities.npy" for need in task.needs)
+    return "ready" if all(path.is_file() for path in needed) else "waiting"
+
+
+def run_tasks(
+    request: Request,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    task_ids: tuple[str, ...] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Iterator[tuple[Task, State]]:
+    """Run tasks one after the other, each once those that it needs are done.
+
+    Parameters
+    ----------
+    request : Request
+        Of the plan that `folder` belongs to.
+    dataset : Dataset
+        What the request was made for.
+    folder : Path
+    task_ids : tuple of str, optional
+        By default all.
+    device : str, default "cpu"
+    threads : int, optional
+        Of the CPU; results are the same to the bit only for the same number.
+
+    Yields
+    ------
+    (Task, state)
+        What the task was before it was run: a task that was "done" is left alone.
+
+    Raises
+    ------
+    InvalidInputError
+        If a task is not in the plan, or the images are not those of the plan.
+    RecomputeError
+        If the device is not there, the loss is no number, or something that is needed is not done.
+    InterruptedRunError
+        After SIGTERM or SIGUSR1, once the state is saved.
+    StorageError
+        If the folder cannot be written; the last checkpoint stays.
+    """
+    check_device(device)
+    if dataset.digest() != request.data_digest:
+        raise InvalidInputError(
+            "these images are not those that the plan was made for: pass the same root, or plan "
+            "in another folder"
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
+    tasks = [find_task(request, task_id) for task_id in chosen]
+    with _stop_signals() as stops:
+        for task in tasks:
+            before = state_of(task, folder)
+            if before == "waiting":
+                raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+            if before != "done":
+                with only_one(_work(task.id, folder), task.id):
+                    _run(task, request, dataset, folder, device, stops)
+            yield task, before
+
+
+def check_device(device: str) -> None:
+    """Hold that a device is there.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no name of a device.
+    RecomputeError
+        If this machine does not have it.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise InvalidInputError(f"device {device!r} is unknown: use cpu, cuda or cuda:1") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise RecomputeError(
+            f"device {device!r} is not there: this torch ({torch.__version__}) sees "
+            f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+
+
+def read_summary(task: Task, folder: Path) -> dict[str, Any]:
+    """Return the provenance record of a collected setting, summary included."""
+    record: dict[str, Any] = json.loads(_last_file(task, folder).read_text(encoding="utf-8"))
+    return record
+
+
+def _work(task_id: str, folder: Path) -> Path:
+    return folder / "work" / task_id
+
+
+def _last_file(task: Task, folder: Path) -> Path:
+    """Return the file that a task writes last, so that where it is, all is."""
+    if task.kind == "train":
+        return _work(task.id, folder) / "probabilities.npy"
+    return (folder / pyx_path(task.setting)).with_name("provenance.json")
+
+
+def _run(
+    task: Task, request: Request, dataset: Dataset, folder: Path, device: str, stops: list[int]
+) -> None:
+    if task.kind == "collect":
+        _collect(task, request, dataset, folder)
+        return
+    try:
+        _train(task, request, dataset, folder, device, stops)
+    except torch.OutOfMemoryError as error:
+        raise RecomputeError(
+            f"{task.id} does not fit in the memory of {device}: lower batch_size or width, in "
+            "another folder; the last checkpoint is kept"
+        ) from error
+
+
+def _train(
+    task: Task, request: Request, dataset: Dataset, folder: Path, device: str, stops: list[int]
+) -> None:
+    folds = folds_of(dataset.labels, request.n_folds)
+    held_out = folds[task.fold or 0]
+    training = Training(
+        pixels=dataset.pixels,
+        labels=dataset.noisy_labels(task.setting),
+        train=np.setdiff1d(np.arange(len(dataset.labels)), held_out),
+        held_out=held_out,
+        n_classes=int(dataset.labels.max()) + 1,
+        is_mirrored=dataset.is_mirrored,
+        key=f"{request.seed}/{request.dataset}/{task.id}",
+    )
+    work = _work(task.id, folder)
+    trainer = Trainer(request.recipe, training, device)
+    saved = load_checkpoint(work / "checkpoint.pt", request.digest())
+    if saved is not None:
+        trainer.load_state(saved)
+    saving = _Saving(work / "checkpoint.pt", request.digest(), stops)
+    is_finished = trainer.run(saving)
+    if not is_finished:
+        raise InterruptedRunError(
+            f"{task.id} stopped by a signal after step {trainer.step} of {trainer.n_steps} and "
+            "saved: the same command continues it"
+        )
+    probabilities = trainer.predict()
+    minutes, seconds = divmod(trainer.seconds, 60)
+    trailer = f"\nreal\t{minutes:.0f}m{seconds:.3f}s"
+    write_whole(work / "log.txt", "\n".join([*trainer.log, trailer, ""]).encode())
+    about = {"device": _device_name(device), "threads": torch.get_num_threads(),
+             "seconds": round(trainer.seconds, 3)}  # fmt: skip
+    write_whole(work / "about.json", json.dumps(about).encode())
+    write_whole(work / "probabilities.npy", npy_bytes(probabilities))
+    saving.path.unlink(missing_ok=True)
+
+
+class _Saving:
+    """Asked after each step: saves at epoch ends, every two minutes, and when told to stop."""
+
+    def __init__(self, path: Path, configuration: str, stops: list[int]) -> None:
+        self.path, self.configuration, self.stops = path, configuration, stops
+        self.last = time.monotonic()
+
+    def __call__(self, trainer: Trainer) -> bool:
+        is_old = time.monotonic() - self.last > _SECONDS_BETWEEN_CHECKPOINTS
+        if self.stops or is_old or trainer.step % trainer.steps_per_epoch == 0:
+            save_checkpoint(self.path, {"configuration": self.configuration, **trainer.state()})
+            self.last = time.monotonic()
+        return bool(self.stops)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGUSR1 in a list instead of dying of them."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    numbers = [signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not the main thread, which alone may do this
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> None:
+    """Combine the folds, and write pyx, masks and last the record of where they came from."""
+    started = time.monotonic()
+    folds = folds_of(dataset.labels, request.n_folds)
+    pyx = np.empty((len(dataset.labels), int(dataset.labels.max()) + 1), dtype=np.float16)
+    trainings = {}
+    for need, rows in zip(task.needs, folds, strict=True):
+        work = _work(need, folder)
+        pyx[rows] = np.load(work / "probabilities.npy", allow_pickle=False)
+        trainings[need] = json.loads((work / "about.json").read_text(encoding="utf-8"))
+    given = dataset.noisy_labels(task.setting)
+    errors = label_errors(given, pyx)
+    files = {pyx_path(task.setting): npy_bytes(pyx)}
+    for method, is_error in errors.items():
+        files[train_mask_path(task.setting, method, "2021")] = npy_bytes(~is_error)
+    for path, content in files.items():
+        write_whole(folder / path, content)
+    record = {
+        "configuration": request.digest(),
+        "request": request.as_json(),
+        "setting": asdict(task.setting),
+        "versions": _versions(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "trainings": trainings,
+        "collect_seconds": round(time.monotonic() - started, 3),
+        "sha256": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
+        "summary": asdict(summarise(task, dataset, pyx, given, errors, folds)),
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    write_whole(_last_file(task, folder), text.encode())
+
+
+def summarise(
+    task: Task,
+    dataset: Dataset,
+    pyx: NDArray[np.float16],
+    given: NDArray[np.int64],
+    errors: dict[Any, NDArray[np.bool_]],
+    folds: tuple[NDArray[np.int64], ...],
+) -> Summary:
+    """Measure probabilities and masks against given and true labels."""
+    top = pyx.argmax(axis=1)
+    is_given, is_true = top == given, top == dataset.labels
+    is_wrong = given != dataset.labels
+    return Summary(
+        given_accuracy=float(is_given.mean()),
+        true_accuracy=float(is_true.mean()),
+        given_bound=float(generate_noise_matrix(task.setting).max(axis=0).mean()),
+        fold_accuracies=tuple(
+            (float(is_given[rows].mean()), float(is_true[rows].mean())) for rows in folds
+        ),
+        scores={method: _score(found, is_wrong) for method, found in errors.items()},
+    )
+
+
+def _score(found: NDArray[np.bool_], is_wrong: NDArray[np.bool_]) -> Score:
+    hits, n_found, n_wrong = int((found & is_wrong).sum()), int(found.sum()), int(is_wrong.sum())
+    return Score(
+        precision=hits / n_found if n_found else 0.0,
+        recall=hits / n_wrong if n_wrong else 0.0,
+        f1=2 * hits / (n_found + n_wrong) if n_found + n_wrong else 0.0,
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "cifar-noisy": cifar_noisy.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _device_name(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device} ({torch.backends.cpu.get_cpu_capability()})"

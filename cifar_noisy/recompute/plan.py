@@ -1,0 +1,222 @@
+"""A request, the tasks that it comes down to, and the folder that belongs to it alone."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
+from cifar_noisy.recompute.fast import FastRecipe
+from cifar_noisy.recompute.files import write_whole
+from cifar_noisy.recompute.sources import DATASETS, DatasetName
+from cifar_noisy.settings import Setting, check_choice
+
+PLAN_FILE = "plan.json"
+
+# The digits are small, few and soon learned.
+_DEFAULTS: dict[DatasetName, dict[str, Any]] = {
+    "cifar10": {},
+    "digits": {
+        "epochs": 12,
+        "small_epochs": 0,
+        "small_scale": 1.0,
+        "batch_size": 64,
+        "peak_rate": 0.2,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that decides what comes out, but for the device and its threads.
+
+    Attributes
+    ----------
+    dataset : {"cifar10", "digits"}
+    settings : tuple of Setting
+    recipe : FastRecipe
+    seed : int
+    n_folds : int
+    data_digest : str
+        Hex sha256 of the images and true labels.
+    """
+
+    dataset: DatasetName
+    settings: tuple[Setting, ...]
+    recipe: FastRecipe
+    seed: int
+    n_folds: int
+    data_digest: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the request as plain values."""
+        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return fields
+
+    def digest(self) -> str:
+        """Return the hex sha256 of the request; equal requests have equal digests."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work, done when its last file is there.
+
+    Attributes
+    ----------
+    id : str
+        Such as "train-noise0.4-sparsity0.2-fold1" or "collect-noise0.4-sparsity0.2".
+    kind : {"train", "collect"}
+        Train on all folds but one and predict that one, or combine the folds into pyx and masks.
+    setting : Setting
+    fold : int or None
+    needs : tuple of str
+        Tasks to be done before.
+    """
+
+    id: str
+    kind: Literal["train", "collect"]
+    setting: Setting
+    fold: int | None = None
+    needs: tuple[str, ...] = ()
+
+
+def make_request(
+    settings: Iterable[Setting],
+    data_digest: str,
+    *,
+    dataset: str = "cifar10",
+    seed: int = 0,
+    n_folds: int = 4,
+    overrides: Mapping[str, str | float] | None = None,
+) -> Request:
+    """Make a request, with the recipe's defaults for the dataset where nothing is overridden.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no setting, or a hyperparameter is unknown or has no such value.
+    UnknownArtifactError
+        If the dataset is unknown.
+
+    Examples
+    --------
+    >>> request = make_request([Setting(0.4, 0.2)], "-", overrides={"epochs": "2"})
+    >>> request.recipe.epochs, [task.id for task in tasks_of(request)][-1]
+    (2, 'collect-noise0.4-sparsity0.2')
+    """
+    name = check_choice(dataset, DATASETS, "dataset")
+    chosen = tuple(sorted(set(settings)))
+    if not chosen:
+        raise InvalidInputError("no setting to recompute: name at least one")
+    if n_folds < 2:
+        raise InvalidInputError(f"{n_folds} folds leave nothing to train on: use 2 or more")
+    values = _DEFAULTS[name] | dict(overrides or {})
+    return Request(name, chosen, _recipe(values), seed, n_folds, data_digest)
+
+
+def _recipe(values: Mapping[str, Any]) -> FastRecipe:
+    defaults = dataclasses.asdict(FastRecipe())
+    unknown = values.keys() - defaults.keys()
+    if unknown:
+        raise InvalidInputError(
+            f"hyperparameter {min(unknown)!r} is unknown: there are {', '.join(defaults)}"
+        )
+    converted = {}
+    for name, value in values.items():
+        kind = type(defaults[name])
+        try:
+            converted[name] = kind(value)
+        except ValueError:
+            raise InvalidInputError(
+                f"{name} is {value!r}: it takes a number such as {defaults[name]}"
+            ) from None
+    return FastRecipe(**converted)
+
+
+def tasks_of(request: Request) -> tuple[Task, ...]:
+    """Return the tasks of a request, each after those that it needs."""
+    tasks: list[Task] = []
+    for setting in request.settings:
+        name = f"noise{setting.noise:g}-sparsity{setting.sparsity:g}"
+        folds = tuple(
+            Task(f"train-{name}-fold{fold}", "train", setting, fold)
+            for fold in range(request.n_folds)
+        )
+        needs = tuple(task.id for task in folds)
+        tasks += [*folds, Task(f"collect-{name}", "collect", setting, needs=needs)]
+    return tuple(tasks)
+
+
+def find_task(request: Request, task_id: str) -> Task:
+    """Return a task by its id.
+
+    Raises
+    ------
+    InvalidInputError
+        If the request has none of that id.
+    """
+    tasks = {task.id: task for task in tasks_of(request)}
+    if task_id not in tasks:
+        raise InvalidInputError(
+            f"task {task_id!r} is not in this plan: its {len(tasks)} tasks are "
+            f"{next(iter(tasks))} to {list(tasks)[-1]}"
+        )
+    return tasks[task_id]
+
+
+def save_plan(request: Request, folder: Path) -> None:
+    """Make the folder belong to the request; nothing to do where it does already.
+
+    Raises
+    ------
+    RecomputeError
+        If it belongs to another.
+    StorageError
+        If it cannot be written.
+    """
+    path = folder / PLAN_FILE
+    if path.exists():
+        planned = load_plan(folder)
+        if planned != request:
+            raise RecomputeError(
+                f"{folder} belongs to another configuration ({_differing(planned, request)}; hash "
+                f"{planned.digest()[:12]}, not {request.digest()[:12]}): name another folder"
+            )
+        return
+    content = {"hash": request.digest(), **request.as_json()}
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def load_plan(folder: Path) -> Request:
+    """Read the request that a folder belongs to.
+
+    Raises
+    ------
+    RecomputeError
+        If the folder has no plan, or one that was changed.
+    """
+    path = folder / PLAN_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written = content.pop("hash")
+        content["settings"] = tuple(Setting(**setting) for setting in content["settings"])
+        content["recipe"] = FastRecipe(**content["recipe"])
+        request = Request(**content)
+    except FileNotFoundError:
+        raise RecomputeError(
+            f"{folder} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, UnknownArtifactError) as error:
+        raise RecomputeError(f"{path} cannot be read ({error}): plan in another folder") from error
+    if request.digest() != written:
+        raise RecomputeError(f"{path} was changed after it was written: plan in another folder")
+    return request
+
+
+def _differing(one: Request, other: Request) -> str:
+    mine, theirs = one.as_json(), other.as_json()
+    return ", ".join(name for name in mine if mine[name] != theirs[name]) + " differ"

@@ -1,0 +1,303 @@
+"""The recompute path on scikit-learn's digits: what comes out, what resumes, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_noisy import (
+    InvalidInputError,
+    RecomputeError,
+    Setting,
+    StorageError,
+    label_errors,
+    parse_training_log,
+)
+from cifar_noisy.recompute import engine, files
+from cifar_noisy.recompute.engine import folds_of, run_tasks, state_of
+from cifar_noisy.recompute.fast import FastRecipe, Trainer, Training
+from cifar_noisy.recompute.files import load_checkpoint, save_checkpoint, write_whole
+from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
+
+SETTING = Setting(0.4, 0.2)
+SHORT = {"epochs": 3, "small_epochs": 1, "width": 4}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return open_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def request_(digits: Dataset) -> Request:
+    return make_request([SETTING], digits.digest(), dataset="digits", overrides=SHORT)
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Dataset, request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    save_plan(request_, folder)
+    before = [state for _, state in run_tasks(request_, digits, folder, threads=1)]
+    assert before == ["ready"] * 5
+    return folder
+
+
+def program(folder: Path, *more: str) -> subprocess.Popen[str]:
+    code = "from cifar_noisy.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "recompute", "run", "--folder", str(folder), "--threads", "1",
+         *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+    )  # fmt: skip
+
+
+def test_files_are_those_of_the_published_layout(
+    finished: Path, digits: Dataset, request_: Request
+) -> None:
+    pyx = np.load(finished / pyx_path(SETTING))
+    assert (pyx.shape, pyx.dtype) == ((1797, 10), np.float16)
+    np.testing.assert_allclose(pyx.astype(float).sum(axis=1), 1, atol=4e-3)
+    errors = label_errors(digits.noisy_labels(SETTING), pyx)
+    for method in METHODS:
+        mask = np.load(finished / train_mask_path(SETTING, method, "2021"))
+        np.testing.assert_array_equal(mask, ~errors[method])
+    for fold, rows in enumerate(folds_of(digits.labels, 4)):
+        part = np.load(finished / "work" / tasks_of(request_)[fold].id / "probabilities.npy")
+        np.testing.assert_array_equal(pyx[rows], part.astype(np.float16))
+
+
+def test_the_record_tells_where_the_files_came_from(finished: Path, request_: Request) -> None:
+    path = (finished / pyx_path(SETTING)).with_name("provenance.json")
+    record = json.loads(path.read_text())
+    assert record["configuration"] == request_.digest()
+    assert len(record["sha256"]) == 6
+    assert {about["threads"] for about in record["trainings"].values()} == {1}
+    summary = record["summary"]
+    assert summary["given_bound"] == pytest.approx(0.6008, abs=1e-4)
+    whole = np.average([f[0] for f in summary["fold_accuracies"]], weights=[450, 449, 449, 449])
+    assert summary["given_accuracy"] == pytest.approx(whole)
+
+
+def test_the_log_is_one_that_the_parser_reads(finished: Path, request_: Request) -> None:
+    text = (finished / "work" / tasks_of(request_)[0].id / "log.txt").read_text()
+    log = parse_training_log(text)
+    assert log.is_complete
+    assert log.train_size == 1347
+    assert log.epochs["epoch"].tolist() == [1, 2, 3]
+    assert (log.epochs["test_top5_accuracy"] >= log.epochs["test_accuracy"]).all()
+    assert log.epochs["learning_rate"].is_monotonic_decreasing
+
+
+def test_what_is_done_is_left_alone(finished: Path, digits: Dataset, request_: Request) -> None:
+    times = {path: path.stat().st_mtime_ns for path in finished.rglob("*.npy")}
+    assert [state for _, state in run_tasks(request_, digits, finished)] == ["done"] * 5
+    assert times == {path: path.stat().st_mtime_ns for path in finished.rglob("*.npy")}
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75),
+                           (signal.SIGUSR1, 75)],
+)  # fmt: skip
+def test_a_killed_and_resumed_training_is_bit_identical(
+    number: signal.Signals, status: int, finished: Path, request_: Request, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    task = tasks_of(request_)[0]
+    checkpoint = tmp_path / "work" / task.id / "checkpoint.pt"
+    process = program(tmp_path, "--task", task.id)
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == status, said
+    assert state_of(task, tmp_path) == "started"
+    if status == 75:
+        assert "the same command continues it" in said
+    process = program(tmp_path, "--task", task.id)
+    _, said = process.communicate()
+    assert (process.returncode, said) == (0, "")
+    assert not checkpoint.exists()
+    name = Path("work") / task.id / "probabilities.npy"
+    assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("stop", [1, 20, 21, 22, 62])
+def test_a_training_continues_from_any_step(
+    stop: int, digits: Dataset, finished: Path, request_: Request, tmp_path: Path
+) -> None:
+    """At the first step, around the end of an epoch (21 steps), and before the last."""
+
+    def trainer() -> Trainer:
+        (held_out, *_) = folds_of(digits.labels, 4)
+        train = np.setdiff1d(np.arange(1797), held_out)
+        labels = digits.noisy_labels(SETTING)
+        key = f"0/digits/{tasks_of(request_)[0].id}"
+        return Trainer(
+            request_.recipe, Training(digits.pixels, labels, train, held_out, 10, False, key)
+        )
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    first = trainer()
+    assert not first.run(lambda t: t.step == stop)
+    save_checkpoint(tmp_path / "c", {"configuration": "x", **first.state()})
+    second = trainer()
+    second.load_state(load_checkpoint(tmp_path / "c", "x") or {})
+    assert second.run()
+    expected = np.load(finished / "work" / tasks_of(request_)[0].id / "probabilities.npy")
+    np.testing.assert_array_equal(second.predict(), expected)
+    assert parse_training_log("\n".join(second.log) + "\nreal\t0m1.0s").is_complete
+    torch.set_num_threads(threads)
+
+
+def test_held_out_rows_do_not_enter_a_training(digits: Dataset) -> None:
+    """Change every held-out image and label: the trained weights stay the same to the bit."""
+    (held_out, *_) = folds_of(digits.labels, 4)
+    train = np.setdiff1d(np.arange(1797), held_out)
+    labels = digits.noisy_labels(SETTING)
+    other_pixels, other_labels = digits.pixels.copy(), labels.copy()
+    other_pixels[held_out] = 255 - other_pixels[held_out]
+    other_labels[held_out] = (other_labels[held_out] + 1) % 10
+    recipe = FastRecipe(epochs=1, small_epochs=0, batch_size=64, width=4)
+    states = []
+    for pixels, given in ((digits.pixels, labels), (other_pixels, other_labels)):
+        trainer = Trainer(recipe, Training(pixels, given, train, held_out, 10, False, "k"))
+        trainer.run()
+        states.append(trainer.state()["network"])
+    for name, weights in states[0].items():
+        assert torch.equal(weights, states[1][name]), name
+
+
+def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    training = Training(pixels, np.arange(6), np.arange(6), np.arange(6), 6, True, "k")
+    trainer = Trainer(FastRecipe(batch_size=2, width=4), training)
+    epoch = trainer._draw(0)
+    rows = trainer.train_rows[epoch.order]
+    got = trainer._images(rows, epoch.shifts, epoch.flips)
+    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    assert epoch.flips.any()
+    assert not epoch.flips.all()
+    for i, row in enumerate(rows.tolist()):
+        y, x = epoch.shifts[i].tolist()
+        image = padded[row, y : y + 16, x : x + 16].astype(np.float32)
+        image = image[:, ::-1] if epoch.flips[i] else image
+        flat = pixels.reshape(-1, 3).astype(np.float64)
+        expected = (image - flat.mean(axis=0)) / flat.std(axis=0)
+        np.testing.assert_allclose(got[i].permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path: Path) -> None:
+    save_plan(request_, tmp_path)
+    save_plan(request_, tmp_path)
+    assert load_plan(tmp_path) == request_
+    other = make_request([SETTING], request_.data_digest, dataset="digits", seed=1)
+    with pytest.raises(RecomputeError, match=r"another configuration \(recipe, seed differ"):
+        save_plan(other, tmp_path)
+    path = tmp_path / "plan.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(RecomputeError, match="was changed after"):
+        load_plan(tmp_path)
+    path.write_text("{")
+    with pytest.raises(RecomputeError, match="cannot be read"):
+        load_plan(tmp_path)
+    with pytest.raises(RecomputeError, match=r"has no plan\.json"):
+        load_plan(tmp_path / "nowhere")
+    for overrides, said in (({"epoch": "2"}, "is unknown"), ({"epochs": "x"}, "takes a number")):
+        with pytest.raises(InvalidInputError, match=said):
+            make_request([SETTING], "-", overrides=overrides)
+    with pytest.raises(InvalidInputError, match="no setting"):
+        make_request([], "-")
+    with pytest.raises(InvalidInputError, match="1 folds leave nothing"):
+        make_request([SETTING], "-", n_folds=1)
+    assert len(tasks_of(make_request([Setting(0.9, 0)], "-"))) == 5
+
+
+def test_runs_are_refused_where_they_make_no_sense(
+    digits: Dataset, request_: Request, tmp_path: Path
+) -> None:
+    def run(request: Request, **more: object) -> None:
+        list(run_tasks(request, digits, tmp_path, **more))  # type: ignore[arg-type]
+
+    collect = tasks_of(request_)[-1].id
+    with pytest.raises(RecomputeError, match="needs tasks that are not done"):
+        run(request_, task_ids=(collect,))
+    with pytest.raises(InvalidInputError, match="is not in this plan"):
+        run(request_, task_ids=("train-noise0.4-sparsity0.2-fold4",))
+    with pytest.raises(InvalidInputError, match="device 'gpu' is unknown"):
+        run(request_, device="gpu")
+    with pytest.raises(RecomputeError, match="is not there"):
+        run(request_, device="cuda:77")
+    with pytest.raises(InvalidInputError, match="are not those that the plan was made for"):
+        run(make_request([SETTING], "-", dataset="digits"))
+    tiny = {"small_epochs": 1, "small_scale": 0.5}
+    with pytest.raises(InvalidInputError, match="shrinks images to 4 pixels"):
+        run(make_request([SETTING], digits.digest(), dataset="digits", overrides=tiny))
+    large = make_request(
+        [SETTING], digits.digest(), dataset="digits", overrides={"batch_size": 1348}
+    )
+    with pytest.raises(InvalidInputError, match="does not fit 1,347 training examples"):
+        run(large)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    request = make_request(
+        [SETTING], digits.digest(), dataset="digits", overrides={**SHORT, "peak_rate": 1e30}
+    )
+    with pytest.raises(RecomputeError, match="lower peak_rate"):
+        list(run_tasks(request, digits, tmp_path))
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"\(No space left on device\): make room"):
+        write_whole(path, b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_a_checkpoint_is_whole_and_of_this_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    assert load_checkpoint(path, "a") is None
+    save_checkpoint(path, {"configuration": "a", "step": 3})
+    assert (load_checkpoint(path, "a") or {})["step"] == 3
+    with pytest.raises(RecomputeError, match="another configuration"):
+        load_checkpoint(path, "b")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(RecomputeError, match="is damaged"):
+        load_checkpoint(path, "a")
+
+
+def test_two_processes_do_not_run_the_same_task(
+    digits: Dataset, request_: Request, tmp_path: Path
+) -> None:
+    task = tasks_of(request_)[0]
+    with (
+        files.only_one(engine._work(task.id, tmp_path), task.id),
+        pytest.raises(RecomputeError, match="is being run by another process"),
+    ):
+        list(run_tasks(request_, digits, tmp_path, task_ids=(task.id,)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_short_training_on_cuda(digits: Dataset, request_: Request, tmp_path: Path) -> None:
+    list(run_tasks(request_, digits, tmp_path, device="cuda"))
+    pyx = np.load(tmp_path / pyx_path(SETTING))
+    assert np.isfinite(pyx).all()
