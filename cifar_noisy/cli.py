@@ -295,7 +295,8 @@ def demo() -> None:
     with tempfile.TemporaryDirectory() as folder:
         request = _make_plan(Path(folder), "digits", [0.4], [0.2])
         typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
-        _run_and_report(request, Path(folder))
+        # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
+        _run_and_report(request, Path(folder), threads=1)
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)

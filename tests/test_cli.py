@@ -222,6 +222,10 @@ def test_text_for_a_number_is_a_usage_error() -> None:
 def test_demo_needs_nothing() -> None:
     result = run("demo")
     assert (result.returncode, result.stderr) == (0, "")
+    assert "collect-noise0.4-sparsity0.2: done" in result.stdout
+    scores = re.findall(r"^ ?(\w+) +(?:0\.\d+ +){2}(0\.\d+)", result.stdout, re.MULTILINE)
+    assert len(scores) == 5
+    assert all(float(f1) > 0.8 for _, f1 in scores)
     assert "noisy labels: 17/17 exact" in result.stdout
     assert "masks whose files are not on this machine were not checked" in result.stdout
 

@@ -1,0 +1,91 @@
+"""The commands of recompute as real processes, in a folder of their own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_noisy.cli import recompute_app
+
+PROGRAM = Path(sys.executable).with_name("cifar-noisy")
+SHORT = ("--set", "epochs=2", "--set", "width=4")  # a second in all
+PLAN = ("recompute", "plan", "--dataset", "digits", "--noise", "0.4", "--sparsity", "0.2")
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path) -> None:
+    ran = []
+    for name in ("plan", "run", "status", "collect", None):
+        words = ("recompute", *([name] if name else []))
+        said = subprocess.run(
+            [PROGRAM, *words, "--help"], capture_output=True, text=True, check=True,
+            env=os.environ | {"COLUMNS": "200"},
+        ).stdout  # fmt: skip
+        example = re.search(r"Example: cifar-noisy (.*\S)\s*$", said)
+        assert example is not None, said
+        arguments = example[1].split()
+        assert tuple(arguments[: len(words)]) == words
+        short = SHORT if name in ("plan", None) else ()
+        result = run(tmp_path, *arguments, *short)
+        assert (result.returncode, result.stderr) == (0, "")
+        ran.append(name)
+        if name == "status":
+            states = re.findall(r" (done|ready|waiting|started)\s*$", result.stdout, re.MULTILINE)
+            assert states == ["done"] * 4 + ["ready"]
+    assert {command.name for command in recompute_app.registered_commands} == {*ran} - {None}
+    assert result.stdout.count("done before") == 5
+    assert re.search(r"argmax +0\.\d{3} +0\.\d{3} +0\.\d{3}", result.stdout)
+    assert "the noise allows 0.601" in result.stdout
+
+
+def test_json_tells_tasks_and_summaries(tmp_path: Path) -> None:
+    tasks = json.loads(run(tmp_path, *PLAN, *SHORT, "--json").stdout)
+    assert [task["state"] for task in tasks] == ["ready"] * 4 + ["waiting"]
+    assert tasks[4]["needs"] == [task["id"] for task in tasks[:4]]
+    assert json.loads(run(tmp_path, "recompute", "status", "--json").stdout) == tasks
+    result = run(tmp_path, "recompute", "run", "--task", tasks[2]["id"], "--tasks", "3", "--json")
+    assert json.loads(result.stdout) == []
+    states = json.loads(run(tmp_path, "recompute", "status", "--json").stdout)
+    assert [task["state"] for task in states] == ["ready", "ready", "done", "done", "waiting"]
+    (record,) = json.loads(run(tmp_path, "recompute", "run", "--json").stdout)
+    for path in record["sha256"]:
+        assert len(np.load(tmp_path / "recomputed" / path)) == 1797
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planned")
+    assert run(folder, *PLAN).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("run", "--tasks", "3-5"), 2, r"--tasks 3-5 is no range of this plan's tasks, 0-4"),
+        (("run", "--tasks", "x"), 2, "is no range"),
+        (("run", "--task", "fold9"), 2, "'fold9' is not in this plan"),
+        (("run", "--device", "cuda:77"), 1, "is not there"),
+        (("collect",), 1, "needs tasks that are not done"),
+        ((*PLAN[1:], "--seed", "1"), 1, "another configuration"),
+        ((*PLAN[1:], "--set", "epoch=1"), 2, "'epoch' is unknown"),
+        (("plan", "--noise", "0.4"), 2, "Pass --noise and --sparsity"),
+        (("status", "--folder", "nowhere"), 1, r"has no plan\.json"),
+    ],
+)
+def test_an_error_is_one_line(
+    arguments: tuple[str, ...], status: int, said: str, planned: Path
+) -> None:
+    result = run(planned, "recompute", *arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
