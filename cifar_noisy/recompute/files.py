@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,28 @@ from typing import Any
 import torch
 
 from cifar_noisy.errors import RecomputeError, StorageError
+from cifar_noisy.files import whole
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside `path`, flush it to the disk, and rename it.
+    """Write a file whole, and flush it to the disk: a checkpoint has no checksum to be fetched by.
 
     Raises
     ------
     StorageError
         If it cannot be written; what was at `path` is still there.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
+        with whole(path) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror}): make room or name another folder, and "
             "run again; what was saved before is kept"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
