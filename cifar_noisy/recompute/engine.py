@@ -30,7 +30,12 @@ from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
 from cifar_noisy.noise import generate_noise_matrix
 from cifar_noisy.recompute.fast import Trainer, Training
-from cifar_noisy.recompute.files import load_checkpoint, only_one, save_checkpoint, write_whole
+from cifar_noisy.recompute.checkpoints import (
+    load_checkpoint,
+    only_one,
+    save_checkpoint,
+    write_whole,
+)
 from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
 from cifar_noisy.recompute.sources import Dataset
 from cifar_noisy.settings import pyx_path, train_mask_path

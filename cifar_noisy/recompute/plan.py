@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
 from cifar_noisy.recompute.fast import FastRecipe
-from cifar_noisy.recompute.files import write_whole
+from cifar_noisy.recompute.checkpoints import write_whole
 from cifar_noisy.recompute.sources import DATASETS, DatasetName
 from cifar_noisy.settings import Setting, check_choice
 
