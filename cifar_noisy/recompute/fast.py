@@ -169,6 +169,7 @@ class Trainer:
                 f"batch_size {recipe.batch_size:,} does not fit {n_train:,} training examples: "
                 f"choose 1 to {n_train:,}"
             )
+        self.is_bfloat16 = has_fast_bfloat16(self.device)
         self.small_side = round(recipe.small_scale * training.pixels.shape[1])
         if recipe.small_epochs and self.small_side < _SMALLEST_SIDE:
             raise InvalidInputError(
@@ -277,7 +278,7 @@ class Trainer:
         ready = time.perf_counter()
 
         self.network.train()
-        logits = self.network(images)
+        logits = self._logits(images)
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -340,12 +341,17 @@ class Trainer:
         self.network.eval()
         parts = []
         for some in torch.split(rows, _PREDICTED_AT_ONCE):
-            logits = self.network(self._centred(some, is_flipped=False)).softmax(1)
+            probabilities = self._logits(self._centred(some, is_flipped=False)).softmax(1)
             if self.training.is_mirrored:
-                mirrored = self.network(self._centred(some, is_flipped=True)).softmax(1)
-                logits = (logits + mirrored) / 2
-            parts.append(logits)
+                mirrored = self._logits(self._centred(some, is_flipped=True)).softmax(1)
+                probabilities = (probabilities + mirrored) / 2
+            parts.append(probabilities)
         return torch.cat(parts)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
+            logits: Tensor = self.network(images)
+        return logits.float()
 
     def _centred(self, rows: Tensor, is_flipped: bool) -> Tensor:
         shifts = torch.full((len(rows), 2), self.pad)
@@ -359,6 +365,23 @@ class Trainer:
         across = shifts[:, 1:] + torch.where(flips[:, None], side.flip(0), side)
         images = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
         return ((images - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices of bfloat16 faster than those of float32.
+
+    GPUs do, and of CPUs those with AMX; on others PyTorch's bfloat16 is slower.
+
+    Examples
+    --------
+    >>> has_fast_bfloat16(torch.device("meta"))
+    False
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Versions of torch that cannot tell are taken for not having it.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
 
 
 def rate_at(step: int, n_steps: int, recipe: FastRecipe) -> float:
