@@ -1,9 +1,11 @@
 """The cache folder as a whole: what is in it, whether it is right, and emptying it.
 
-Only files of the registry are looked at or removed; whatever else lies in the folder is left alone.
+Only files of the registry and CIFAR-10's images are looked at or removed; whatever else lies in the
+folder is left alone.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,6 +13,8 @@ from pathlib import Path
 
 from cifar_noisy.errors import StorageError
 from cifar_noisy.files import abandoned_parts
+from cifar_noisy.image_sources import ARCHIVE, CIFAR10
+from cifar_noisy.images import IMAGES_FOLDER, Images, packed_images
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Store, is_there
 from cifar_noisy.turns import unheld_locks
@@ -73,6 +77,58 @@ def _is_right(path: Path, artifact: Artifact) -> bool:
     except OSError:
         return False
     return hashlib.sha256(content).hexdigest() == artifact.sha256
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """CIFAR-10's images in the cache, packed or as the official archive.
+
+    Attributes
+    ----------
+    path : Path
+        The folder that a split is packed in, or the archive.
+    complaint : str or None
+        What is wrong with them; None if all bytes are those that were packed, or the archive's.
+    """
+
+    path: Path
+    complaint: str | None
+
+
+def cached_images(store: Store) -> tuple[Path, ...]:
+    """Return the folders of packed images in the cache, and the archive if it is there.
+
+    Examples
+    --------
+    >>> cached_images(Store(Path("nowhere")))
+    ()
+    """
+    archive = store.cache / IMAGES_FOLDER / ARCHIVE
+    return (*packed_images(store.cache), *([archive] if is_there(archive) else []))
+
+
+def check_images(store: Store) -> Iterator[CachedImages]:
+    """Hash CIFAR-10's images in the cache, without a network.
+
+    Yields
+    ------
+    CachedImages
+
+    Examples
+    --------
+    >>> list(check_images(Store(Path("nowhere"))))
+    []
+    """
+    for path in cached_images(store):
+        try:
+            if path.name == ARCHIVE:
+                complaint = CIFAR10.archive_complaint(path)
+            else:
+                is_intact = Images.open(path).is_intact()
+                complaint = None if is_intact else "holds other images than were packed"
+        except (OSError, StorageError) as error:
+            complaint = str(error)
+        yield CachedImages(path, complaint)
 
 
 def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
@@ -142,10 +198,43 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
     return tuple(removed)
 
 
+def clear_images(store: Store) -> tuple[Path, ...]:
+    """Remove CIFAR-10's images from the cache, packed ones and the archive.
+
+    Returns
+    -------
+    tuple of Path
+        What was removed.
+
+    Raises
+    ------
+    StorageError
+        If something of it cannot be removed.
+
+    Examples
+    --------
+    >>> clear_images(Store(Path("nowhere")))
+    ()
+    """
+    removed = cached_images(store)
+    folder = store.cache / IMAGES_FOLDER
+    if removed and not folder.is_symlink():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise _not_removed(folder, store, error) from error
+        return removed
+    return ()
+
+
 def _remove(path: Path, store: Store) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
-        ) from error
+        raise _not_removed(path, store, error) from error
+
+
+def _not_removed(path: Path, store: Store, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
+    )

@@ -389,13 +389,15 @@ def cache_path() -> None:
 
 @cache_app.command("ls", epilog="Example: cifar-noisy cache ls")
 def cache_ls(as_json: AsJson = False) -> None:
-    """Say how much of each setting is in the cache."""
-    from cifar_noisy.cache import cached_artifacts
+    """Say how much of each setting is in the cache, and which images."""
+    from cifar_noisy.cache import cached_artifacts, cached_images
 
-    cached = set(cached_artifacts(Store.from_environment()))
+    store = Store.from_environment()
+    cached = set(cached_artifacts(store))
     rows = [_cache_row(setting, cached) for setting in SETTINGS]
+    images = [str(path) for path in cached_images(store)]
     if as_json:
-        _print_json(rows)
+        _print_json({"settings": rows, "images": images})
         return
     _print_table(
         ("noise", "sparsity", *(f">{kind}" for kind in KINDS), ">size", "complete"),
@@ -410,41 +412,52 @@ def cache_ls(as_json: AsJson = False) -> None:
             for row in rows
         ),
     )
+    for path in images:
+        typer.echo(f"images: {path}")
 
 
 @cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
 def cache_verify(as_json: AsJson = False) -> None:
     """Hash every file in the cache again, without a network; exit status 1 if one is wrong."""
-    from cifar_noisy.cache import cached_artifacts, check_cache
+    from cifar_noisy.cache import cached_artifacts, check_cache, check_images
 
     store = Store.from_environment()
-    files = []
+    complaints: dict[str, str | None] = {}
     with _progress("hashing", cached_artifacts(store)) as progress:
         for file in check_cache(store):
             progress.update(file.artifact.size)
-            files.append(file)
-    wrong = [file for file in files if not file.is_right]
+            remedy = "remove it, or let cifar-noisy download replace it"
+            complaints[str(file.path)] = None if file.is_right else remedy
+    for images in check_images(store):
+        remedy = f"{images.complaint}: remove it, and cifar-noisy images makes it again"
+        complaints[str(images.path)] = remedy if images.complaint else None
+    n_right = sum(complaint is None for complaint in complaints.values())
     if as_json:
-        _print_json([{"path": str(file.path), "is_right": file.is_right} for file in files])
+        _print_json([{"path": path, "is_right": not said} for path, said in complaints.items()])
     else:
-        for file in wrong:
-            typer.echo(f"wrong: {file.path} (remove it, or let cifar-noisy download replace it)")
-        typer.echo(f"{len(files)} files in {store.cache}: {len(files) - len(wrong)} right")
-    raise typer.Exit(WRONG if wrong else OK)
+        for path, complaint in complaints.items():
+            if complaint:
+                typer.echo(f"wrong: {path} ({complaint})")
+        typer.echo(f"{store.cache}: {len(complaints)} files and image folders: {n_right} right")
+    raise typer.Exit(OK if n_right == len(complaints) else WRONG)
 
 
 @cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
 def cache_clear(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="CIFAR-10's images too.")] = False,
 ) -> None:
     """Remove the published files from the cache; anything else in the folder stays."""
-    from cifar_noisy.cache import cached_artifacts, clear_cache
+    from cifar_noisy.cache import cached_artifacts, cached_images, clear_cache, clear_images
 
     store = Store.from_environment()
     cached = cached_artifacts(store)
     size = readable_size(sum(artifact.size for artifact in cached))
     if not yes:
-        typer.confirm(f"Remove {len(cached)} files ({size}) from {store.cache}?", abort=True)
+        also = " and CIFAR-10's images" if images and cached_images(store) else ""
+        typer.confirm(f"Remove {len(cached)} files ({size}){also} from {store.cache}?", abort=True)
+    for path in clear_images(store) if images else ():
+        typer.echo(f"{path} removed")
     removed = clear_cache(store)
     size = readable_size(sum(artifact.size for artifact in removed))
     typer.echo(f"{len(removed)} files ({size}) removed from {store.cache}")

@@ -128,6 +128,16 @@ class Images:
         labels.flags.writeable = indices.flags.writeable = False
         return cls(pixels, labels, indices, about["is_official"], path)
 
+    def is_intact(self) -> bool:
+        """Hash all images again: whether they are those that were packed."""
+        about = json.loads((self.path / "about.json").read_bytes())
+        official = np.argsort(self.indices)
+        digest = hashlib.sha256()
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            digest.update(self.pixels[official[start : start + _ROWS_AT_ONCE]].data)
+        digest.update(self.labels[official].astype(np.uint8).data)
+        return bool(digest.hexdigest() == about.get("official_order_sha256"))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to other processes by path: pickled as they are, memory maps become copies."""
         return (Images.open, (self.path,))
@@ -211,6 +221,21 @@ def load_images(
             for file in {*source.files(True), *source.files(False)}:
                 file.unlink()
     return Images.open(packs.official(train))
+
+
+def packed_images(cache: Path) -> tuple[Path, ...]:
+    """Return the folders in a cache that have packed images.
+
+    Examples
+    --------
+    >>> packed_images(Path("nowhere"))
+    ()
+    """
+    folder = cache / IMAGES_FOLDER
+    if not os.path.isdir(folder):  # noqa: PTH112, False too where no folder can have that name
+        return ()
+    # What begins with a dot is being packed.
+    return tuple(sorted(path.parent for path in folder.glob("[!.]*/about.json")))
 
 
 def write_images(

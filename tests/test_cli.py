@@ -140,10 +140,10 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     assert len(json.loads(result.stdout)["files"]) == 13
     cache = Path(run("cache", "path").stdout.strip())
     assert cache == Path(os.environ["CIFAR_NOISY_CACHE"])
-    settings = json.loads(run("cache", "ls", "--json").stdout)
+    settings = json.loads(run("cache", "ls", "--json").stdout)["settings"]
     assert [row["pyx"]["cached"] for row in settings] == [1] * 13 + [0] * 4
     assert json.loads(run("list", "--kind", "pyx", "--json").stdout)[0]["where"] == "cache"
-    assert run("cache", "verify").stdout == f"13 files in {cache}: 13 right\n"
+    assert run("cache", "verify").stdout == f"{cache}: 13 files and image folders: 13 right\n"
 
     wrong = cache / artifacts(kind="pyx")[2].path
     wrong.write_bytes(b"?")

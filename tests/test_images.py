@@ -561,6 +561,39 @@ def test_a_damaged_pack(tmp_path: Path, pin: Pin) -> None:
         load_images()
 
 
+def test_the_cache_commands_know_the_images(tmp_path: Path, pin: Pin) -> None:
+    def cache_command(*words: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("cifar-noisy")
+        return subprocess.run(
+            [program, "cache", *words], capture_output=True, text=True, check=False
+        )
+
+    root = FORMS["batches"](tmp_path)
+    pin(root)
+    folders = [load_images(root, train=train).path for train in (False, True)]
+    folders.sort()
+    listed = json.loads(cache_command("ls", "--json").stdout)
+    assert listed["images"] == [str(folder) for folder in folders]
+    assert all(f"images: {folder}\n" in cache_command("ls").stdout for folder in folders)
+    assert cache_command("verify").stdout.endswith("2 files and image folders: 2 right\n")
+    pixels = folders[0] / "pixels.npy"
+    content = bytearray(pixels.read_bytes())
+    content[-1] ^= 1
+    pixels.write_bytes(content)
+    checked = cache_command("verify")
+    assert checked.returncode == 1
+    assert f"wrong: {folders[0]} (holds other images than were packed" in checked.stdout
+    pixels.write_bytes(content[:-1])
+    assert "is damaged" in cache_command("verify").stdout
+    archive = folders[0].parent / "cifar-10-python.tar.gz"
+    archive.write_bytes(b"?")
+    assert f"wrong: {archive} (has 1 bytes" in cache_command("verify").stdout
+    assert cache_command("clear", "--yes").returncode == 0
+    assert folders[0].exists()
+    assert cache_command("clear", "--yes", "--images").returncode == 0
+    assert not archive.parent.exists()
+
+
 def test_a_cache_that_is_a_file(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) -> None:
     root = FORMS["batches"](tmp_path / "data")
     pin(root)
