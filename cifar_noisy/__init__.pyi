@@ -91,9 +91,6 @@ from .loaders import (
     load_noisy_labels as load_noisy_labels,
 )
 from .loaders import (
-    load_pyx as load_pyx,
-)
-from .loaders import (
     load_train_mask as load_train_mask,
 )
 from .loaders import (
@@ -101,6 +98,9 @@ from .loaders import (
 )
 from .loaders import (
     load_true_labels as load_true_labels,
+)
+from .probabilities import (
+    load_pyx as load_pyx,
 )
 from .registry import (
     Artifact as Artifact,

@@ -634,9 +634,11 @@ def _make_plan(
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
     pairs = [text.partition("=") for text in overrides or ()]
+    images = open_dataset(dataset, root, trust=trust)
+    images.hold_aligned()
     request = make_request(
         settings,
-        open_dataset(dataset, root, trust=trust).digest(),
+        images.digest(),
         dataset=dataset,
         seed=seed,
         n_folds=folds,
