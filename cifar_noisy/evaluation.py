@@ -361,13 +361,11 @@ def evaluate(
     checked = in_published_order(_check_found(found), order)
     masks, used, missing = _published_masks(setting, edition)
     _warn(_doubt(checked, truth, order, masks))
-    if checked.dtype == np.bool_:
-        detection, ranking = truth.detect(YOURS, checked), None
-    else:
-        detection, ranking = truth.detect_at_best_cut(checked)
+    is_mask = checked.dtype == np.bool_
+    ranking = None if is_mask else truth.rank(YOURS, checked)
     return Evaluation(
         setting,
-        detection,
+        truth.detect(YOURS, checked) if ranking is None else truth.detect_at_cut(checked, ranking),
         ranking,
         truth.detect_all(masks),
         used,
@@ -490,11 +488,10 @@ class _Truth:
     def detect(self, name: str, flagged: Mask) -> Detection:
         return Detection.of(name, self.examples, _by_pair(self.pairs[flagged]))
 
-    def detect_at_best_cut(self, scores: Scores) -> tuple[Detection | None, Ranking]:
-        ranking = self.rank(YOURS, scores)
+    def detect_at_cut(self, scores: Scores, ranking: Ranking) -> Detection | None:
         if ranking.best_cut is None:
-            return None, ranking
-        return self.detect(AT_BEST_CUT, scores >= ranking.best_cut), ranking
+            return None
+        return self.detect(AT_BEST_CUT, scores >= ranking.best_cut)
 
     def detect_all(self, masks: Mapping[Method, Mask]) -> tuple[Detection, ...]:
         return tuple(self.detect(name, flagged) for name, flagged in masks.items())
