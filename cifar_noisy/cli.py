@@ -265,12 +265,31 @@ def verify(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first unexplained difference.")
     ] = False,
+    recomputed: Annotated[
+        Path | None,
+        typer.Option(help="Compare a folder of recompute with the published probabilities."),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train first, into that folder or ./recomputed.")
+    ] = False,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
 ) -> None:
     """Recompute labels, noise matrices and masks, and compare them with what was published.
 
-    Exit status: 0 all as expected, 1 something differs unexplained, 3 nothing wrong but not
-    everything could be had.
+    With --recomputed or --retrain, compare trained-again probabilities of one setting instead, by
+    accuracy and agreement. Exit status: 0 all as expected, 1 something differs unexplained or is
+    worse than expected, 3 nothing wrong but not everything could be had.
     """
+    if recomputed is not None or retrain:
+        folder = recomputed or RECOMPUTED
+        if retrain:
+            request = _make_plan(folder, "cifar10", _listed(noise), _listed(sparsity), root, trust)
+            for task, _ in _run_tasks(request, folder, None, root, trust, device):
+                typer.echo(f"{task.id}: done", err=True)
+        _compare_recomputed(folder, noise, sparsity, json_file)
+        return
     filters: dict[str, Any] = {
         "noise": noise, "sparsity": sparsity, "method": method, "edition": edition
     }  # fmt: skip
@@ -752,15 +771,10 @@ def _run_and_report(
     threads: int | None = None,
     as_json: bool = False,
 ) -> None:
-    from cifar_noisy.recompute.engine import read_summary, run_tasks
-    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.recompute.engine import read_summary
 
     records = []
-    dataset = open_dataset(request.dataset, root, trust=trust)
-    done = run_tasks(
-        request, dataset, folder, task_ids=chosen, device=device, threads=threads
-    )  # fmt: skip
-    for task, before in done:
+    for task, before in _run_tasks(request, folder, chosen, root, trust, device, threads):
         if not as_json:
             typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "collect":
@@ -769,6 +783,22 @@ def _run_and_report(
                 _print_summary(task, records[-1]["summary"])
     if as_json:
         _print_json(records)
+
+
+def _run_tasks(
+    request: "Request",
+    folder: Path,
+    chosen: tuple[str, ...] | None,
+    root: Path | None,
+    trust: str | None,
+    device: str,
+    threads: int | None = None,
+) -> Iterator[tuple["Task", str]]:
+    from cifar_noisy.recompute.engine import run_tasks
+    from cifar_noisy.recompute.sources import open_dataset
+
+    dataset = open_dataset(request.dataset, root, trust=trust)
+    yield from run_tasks(request, dataset, folder, task_ids=chosen, device=device, threads=threads)
 
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
@@ -874,6 +904,37 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _compare_recomputed(
+    folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
+) -> None:
+    from cifar_noisy.agreement import WORSE
+
+    if noise is None or sparsity is None:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
+    if json_file != "-":
+        _print_table(
+            ("quantity", ">recomputed", ">published", ">expected", "verdict"),
+            (
+                (
+                    row.quantity,
+                    _rate(row.recomputed),
+                    _rate(row.published),
+                    "{:.3f} to {:.3f}".format(*row.expected) if row.expected else "-",
+                    row.verdict,
+                )
+                for row in rows
+            ),
+        )
+    if json_file is not None:
+        _print_json([{**asdict(row), "verdict": row.verdict} for row in rows], json_file)
+    raise typer.Exit(WRONG if any(row.verdict == WORSE for row in rows) else OK)
+
+
+def _listed(value: float | None) -> list[float] | None:
+    return None if value is None else [value]
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
