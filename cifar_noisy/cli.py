@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -107,6 +107,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
 ]
+DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
@@ -627,6 +628,7 @@ def recompute(
     seed: Seed = 0,
     folds: Folds = 4,
     overrides: Overrides = None,
+    dtype: DType = "float16",
     device: Device = "cpu",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -636,7 +638,9 @@ def recompute(
     Whatever interrupts it, the same command continues.
     """
     if context.invoked_subcommand is None:
-        request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+        request = _make_plan(
+            folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
+        )
         _run_and_report(request, folder, None, root, trust, device, threads, as_json)
 
 
@@ -654,10 +658,14 @@ def recompute_plan(
     seed: Seed = 0,
     folds: Folds = 4,
     overrides: Overrides = None,
+    dtype: DType = "float16",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
-    request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+    request = _make_plan(
+        folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
+    )
     _print_tasks(request, folder, as_json)
 
 
@@ -718,6 +726,8 @@ def _make_plan(
     seed: int = 0,
     folds: int = 4,
     overrides: Sequence[str] | None = None,
+    dtype: str = "float16",
+    device: str = "cpu",
 ) -> "Request":
     from cifar_noisy.recompute.plan import make_request, save_plan
     from cifar_noisy.recompute.sources import open_dataset
@@ -734,6 +744,8 @@ def _make_plan(
         dataset=dataset,
         seed=seed,
         n_folds=folds,
+        dtype=dtype,
+        device=device,
         overrides={name: value for name, _, value in pairs},
     )
     save_plan(request, folder)
@@ -1138,6 +1150,22 @@ def _progress(what: str, files: Sequence[Artifact]) -> Iterator["tqdm[Any]"]:
     """Show a bar of the bytes of files on stderr where that is a terminal."""
     with _bar(what, sum(artifact.size for artifact in files)) as progress:
         yield progress
+
+
+@contextmanager
+def _step_bar() -> Iterator[Callable[["Task", int, int], None]]:
+    """Show a bar of a training's steps on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", leave=False, disable=None) as bar:
+
+        def show(task: "Task", step: int, n_steps: int) -> None:
+            if step < bar.n or bar.total != n_steps:
+                bar.reset(n_steps)
+            bar.set_description(task.id, refresh=False)
+            bar.update(step - bar.n)
+
+        yield show
 
 
 @contextmanager

@@ -44,9 +44,7 @@ def test_agreement_is_that_of_a_plain_loop(published: str) -> None:
     same = sum(int(a.argmax() == b.argmax()) for a, b in zip(one, other, strict=True))
     assert found["same argmax"] == same / 50_000
     given = load_noisy_labels(0.4, 0.2)
-    ranks = [
-        np.unique(pyx[range(50_000), given], return_inverse=True)[1] for pyx in (one, other)
-    ]
+    ranks = [np.unique(pyx[range(50_000), given], return_inverse=True)[1] for pyx in (one, other)]
     # Spearman's correlation is Pearson's of the mean ranks of ties.
     means = []
     for rank in ranks:
