@@ -310,7 +310,7 @@ def test_other_editions_train_masks_are_recognised_too(published: str) -> None:
                 evaluate(keep, setting.noise, setting.sparsity, edition="2019")
 
 
-def test_what_is_not_certain_is_not_said() -> None:
+def test_what_is_not_certain_is_not_said(published: str) -> None:
     random = np.random.default_rng(3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -367,6 +367,17 @@ def ece_by_loop(pyx: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
             gap = abs(confidence[inside].mean() - is_hit[inside].mean())
             total += inside.mean() * gap
     return total
+
+
+def test_the_calibration_error_of_two_bins_by_hand() -> None:
+    """Let half be 95 % sure and always right, the others, a bin below, 92 % and always wrong."""
+    rows, first_half = np.arange(50_000), np.arange(50_000) % 2 == 0
+    pyx = np.zeros((50_000, 10))
+    pyx[rows, np.where(first_half, TRUE, (TRUE + 1) % 10)] = np.where(first_half, 0.95, 0.92)
+    fit = evaluate_pyx(pyx, 0.4, 0.2).against_true
+    assert fit.accuracy == 0.5
+    assert fit.ece == pytest.approx((0.05 + 0.92) / 2)
+    assert fit.brier == pytest.approx((0.05**2 + 0.92**2 + 1) / 2)
 
 
 @pytest.mark.parametrize(
