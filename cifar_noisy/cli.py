@@ -895,6 +895,7 @@ def _print_rankings(rankings: Sequence["Ranking"]) -> None:
             for ranking in rankings
         ),
     )
+    _explain_dashes(rankings)
 
 
 def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
@@ -910,7 +911,11 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
             for row in detections
         ),
     )
-    if any(None in (row.precision, row.recall) for row in detections):
+    _explain_dashes(detections)
+
+
+def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
+    if any(value is None for row in rows for value in vars(row).values()):
         typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
 
 
