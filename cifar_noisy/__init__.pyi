@@ -1,5 +1,8 @@
 __version__: str
 
+from . import (
+    plot as plot,
+)
 from .alignment import (
     Alignment as Alignment,
 )
@@ -44,6 +47,9 @@ from .errors import (
 )
 from .errors import (
     InvalidInputError as InvalidInputError,
+)
+from .errors import (
+    MissingExtraError as MissingExtraError,
 )
 from .errors import (
     StorageError as StorageError,
