@@ -69,6 +69,27 @@ from .errors import (
 from .errors import (
     UnknownArtifactError as UnknownArtifactError,
 )
+from .evaluation import (
+    Detection as Detection,
+)
+from .evaluation import (
+    Evaluation as Evaluation,
+)
+from .evaluation import (
+    Fit as Fit,
+)
+from .evaluation import (
+    PyxEvaluation as PyxEvaluation,
+)
+from .evaluation import (
+    Ranking as Ranking,
+)
+from .evaluation import (
+    evaluate as evaluate,
+)
+from .evaluation import (
+    evaluate_pyx as evaluate_pyx,
+)
 from .images import (
     Images as Images,
 )
@@ -107,6 +128,9 @@ from .registry import (
 )
 from .registry import (
     artifacts as artifacts,
+)
+from .scores import (
+    label_error_scores as label_error_scores,
 )
 from .settings import (
     CLASSES as CLASSES,

@@ -157,7 +157,7 @@ def load_train_mask(
         "train_mask",
         setting,
         check_choice(method, METHODS, "method"),
-        edition=_default_edition(setting)
+        edition=default_edition(setting)
         if edition is None
         else check_choice(edition, EDITIONS, "edition"),
     )
@@ -166,7 +166,8 @@ def load_train_mask(
     return in_order(mask, order, store)
 
 
-def _default_edition(setting: Setting) -> Edition:
+def default_edition(setting: Setting) -> Edition:
+    """Return the edition whose masks are loaded where none is asked for."""
     return "2019" if setting.noise else "2021"
 
 
