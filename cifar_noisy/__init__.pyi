@@ -88,6 +88,9 @@ from .evaluation import (
     evaluate as evaluate,
 )
 from .evaluation import (
+    evaluate_published as evaluate_published,
+)
+from .evaluation import (
     evaluate_pyx as evaluate_pyx,
 )
 from .images import (
@@ -146,6 +149,21 @@ from .settings import (
 )
 from .settings import (
     Setting as Setting,
+)
+from .tables import (
+    Table as Table,
+)
+from .tables import (
+    accuracy_of_log as accuracy_of_log,
+)
+from .tables import (
+    accuracy_table as accuracy_table,
+)
+from .tables import (
+    format_tables as format_tables,
+)
+from .tables import (
+    label_error_table as label_error_table,
 )
 from .training_logs import (
     TrainingLog as TrainingLog,

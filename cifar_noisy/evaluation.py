@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,8 @@ from cifar_noisy.settings import (
 By = Literal["given", "true", "pair"]
 
 YOURS = "yours"
-"""The name of the row of what was passed."""
+AT_BEST_CUT = "yours, at best F1"
+"""The names of the row of a mask, and of a score that is cut where F1 is best."""
 
 CALIBRATION_BINS = 15
 """Bins of equal width that the expected calibration error is taken over."""
@@ -64,7 +65,7 @@ class Detection:
     Attributes
     ----------
     name : str
-        A method, "yours", or in a breakdown the class or pair.
+        A method, "yours" (of a score: "yours, at best F1"), or in a breakdown the class or pair.
     n_examples, n_errors, n_found, n_correct : int
         Examples, wrong labels among them, examples flagged, and wrong labels among these.
     precision : float or None
@@ -206,6 +207,25 @@ class Evaluation:
     edition: Edition | None
     published_missing: str | None
 
+    @property
+    def detections(self) -> tuple[Detection, ...]:
+        """The detection, if there is one, as a `PyxEvaluation` has them."""
+        return (self.detection,) if self.detection else ()
+
+    @property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """The ranking, if there is one, as a `PyxEvaluation` has them."""
+        return (self.ranking,) if self.ranking else ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, texts, lists and dicts, for JSON."""
+        return {
+            **asdict(self.setting),
+            "detection": self.detection.row() if self.detection else None,
+            "ranking": asdict(self.ranking) if self.ranking else None,
+            **_published_dict(self),
+        }
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -258,6 +278,26 @@ class PyxEvaluation:
     published: tuple[Detection, ...]
     edition: Edition | None
     published_missing: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, texts, lists and dicts, for JSON."""
+        return {
+            **asdict(self.setting),
+            "against_given": asdict(self.against_given),
+            "against_true": asdict(self.against_true),
+            "accuracy_bound": self.accuracy_bound,
+            "rankings": [asdict(ranking) for ranking in self.rankings],
+            "detections": [detection.row() for detection in self.detections],
+            **_published_dict(self),
+        }
+
+
+def _published_dict(result: Evaluation | PyxEvaluation) -> dict[str, Any]:
+    return {
+        "published": [detection.row() for detection in result.published],
+        "edition": result.edition,
+        "published_missing": result.published_missing,
+    }
 
 
 def evaluate(
@@ -321,13 +361,13 @@ def evaluate(
     checked = in_published_order(_check_found(found), order)
     masks, used, missing = _published_masks(setting, edition)
     _warn(_doubt(checked, truth, order, masks))
-    ranking = None if checked.dtype == np.bool_ else truth.rank(YOURS, checked)
-    flagged: Mask | None = checked
-    if ranking is not None:
-        flagged = None if ranking.best_cut is None else checked >= ranking.best_cut
+    if checked.dtype == np.bool_:
+        detection, ranking = truth.detect(YOURS, checked), None
+    else:
+        detection, ranking = truth.detect_at_best_cut(checked)
     return Evaluation(
         setting,
-        None if flagged is None else truth.detect(YOURS, flagged),
+        detection,
         ranking,
         truth.detect_all(masks),
         used,
@@ -400,6 +440,37 @@ def evaluate_pyx(
     )
 
 
+def evaluate_published(
+    noise: float, sparsity: float = 0.0, *, edition: str | None = None
+) -> tuple[Detection, ...]:
+    """Evaluate what the five published methods found.
+
+    Parameters
+    ----------
+    noise, sparsity, edition
+        As for `load_train_mask`.
+
+    Returns
+    -------
+    tuple of Detection
+        In the order of `METHODS`.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If there are no such masks.
+    UnavailableError
+        If one of them cannot be had.
+
+    Examples
+    --------
+    >>> [round(found.f1, 2) for found in evaluate_published(0.4, 0.6)]  # published files
+    [0.79, 0.8, 0.79, 0.8, 0.78]
+    """
+    setting = Setting(noise, sparsity)
+    return _Truth.of(setting).detect_all(_load_all_label_errors(setting, edition))
+
+
 @dataclass(frozen=True)
 class _Truth:
     """Given and true labels of a setting, in the published order, and what follows of them."""
@@ -418,6 +489,12 @@ class _Truth:
 
     def detect(self, name: str, flagged: Mask) -> Detection:
         return Detection.of(name, self.examples, _by_pair(self.pairs[flagged]))
+
+    def detect_at_best_cut(self, scores: Scores) -> tuple[Detection | None, Ranking]:
+        ranking = self.rank(YOURS, scores)
+        if ranking.best_cut is None:
+            return None, ranking
+        return self.detect(AT_BEST_CUT, scores >= ranking.best_cut), ranking
 
     def detect_all(self, masks: Mapping[Method, Mask]) -> tuple[Detection, ...]:
         return tuple(self.detect(name, flagged) for name, flagged in masks.items())
@@ -515,25 +592,25 @@ def _fit(pyx: NDArray[np.floating], labels: NDArray[np.int64]) -> Fit:
     )
 
 
+def _load_all_label_errors(setting: Setting, edition: str | None) -> dict[Method, Mask]:
+    return {
+        method: load_label_errors(method, setting.noise, setting.sparsity, edition=edition)
+        for method in METHODS
+    }
+
+
 def _published_masks(
     setting: Setting, edition: str | None
 ) -> tuple[dict[Method, Mask], Edition | None, str | None]:
     """Return what the five methods found, of which edition, and else why it is not there."""
-    if edition is not None:
-        check_choice(edition, EDITIONS, "edition")
+    chosen = None if edition is None else check_choice(edition, EDITIONS, "edition")
     if not setting.has_probabilities:
         return {}, None, f"no method was published at noise {setting.noise:g}"
-    used = (
-        default_edition(setting) if edition is None else check_choice(edition, EDITIONS, "edition")
-    )
+    used = chosen or default_edition(setting)
     try:
-        masks = {
-            method: load_label_errors(method, setting.noise, setting.sparsity, edition=used)
-            for method in METHODS
-        }
+        return _load_all_label_errors(setting, used), used, None
     except UnavailableError as error:
         return {}, used, str(error)
-    return masks, used, None
 
 
 def _warn(doubt: str | None) -> None:
