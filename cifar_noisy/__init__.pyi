@@ -135,6 +135,9 @@ from .registry import (
 from .scores import (
     label_error_scores as label_error_scores,
 )
+from .report.published import (
+    write_report as write_report,
+)
 from .settings import (
     CLASSES as CLASSES,
 )
