@@ -132,11 +132,11 @@ from .registry import (
 from .registry import (
     artifacts as artifacts,
 )
-from .scores import (
-    label_error_scores as label_error_scores,
-)
 from .report.published import (
     write_report as write_report,
+)
+from .scores import (
+    label_error_scores as label_error_scores,
 )
 from .settings import (
     CLASSES as CLASSES,

@@ -310,7 +310,9 @@ def report(
     ] = 0.0,
     pyx: Annotated[
         Path | None,
-        typer.Option(help="An .npy file of your (50000, 10) probabilities, for the published ones."),
+        typer.Option(
+            help="An .npy file of your (50000, 10) probabilities, for the published ones."
+        ),
     ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="An .npy file of your 50,000 bools, True = label error.")

@@ -92,7 +92,7 @@ def joint(
     classes: Sequence[str] = CLASSES,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw an estimated joint of given and true labels against the actual one.
+    r"""Draw an estimated joint of given and true labels against the actual one.
 
     Each cell has the estimated count above the actual one; its colour is their difference.
 
@@ -118,7 +118,7 @@ def joint(
     >>> import cifar_noisy
     >>> ax = cifar_noisy.plot.joint([[9, 1], [0, 10]], [[8, 2], [1, 9]], classes=["cat", "dog"])
     >>> [text.get_text() for text in ax.texts]
-    ['9\\n8', '1\\n2', '0\\n1', '10\\n9']
+    ['9\n8', '1\n2', '0\n1', '10\n9']
     """
     counts, truth = (
         _square(values, name, classes)
@@ -263,7 +263,7 @@ def examples(
     columns: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw images in a grid, each with its given, true and predicted label below.
+    r"""Draw images in a grid, each with its given, true and predicted label below.
 
     Parameters
     ----------
@@ -292,9 +292,10 @@ def examples(
     Examples
     --------
     >>> import cifar_noisy
-    >>> ax = cifar_noisy.plot.examples(np.zeros((3, 32, 32, 3), np.uint8), [0] * 3, [1] * 3, [1] * 3)
+    >>> images = np.zeros((3, 32, 32, 3), np.uint8)
+    >>> ax = cifar_noisy.plot.examples(images, [0] * 3, [1] * 3, [1] * 3)
     >>> ax.texts[0].get_text()
-    'given airplane\\ntrue automobile\\npred. automobile'
+    'given airplane\ntrue automobile\npred. automobile'
     """
     pixels = np.asarray(images)
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):

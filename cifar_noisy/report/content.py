@@ -22,13 +22,16 @@ class Cell:
         return cls("–") if value is None else cls(f"{value:.4f}", value)
 
 
+Row = list[Cell | str]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose columns can be sorted; a head that begins with ">" is one of numbers."""
 
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[Cell | str]]
+    rows: Sequence[Row]
     is_folded: bool = False
 
 
@@ -38,6 +41,7 @@ class Figure:
 
     svg: str
     caption: str
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The label explorer's data: which examples it shows, their thumbnails in one sheet, their numbers."""
+"""The label explorer's data: which examples, their numbers, and their thumbnails in one sheet."""
 
 import base64
 import io
@@ -76,18 +76,18 @@ class Examples:
             )
 
 
-def suspects(found: Mapping[str, Mask], margin: NDArray[np.floating], n: int) -> NDArray[np.intp]:
-    """Choose the examples to look at: half by margin alone, half where methods disagree.
+def suspects(found: Mapping[str, Mask], score: NDArray[np.floating], n: int) -> NDArray[np.intp]:
+    """Choose the examples to look at: half by score alone, half where methods disagree.
 
-    Every method flags the examples of the largest margins, so that those alone would not show how
+    Every method flags the examples of the highest scores, so that those alone would not show how
     the methods differ. The second half is taken in turn from each pattern of methods that flag an
-    example, by margin too.
+    example, by score too.
 
     Parameters
     ----------
     found : mapping of str to (N,) bool
         True = label error, by method.
-    margin : (N,) float
+    score : (N,) float
         Higher = more likely wrong.
     n : int
         How many to choose, at most; an example that no method flags is not chosen.
@@ -95,7 +95,7 @@ def suspects(found: Mapping[str, Mask], margin: NDArray[np.floating], n: int) ->
     Returns
     -------
     (<= n,) intp
-        Rows, by falling margin; those of equal margin by row.
+        Rows, by falling score; those of equal score by row.
 
     Examples
     --------
@@ -103,17 +103,18 @@ def suspects(found: Mapping[str, Mask], margin: NDArray[np.floating], n: int) ->
     >>> suspects(found, np.array([0.9, 0.8, 0.1, 1.0]), 2)
     array([0, 2])
     """
-    patterns = _patterns(found, len(margin))
-    by_margin = np.argsort(-margin, kind="stable")
-    flagged = by_margin[patterns[by_margin] != 0]
-    first, rest = flagged[: n - n // 2], flagged[n - n // 2 :]
-    rank_in_pattern = np.empty(len(rest), dtype=np.intp)
-    for pattern in np.unique(patterns[rest]):
-        of_pattern = patterns[rest] == pattern
+    patterns = _patterns(found, len(score))
+    by_score = np.argsort(-score, kind="stable")
+    flagged = by_score[patterns[by_score] != 0]
+    rank_in_pattern = np.empty(len(flagged), dtype=np.intp)
+    for pattern in np.unique(patterns[flagged]):
+        of_pattern = patterns[flagged] == pattern
         rank_in_pattern[of_pattern] = np.arange(np.count_nonzero(of_pattern))
-    in_turn = rest[np.argsort(rank_in_pattern, kind="stable")]
+    n_first = n - n // 2
+    first, rest = flagged[:n_first], flagged[n_first:]
+    in_turn = rest[np.argsort(rank_in_pattern[n_first:], kind="stable")]
     chosen = np.sort(np.concatenate([first, in_turn])[:n])
-    return chosen[np.argsort(-margin[chosen], kind="stable")]
+    return chosen[np.argsort(-score[chosen], kind="stable")]
 
 
 def _patterns(found: Mapping[str, Mask], n_examples: int) -> NDArray[np.int64]:

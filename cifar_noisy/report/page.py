@@ -4,7 +4,6 @@ The file needs nothing but itself: styles, script, figures and thumbnails are in
 security policy keeps the browser from asking for anything else.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import confident_joint
 from cifar_noisy.errors import MissingExtraError
 from cifar_noisy.evaluation import Detection
-from cifar_noisy.report.content import Cell, Figure, Section, Table
+from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
 from cifar_noisy.scores import label_error_scores
@@ -77,11 +76,11 @@ def build_page(
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
     except ImportError as error:
         raise MissingExtraError("jinja2") from error
+    loader = PackageLoader("cifar_noisy.report")
     environment = Environment(
-        loader=PackageLoader("cifar_noisy.report"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -91,18 +90,16 @@ def build_page(
     data = explorer_data(examples, n_shown)
     rows = np.array([example["row"] for example in data["examples"]], dtype=np.intp)
     images = None if examples.images is None else examples.images[rows]
-    assert environment.loader is not None
-    read = functools.partial(environment.loader.get_source, environment)
     return environment.get_template("page.html").render(
         title=title,
         lead=lead,
         facts=facts or {},
         sections=[*_sections(examples, rows), *sections],
         data=data,
-        sheet=None if images is None else Markup(thumbnail_sheet(images)),
+        sheet=None if images is None else thumbnail_sheet(images),
         no_images=no_images,
-        style=Markup(read("page.css")[0]),
-        script=Markup(read("page.js")[0]),
+        style=loader.get_source(environment, "page.css")[0],
+        script=loader.get_source(environment, "page.js")[0],
         n_errors=int((examples.given != examples.true).sum()),
         n_examples=len(examples.given),
     )
@@ -114,7 +111,9 @@ def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
     n_classes = len(examples.classes)
     actual = count_pairs(examples.given, examples.true, n_classes)
     detections = [
-        Detection.of(name, actual, count_pairs(examples.given[mask], examples.true[mask], n_classes))
+        Detection.of(
+            name, actual, count_pairs(examples.given[mask], examples.true[mask], n_classes)
+        )
         for name, mask in examples.found.items()
     ]
     paragraphs = [
@@ -156,7 +155,7 @@ def count_pairs(
 def detection_table(detections: Sequence[Detection]) -> Table:
     """Return a row per method: what it flagged and how rightly."""
     heads = ("method", ">flagged", ">rightly", ">precision", ">recall", ">F1", ">accuracy")
-    rows = [
+    rows: list[Row] = [
         [
             detection.name,
             Cell.count(detection.n_found),
@@ -195,10 +194,11 @@ def _grid(examples: Examples, images: NDArray[np.uint8], rows: NDArray[np.intp])
             classes=examples.classes,
             ax=ax,
         ),
-        f"The {len(rows)} examples of the largest margins, with their given, true and predicted "
+        f"The {len(rows)} examples of the lowest margins, with their given, true and predicted "
         "labels. All that is in this picture is in the explorer too.",
         name="grid",
         size=(10, 3.1),
+        is_dense=True,
     )
 
 
@@ -212,6 +212,7 @@ def _of_pyx(examples: Examples, actual: NDArray[np.int64]) -> list[Figure]:
             "difference.",
             name="joint",
             size=(6, 6),
+            is_dense=True,
         ),
         figure(
             lambda ax: plot.calibration(examples.pyx, examples.true, ax=ax),

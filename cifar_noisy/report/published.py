@@ -32,7 +32,7 @@ from cifar_noisy.loaders import (
 )
 from cifar_noisy.order import in_published_order, official_indices_published
 from cifar_noisy.registry import REPOSITORY, REVISION, artifacts
-from cifar_noisy.report.content import Cell, Figure, Section, Table
+from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, count_pairs, detection_table
 from cifar_noisy.report.svg import figure
@@ -164,9 +164,9 @@ def _setting_page(
         evaluate(mask, *at)
         found[YOURS] = mask
     if own_pyx is None:
-        found |= {method: load_label_errors(method, *at) for method in METHODS}
+        found |= {str(method): load_label_errors(method, *at) for method in METHODS}
     else:
-        found |= label_errors(given, pyx)
+        found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
     indices = {"imagefolder": np.arange(len(given))} | _official_indices(images)
     return build_page(
@@ -199,14 +199,16 @@ def _official_indices(images: Images | None) -> dict[str, NDArray[Any]]:
 
 
 def _lead(setting: Setting, *, is_own: bool) -> str:
+    names = ", ".join(f"{method} is {PAPER_NAMES[method]}" for method in METHODS)
+    in_the_paper = f" In the paper’s words, {names}."
     if is_own:
         return (
             "Probabilities of your own, and the label errors that the five methods of confident "
-            "learning find by them; the published methods stand beside them."
+            "learning find by them; the published methods stand beside them." + in_the_paper
         )
     return (
         "The published out-of-sample probabilities, and the label errors that the five methods of "
-        f"confident learning found (masks of edition {default_edition(setting)})."
+        f"confident learning found (masks of edition {default_edition(setting)})." + in_the_paper
     )
 
 
@@ -215,10 +217,10 @@ def _facts(
 ) -> dict[str, str]:
     given, true = evaluated.against_given, evaluated.against_true
     facts = {
-        "Accuracy of the probabilities against true labels": f"{true.accuracy:.2%}",
-        "… against given labels": f"{given.accuracy:.2%}; no more than "
-        f"{evaluated.accuracy_bound:.2%} can be had by any learner",
-        "Calibration against true labels": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
+        "Accuracy against true labels": f"{true.accuracy:.2%}",
+        "Accuracy against given labels": f"{given.accuracy:.2%} (any learner: at most "
+        f"{evaluated.accuracy_bound:.2%})",
+        "Calibration (true labels)": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
         "Verification": _verdict(checks),
         "Upstream’s name of the setting": setting.upstream_key,
         "Made by": f"cifar-noisy {cifar_noisy.__version__}",
@@ -232,13 +234,16 @@ def _facts(
     return facts
 
 
+_SCORES = {"self_confidence": "self-confidence", "normalized_margin": "margin"}
+
+
 def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
     heads = (
         "score", ">average precision", ">ROC AUC", ">precision at the number of errors", ">best F1"
     )  # fmt: skip
-    rows = [
+    rows: list[Row] = [
         [
-            ranking.name.replace("_", " "),
+            _SCORES[ranking.name],
             *map(
                 Cell.fraction,
                 (
@@ -263,9 +268,7 @@ def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
     return Section("How well scores rank label errors", paragraphs, tables)
 
 
-def _noise_section(
-    setting: Setting, given: NDArray[np.int64], true: NDArray[np.int64]
-) -> Section:
+def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.int64]) -> Section:
     matrix = load_noise_matrix(setting.noise, setting.sparsity)
     counts = count_pairs(given, true, len(CLASSES))
     drawn = figure(
@@ -274,6 +277,7 @@ def _noise_section(
         "class is given which label; in brackets the number of examples.",
         name="noise-matrix",
         size=(6.6, 6.4),
+        is_dense=True,
     )
     return Section("The noise", figures=[drawn])
 
@@ -283,7 +287,7 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
         return
     groups: dict[str, dict[str, dict[str, str]]] = {
         "ResNet-50, trained on the examples that a method keeps": {
-            PAPER_NAMES[method]: {"method": method, "trainer": "resnet50"} for method in METHODS
+            method: {"method": method, "trainer": "resnet50"} for method in METHODS
         },
         "Co-Teaching, on the examples that a method keeps and on all": _coteaching(setting),
     }
@@ -314,7 +318,7 @@ def _coteaching(setting: Setting) -> dict[str, dict[str, str]]:
     """Return what to load, by its name in the legend; at noise 0 nothing of it was published."""
     if setting.noise == 0:
         return {}
-    kept = {PAPER_NAMES[m]: {"method": m, "trainer": "coteaching"} for m in METHODS}
+    kept: dict[str, dict[str, str]] = {m: {"method": m, "trainer": "coteaching"} for m in METHODS}
     return kept | {"all examples": {"method": "coteaching"}}
 
 
@@ -323,7 +327,7 @@ def _curves(logs: Mapping[str, TrainingLog], title: str, name: str) -> Figure:
         lambda ax: plot.learning_curves(logs, ax=ax).set_title(title),
         f"Test accuracy in percent by epoch: {title}. Of two networks, the second is thin.",
         name=name,
-        size=(7, 4.4),
+        size=(5.6, 4.2),
     )
 
 
@@ -339,7 +343,7 @@ def _verdict(checks: list[Check]) -> str:
 
 def _verification_section(checks: list[Check]) -> Section:
     heads = ("kind", "method", "edition", "verdict", ">differing bits", "reasons")
-    rows = [
+    rows: list[Row] = [
         [
             check.artifact.kind.replace("_", " "),
             check.artifact.method or "",
@@ -372,7 +376,7 @@ def _reasons(check: Check) -> Iterator[str]:
 
 
 def _provenance_section(setting: Setting) -> Section:
-    rows = [
+    rows: list[Row] = [
         [artifact.path, artifact.kind.replace("_", " "), Cell.count(artifact.size), artifact.sha256]
         for artifact in artifacts(noise=setting.noise, sparsity=setting.sparsity)
     ]

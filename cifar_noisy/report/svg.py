@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cifar_noisy.errors import MissingExtraError
 from cifar_noisy.plot import NEUTRAL, PALETTE
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _INK = "#010203"
 _PAPER = "none"
 
-_STYLE = {
+# Inches from which a figure has a line of the page to itself.
+_WIDE = 8
+
+# Below this its texts could not be read. By whether a figure is dense.
+_LEAST_PIXELS_PER_INCH = {False: 58, True: 90}
+
+_STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
     "svg.fonttype": "none",
     "svg.hashsalt": "cifar-noisy",
     "font.size": 9.0,
@@ -35,7 +41,12 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def figure(
-    draw: Callable[["Axes"], object], caption: str, *, name: str, size: tuple[float, float]
+    draw: Callable[["Axes"], object],
+    caption: str,
+    *,
+    name: str,
+    size: tuple[float, float],
+    is_dense: bool = False,
 ) -> Figure:
     """Draw a figure for a page.
 
@@ -49,6 +60,8 @@ def figure(
         Unique among the page's figures.
     size : (float, float)
         Width and height in inches.
+    is_dense : bool, default False
+        Whether its texts are small, so that on a narrow screen it is scrolled rather than shrunk.
 
     Returns
     -------
@@ -69,13 +82,18 @@ def figure(
         canvas = Canvas(figsize=size, layout="constrained")
         draw(canvas.add_subplot())
         canvas.savefig(file, format="svg", metadata=_NO_METADATA)
-    return Figure(_for_a_page(file.getvalue(), name), caption)
+    return Figure(
+        _for_a_page(file.getvalue(), name, size[0] * _LEAST_PIXELS_PER_INCH[is_dense]),
+        caption,
+        is_wide=size[0] > _WIDE,
+    )
 
 
-def _for_a_page(svg: str, name: str) -> str:
-    """Return the element alone, coloured by the page and with ids of its own."""
+def _for_a_page(svg: str, name: str, min_width: float) -> str:
+    """Return the element alone, coloured by the page, as wide as it, and with ids of its own."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    least = f'style="min-width: {min_width:.0f}px"'
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {least}", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(_INK, "currentColor")
