@@ -340,10 +340,13 @@ def report(
     found, no_images = None, ""
     try:
         found = cifar_noisy.load_images(images, trust=trust)
-    except UnavailableError as error:
+    except UnavailableError:
         if images is not None:
             raise
-        no_images = f"{error}."
+        no_images = (
+            "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
+            "that has them, or run cifar-noisy images --download once."
+        )
     path = cifar_noisy.write_report(
         out,
         noise,
