@@ -168,6 +168,9 @@ from .tables import (
 from .tables import (
     label_error_table as label_error_table,
 )
+from .tables import (
+    paper_tables as paper_tables,
+)
 from .training_logs import (
     TrainingLog as TrainingLog,
 )

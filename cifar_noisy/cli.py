@@ -457,25 +457,12 @@ def tables(
     as_json: AsJson = False,
 ) -> None:
     """Make the paper's tables from the published masks and logs: label errors, test accuracy."""
-    from cifar_noisy.tables import FORMATS, records
+    from cifar_noisy.tables import FORMATS
 
     check_choice(format_, FORMATS, "format")
-    made = [
-        cifar_noisy.label_error_table(edition=edition),
-        cifar_noisy.accuracy_table(rule=rule, network=network),
-    ]
+    made = cifar_noisy.paper_tables(edition=edition, rule=rule, network=network)
     if as_json:
-        _print_json(
-            [
-                {
-                    "title": table.title,
-                    "rule": table.rule,
-                    "notes": table.notes,
-                    "cells": list(records(table)),
-                }
-                for table in made
-            ]
-        )
+        _print_json([table.as_dict() for table in made])
     else:
         typer.echo(cifar_noisy.format_tables(made, format_), nl=False)
 
@@ -657,6 +644,7 @@ def _print_rankings(rankings: Sequence["Ranking"]) -> None:
             for ranking in rankings
         ),
     )
+    _explain_dashes(rankings)
 
 
 def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
@@ -672,7 +660,11 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
             for row in detections
         ),
     )
-    if any(None in (row.precision, row.recall) for row in detections):
+    _explain_dashes(detections)
+
+
+def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
+    if any(value is None for row in rows for value in vars(row).values()):
         typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
 
 

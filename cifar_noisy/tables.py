@@ -122,6 +122,68 @@ class Table:
             dtype="float64",
         )
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the cells one by one, for CSV, JSON or a data frame in long form.
+
+        Yields
+        ------
+        dict
+            With table, group, method, noise, sparsity, value (None where missing) and missing
+            (why).
+        """
+        for (group, method, setting), value in self.cells.items():
+            yield {
+                "table": self.title,
+                "group": group,
+                "method": method,
+                "noise": setting.noise,
+                "sparsity": setting.sparsity,
+                "value": value,
+                "missing": self.missing.get((group, method, setting)),
+            }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, texts, lists and dicts, for JSON."""
+        return {
+            "title": self.title,
+            "rule": self.rule,
+            "notes": list(self.notes),
+            "cells": list(self.records()),
+        }
+
+
+def paper_tables(
+    *, edition: str | None = None, rule: str = "last", network: str = "max"
+) -> tuple[Table, Table]:
+    """Make both tables.
+
+    Parameters
+    ----------
+    edition
+        As for `label_error_table`.
+    rule, network
+        As for `accuracy_table`.
+
+    Returns
+    -------
+    tuple of Table
+        Label errors, and test accuracy.
+
+    Raises
+    ------
+    UnknownArtifactError, UnavailableError
+        As for the two.
+
+    Examples
+    --------
+    >>> [table.title for table in paper_tables()]  # published files
+    ['Finding label errors', 'Test accuracy after training']
+    """
+    # All choices are looked at before the first file is.
+    check_choice(rule, RULES, "rule")
+    check_choice(network, NETWORKS, "network")
+    return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
+
 
 def label_error_table(*, edition: str | None = None) -> Table:
     """Make the table of how well each method finds label errors.
@@ -324,33 +386,8 @@ def format_tables(tables: Sequence[Table], format: str = "text") -> str:  # noqa
     if check_choice(format, FORMATS, "format") == "csv":
         import pandas as pd
 
-        return pd.DataFrame(row for table in tables for row in records(table)).to_csv(index=False)
+        return pd.DataFrame(row for table in tables for row in table.records()).to_csv(index=False)
     return "\n".join(_formatted(table, format) for table in tables)
-
-
-def records(table: Table) -> Iterator[dict[str, Any]]:
-    """Yield a table's cells one by one, for CSV, JSON or a data frame in long form.
-
-    Yields
-    ------
-    dict
-        With table, group, method, noise, sparsity, value (None where missing) and missing (why).
-
-    Examples
-    --------
-    >>> next(records(label_error_table()))["method"]  # published files
-    'argmax'
-    """
-    for (group, method, setting), value in table.cells.items():
-        yield {
-            "table": table.title,
-            "group": group,
-            "method": method,
-            "noise": setting.noise,
-            "sparsity": setting.sparsity,
-            "value": value,
-            "missing": table.missing.get((group, method, setting)),
-        }
 
 
 def _published_logs() -> Iterator[tuple[Cell, str | None]]:
