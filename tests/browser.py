@@ -42,11 +42,15 @@ def look_at(browser: Chrome, page: Path, width: int = 1600, scheme: str = "light
     browser.get(page.as_uri())
 
 
+def log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
+    """Return the browser's log entries of a kind since this was last called."""
+    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    return entries
+
+
 def requests(browser: Chrome) -> list[str]:
     """Return the addresses that were asked for since this was last called."""
-    events: list[dict[str, Any]] = [
-        json.loads(entry["message"])["message"] for entry in browser.get_log("performance")
-    ]
+    events = [json.loads(entry["message"])["message"] for entry in log(browser, "performance")]
     return [
         event["params"]["request"]["url"]
         for event in events

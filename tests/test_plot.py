@@ -65,7 +65,7 @@ def test_precision_recall_is_scikit_learns(ax: Axes) -> None:
     plot.precision_recall(score, is_error, methods=methods, ax=ax)
     curve, *points = ax.lines
     precision, recall, _ = precision_recall_curve(is_error, score)
-    drawn = set(zip(*curve.get_data(), strict=True))
+    drawn = {tuple(point) for point in curve.get_xydata()}
     assert drawn <= set(zip(recall, precision, strict=True))
     assert {(recall[0], precision[0]), (recall[-1], precision[-1])} <= drawn
     assert {
@@ -107,7 +107,7 @@ def test_calibration_is_that_of_a_plain_loop(ax: Axes) -> None:
         if inside.any():
             expected.append((confidence[inside].mean(), is_right[inside].mean()))
     _, line = ax.lines
-    np.testing.assert_allclose(np.transpose(line.get_data()), expected)
+    np.testing.assert_allclose(line.get_xydata(), expected)
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)  # type: ignore[attr-defined]
 
 
@@ -159,4 +159,6 @@ except cifar_noisy.MissingExtraError as error:
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert result.stdout == f"{library} is not installed: pip install 'cifar-noisy[report]' has it\n"
+    assert (
+        result.stdout == f"{library} is not installed: pip install 'cifar-noisy[report]' has it\n"
+    )

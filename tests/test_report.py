@@ -188,7 +188,7 @@ def test_arrays_of_other_examples_are_refused() -> None:
         ({"images": digits.images / 255}, "images are float64"),
     ):
         with pytest.raises(InvalidInputError, match=said):
-            dataclasses.replace(digits, **change)  # type: ignore[arg-type]
+            dataclasses.replace(digits, **change)
 
 
 def test_the_report_of_a_setting(jpeg: JpegCopy, published: str, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_probabilities_of_yours_where_none_were_published(tmp_path: Path) -> Non
     pyx[np.arange(50_000), (given + np.arange(50_000) % 3) % 10] = 0.55
     out = write_report(tmp_path / "report.html", 0.9, pyx=pyx)
     assert "no method was published at noise 0.9" in out.read_text()
-    with pytest.raises(UnknownArtifactError, match="pyx does not exist for noise 0.9"):
+    with pytest.raises(UnknownArtifactError, match=r"pyx does not exist for noise 0\.9"):
         write_report(tmp_path / "other.html", 0.9)
     assert not (tmp_path / "other.html").exists()
 
@@ -309,5 +309,5 @@ def test_a_mask_of_the_wrong_polarity_is_a_notice(published: str, tmp_path: Path
 
 
 def test_a_place_that_cannot_be_written(published: str) -> None:
-    with pytest.raises(StorageError, match="/dev/null/report.html cannot be written"):
+    with pytest.raises(StorageError, match=r"/dev/null/report\.html cannot be written"):
         write_report("/dev/null/report.html", 0.4)

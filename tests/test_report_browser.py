@@ -20,7 +20,7 @@ from cifar_noisy.report.page import build_page
 from cifar_noisy.scores import label_error_scores
 from cifar_noisy.store import MIRRORS_VARIABLE
 from conftest import MIRROR, NO_FILES
-from tests.browser import WIDTHS, browsing, is_installed, look_at, requests
+from tests.browser import WIDTHS, browsing, is_installed, log, look_at, requests
 from tests.digits import noisy_digits
 
 pytestmark = pytest.mark.skipif(
@@ -96,14 +96,14 @@ def browser(running: Chrome, shown: Shown) -> Iterator[Chrome]:
     """Give the page, opened anew; after the test, it has complained of nothing and asked nobody."""
     look_at(running, shown.path)
     yield running
-    assert running.get_log("browser") == []
+    assert log(running, "browser") == []
     assert {url for url in requests(running) if not url.startswith("data:")} <= {
         shown.path.as_uri()
     }
 
 
 def visible_rows(browser: Chrome) -> list[int]:
-    rows: list[int] = browser.execute_script(  # type: ignore[no-untyped-call]
+    rows: list[int] = browser.execute_script(
         "return [...document.querySelectorAll('.tile')].filter(t => t.offsetParent !== null)"
         ".map(t => Number(t.dataset.row))"
     )
@@ -116,7 +116,7 @@ def choose(browser: Chrome, control: str, value: str) -> None:
 
 def focused(browser: Chrome) -> str:
     """Return what has the focus: its id, or its row, or its text."""
-    name: str = browser.execute_script(  # type: ignore[no-untyped-call]
+    name: str = browser.execute_script(
         "const e = document.activeElement; return e.id || e.dataset.row || e.textContent.trim()"
     )
     return name
@@ -187,14 +187,14 @@ def test_a_click_opens_the_right_example(browser: Chrome, shown: Shown) -> None:
             for bar in bars
         ]
         np.testing.assert_allclose(widths, shown.examples.pyx[row], atol=0.03)
-        assert browser.execute_script(  # type: ignore[no-untyped-call]
+        assert browser.execute_script(
             "return [...document.querySelectorAll('[aria-current]')].map(t => t.dataset.row)"
         ) == [str(row)]
 
 
 def test_a_tile_shows_its_own_thumbnail(browser: Chrome, shown: Shown) -> None:
     """The sheet has the suspects in order (test_report.py); a tile shows the cell of its own."""
-    places = browser.execute_script(  # type: ignore[no-untyped-call]
+    places = browser.execute_script(
         "return [...document.querySelectorAll('.tile')].map(t => {"
         " const box = t.querySelector('.thumb');"
         " if (!box) return null;"
@@ -218,7 +218,7 @@ def test_arrow_keys_move_and_enter_opens(browser: Chrome, shown: Shown) -> None:
     browser.find_element(By.CSS_SELECTOR, ".tile").send_keys(Keys.ARROW_RIGHT, "")
     assert focused(browser) == str(rows[1])
     press(browser, Keys.ARROW_DOWN)
-    tops = browser.execute_script(  # type: ignore[no-untyped-call]
+    tops = browser.execute_script(
         "return [...document.querySelectorAll('.tile')].map(t => t.offsetTop)"
     )
     per_line = tops.count(tops[0])
@@ -232,7 +232,7 @@ def test_arrow_keys_move_and_enter_opens(browser: Chrome, shown: Shown) -> None:
 
 
 def test_every_control_is_reached_by_tab(browser: Chrome, shown: Shown) -> None:
-    browser.execute_script("document.querySelector('.tile').tabIndex")  # type: ignore[no-untyped-call]
+    browser.execute_script("document.querySelector('.tile').tabIndex")
     reached = []
     for _ in range(80):
         press(browser, Keys.TAB)
@@ -268,14 +268,12 @@ def test_nothing_overflows_at_any_width(
 ) -> None:
     look_at(browser, shown.path, width, scheme)
     browser.find_element(By.CSS_SELECTOR, ".tile").click()
-    widths = browser.execute_script(  # type: ignore[no-untyped-call]
+    widths = browser.execute_script(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert widths == [width, width]
     background, ink = (
-        browser.execute_script(  # type: ignore[no-untyped-call]
-            f"return getComputedStyle(document.body).{name}"
-        )
+        browser.execute_script(f"return getComputedStyle(document.body).{name}")
         for name in ("backgroundColor", "color")
     )
     brightness = [sum(map(int, c[4:-1].split(","))) for c in (background, ink)]

@@ -161,8 +161,7 @@ def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
                 "flags": int(patterns[row]),
                 "margin": float(scores["normalized_margin"][row]),
                 "self_confidence": float(scores["self_confidence"][row]),
-                # The shortest decimal that is this number in its own precision.
-                "p": [float(str(p)) for p in examples.pyx[row]],
+                "p": examples.pyx[row].tolist(),
             }
             for row in rows
         ],

@@ -176,7 +176,11 @@
     if (visible.length && !visible.some((tile) => tile.tabIndex === 0)) makeReachable(visible[0]);
   };
   byId("filters").addEventListener("change", show);
-  // The form is reset after its event.
-  byId("filters").addEventListener("reset", () => setTimeout(show));
+  byId("filters").addEventListener("reset", (event) => {
+    // Left alone, the browser would reset the form only after this.
+    event.preventDefault();
+    for (const select of event.target.querySelectorAll("select")) select.selectedIndex = 0;
+    show();
+  });
   show();
 })();
