@@ -373,6 +373,70 @@ def images(
         typer.echo(f"{sum(map(len, splits)):,} images in {' and '.join(where)}")
 
 
+@app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
+def report(
+    noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
+    ] = 0.0,
+    pyx: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npy file of your (50000, 10) probabilities, for the published ones."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="An .npy file of your 50,000 bools, True = label error.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Of the rows of both files: imagefolder or torchvision.")
+    ] = "imagefolder",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Where the images are, if not in the cache; see cifar-noisy images."),
+    ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Suspected errors in the explorer, at most.")
+    ] = 300,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page: figures, tables, verdict and a label explorer."""
+    from cifar_noisy.arrays import read_array
+
+    found, no_images = None, ""
+    try:
+        found = cifar_noisy.load_images(images, trust=trust)
+    except UnavailableError:
+        if images is not None:
+            raise
+        no_images = (
+            "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
+            "that has them, or run cifar-noisy images --download once."
+        )
+    path = cifar_noisy.write_report(
+        out,
+        noise,
+        sparsity,
+        pyx=None if pyx is None else read_array(pyx),
+        mask=None if mask is None else read_array(mask),
+        order=order,
+        images=found,
+        no_images=no_images,
+        n_shown=examples,
+    )
+    size = path.stat().st_size
+    if as_json:
+        _print_json({"path": str(path), "size": size, "has_images": found is not None})
+    else:
+        without = "" if found is not None else ", without images (the page says how to have them)"
+        typer.echo(f"{path}: {readable_size(size)}{without}")
+
+
 @app.command("check-alignment", epilog="Example: cifar-noisy check-alignment cifar10/train")
 def check_alignment(
     path: Annotated[
