@@ -25,6 +25,7 @@ from cifar_noisy.errors import (
     CifarNoisyWarning,
     InterruptedRunError,
     InvalidInputError,
+    MissingExtraError,
     RecomputeError,
     StorageError,
     UnavailableError,
@@ -306,18 +307,29 @@ def verify(
 
 
 @app.command(epilog="Example: cifar-noisy demo")
-def demo() -> None:
+def demo(
+    out: Annotated[Path, typer.Option(help="The HTML file to write, a page to look at.")] = Path(
+        "demo_report.html"
+    ),
+) -> None:
     """Run the whole chain on scikit-learn's digits, then verify what needs no network.
 
     The chain: noise 0.4, sparsity 0.2 -> noisy labels -> four folds -> probabilities -> five masks
-    -> their scores against the true errors. Verified are labels, noise matrices, and masks whose
-    files are here.
+    -> their scores against the true errors -> a page. Verified are labels, noise matrices, and
+    masks whose files are here.
     """
+    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.report.retrained import write_retrained_report
+
     with tempfile.TemporaryDirectory() as folder:
         request = _make_plan(Path(folder), "digits", [0.4], [0.2])
         typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         _run_and_report(request, Path(folder), threads=1)
+        with _explained_where_missing():
+            digits = open_dataset("digits")
+            write_retrained_report(out, digits, Path(folder), request.settings[0])
+            typer.echo(f"a page to look at: {out.absolute()}\n")
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)
@@ -985,6 +997,15 @@ def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+@contextmanager
+def _explained_where_missing() -> Iterator[None]:
+    """Say what an optional part needs, instead of failing."""
+    try:
+        yield
+    except MissingExtraError as error:
+        typer.echo(f"no page: {error}", err=True)
 
 
 def _compare_recomputed(

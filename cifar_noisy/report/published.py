@@ -26,11 +26,11 @@ from cifar_noisy.loaders import (
     load_label_errors,
     load_noise_matrix,
     load_noisy_labels,
-    load_pyx,
     load_training_log,
     load_true_labels,
 )
 from cifar_noisy.order import in_published_order, official_indices_published
+from cifar_noisy.probabilities import load_pyx
 from cifar_noisy.registry import REPOSITORY, REVISION, artifacts
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples
