@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, precision_score, recall_score
 
 import cifar_noisy
@@ -21,6 +23,10 @@ def ax() -> Iterator[Axes]:
     yield ax
     figure.canvas.draw()  # whatever cannot be drawn is an error here
     pyplot.close(figure)
+
+
+def points_of(line: Line2D) -> NDArray[np.float64]:
+    return np.transpose([np.asarray(values) for values in line.get_data()])
 
 
 def texts(ax: Axes) -> list[str]:
@@ -65,7 +71,7 @@ def test_precision_recall_is_scikit_learns(ax: Axes) -> None:
     plot.precision_recall(score, is_error, methods=methods, ax=ax)
     curve, *points = ax.lines
     precision, recall, _ = precision_recall_curve(is_error, score)
-    drawn = {tuple(point) for point in curve.get_xydata()}
+    drawn = set(map(tuple, points_of(curve)))
     assert drawn <= set(zip(recall, precision, strict=True))
     assert {(recall[0], precision[0]), (recall[-1], precision[-1])} <= drawn
     assert {
@@ -107,7 +113,7 @@ def test_calibration_is_that_of_a_plain_loop(ax: Axes) -> None:
         if inside.any():
             expected.append((confidence[inside].mean(), is_right[inside].mean()))
     _, line = ax.lines
-    np.testing.assert_allclose(line.get_xydata(), expected)
+    np.testing.assert_allclose(points_of(line), expected)
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)  # type: ignore[attr-defined]
 
 
