@@ -259,6 +259,7 @@ def test_the_sheet_of_a_narrow_screen_closes(browser: Chrome, shown: Shown) -> N
     press(browser, Keys.ENTER)
     browser.find_element(By.CSS_SELECTOR, "#detail .close").click()
     assert not detail.is_displayed()
+    assert focused(browser) == str(rows[4])
 
 
 @pytest.mark.parametrize("width", WIDTHS)

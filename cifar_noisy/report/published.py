@@ -383,8 +383,8 @@ def _provenance_section(setting: Setting) -> Section:
     return Section(
         "Provenance",
         [
-            f"Published in the GitHub repository {REPOSITORY} at revision {REVISION}. Every byte "
-            "that this page is made from was held to the checksum below.",
+            f"Published in the GitHub repository {REPOSITORY} at revision {REVISION}. Every "
+            "published byte that this page is made from was held to its checksum below.",
             "Northcutt, Jiang and Chuang: Confident Learning: Estimating Uncertainty in Dataset "
             "Labels, Journal of Artificial Intelligence Research 70 (2021), 1373–1411.",
         ],
