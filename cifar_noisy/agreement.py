@@ -64,7 +64,7 @@ class Comparison:
 def compare_recomputed(
     folder: str | os.PathLike[str], noise: float, sparsity: float
 ) -> tuple[Comparison, ...]:
-    """Compare the recomputed probabilities and masks of a folder with the published ones.
+    """Compare recomputed probabilities, and the masks that follow, with the published ones.
 
     Parameters
     ----------

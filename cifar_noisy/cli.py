@@ -326,10 +326,11 @@ def demo(
         typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         _run_and_report(request, Path(folder), threads=1)
-        with _explained_where_missing():
-            digits = open_dataset("digits")
-            write_retrained_report(out, digits, Path(folder), request.settings[0])
+        try:
+            write_retrained_report(out, open_dataset("digits"), Path(folder), request.settings[0])
             typer.echo(f"a page to look at: {out.absolute()}\n")
+        except MissingExtraError as error:
+            typer.echo(f"no page: {error}", err=True)
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)
@@ -915,7 +916,7 @@ def _print_summary(task: "Task", summary: dict[str, Any]) -> None:
     _print_table(
         ("method", ">precision", ">recall", ">F1"),
         (
-            (method, *(f"{score[name]:.3f}" for name in ("precision", "recall", "f1")))
+            (method, *(_rate(score[name]) for name in ("precision", "recall", "f1")))
             for method, score in summary["scores"].items()
         ),
     )
@@ -997,15 +998,6 @@ def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-@contextmanager
-def _explained_where_missing() -> Iterator[None]:
-    """Say what an optional part needs, instead of failing."""
-    try:
-        yield
-    except MissingExtraError as error:
-        typer.echo(f"no page: {error}", err=True)
 
 
 def _compare_recomputed(

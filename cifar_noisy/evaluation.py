@@ -300,6 +300,21 @@ def _published_dict(result: Evaluation | PyxEvaluation) -> dict[str, Any]:
     }
 
 
+def count_pairs(
+    given: NDArray[np.integer], true: NDArray[np.integer], n_classes: int
+) -> NDArray[np.int64]:
+    """Count examples by given label (row) and true label (column).
+
+    Examples
+    --------
+    >>> count_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    pairs = given.astype(np.int64) * n_classes + true
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
 def evaluate(
     found: ArrayLike,
     noise: float,
@@ -476,17 +491,17 @@ class _Truth:
     given: NDArray[np.int64]
     true: NDArray[np.int64]
     is_error: Mask
-    pairs: NDArray[np.int64]
     examples: Counts
 
     @classmethod
     def of(cls, setting: Setting) -> _Truth:
         given, true = load_noisy_labels(setting.noise, setting.sparsity), load_true_labels()
-        pairs = given * N_CLASSES + true
-        return cls(given, true, given != true, pairs, _by_pair(pairs))
+        return cls(given, true, given != true, count_pairs(given, true, N_CLASSES))
 
     def detect(self, name: str, flagged: Mask) -> Detection:
-        return Detection.of(name, self.examples, _by_pair(self.pairs[flagged]))
+        return Detection.of(
+            name, self.examples, count_pairs(self.given[flagged], self.true[flagged], N_CLASSES)
+        )
 
     def detect_at_cut(self, scores: Scores, ranking: Ranking) -> Detection | None:
         if ranking.best_cut is None:
@@ -534,10 +549,6 @@ class _Truth:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _by_pair(pairs: NDArray[np.int64]) -> Counts:
-    return np.bincount(pairs, minlength=N_CLASSES**2).reshape(N_CLASSES, -1)
 
 
 def _parts(by: By) -> Iterator[tuple[str, Mask]]:

@@ -44,7 +44,7 @@ def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path
             assert states == ["done"] * 4 + ["ready"]
     assert {command.name for command in recompute_app.registered_commands} == {*ran} - {None}
     assert result.stdout.count("done before") == 5
-    assert re.search(r"argmax +0\.\d{3} +0\.\d{3} +0\.\d{3}", result.stdout)
+    assert re.search(r"argmax +0\.\d{4} +0\.\d{4} +0\.\d{4}", result.stdout)
     assert "the noise allows 0.601" in result.stdout
 
 

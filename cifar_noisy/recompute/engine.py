@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 import cifar_noisy
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
+from cifar_noisy.evaluation import Detection, count_pairs
 from cifar_noisy.noise import generate_noise_matrix
 from cifar_noisy.recompute.checkpoints import (
     load_checkpoint,
@@ -56,15 +57,6 @@ OnStep = Callable[[Task, int, int], object]
 
 
 @dataclass(frozen=True)
-class Score:
-    """How well a mask finds the true label errors."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
 class Summary:
     """What the probabilities of a setting are worth.
 
@@ -76,14 +68,15 @@ class Summary:
         The mean of the noise matrix's column maxima: the best that `given_accuracy` can be.
     fold_accuracies : tuple of (float, float)
         Against given and true labels, fold by fold.
-    scores : dict from method to Score
+    scores : dict from method to dict
+        Its `Detection.row`.
     """
 
     given_accuracy: float
     true_accuracy: float
     given_bound: float
     fold_accuracies: tuple[tuple[float, float], ...]
-    scores: dict[str, Score]
+    scores: dict[str, dict[str, Any]]
 
 
 def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64], ...]:
@@ -377,7 +370,8 @@ def summarise(
     """Measure probabilities and masks against given and true labels."""
     top = pyx.argmax(axis=1)
     is_given, is_true = top == given, top == dataset.labels
-    is_wrong = given != dataset.labels
+    n_classes = pyx.shape[1]
+    pairs = count_pairs(given, dataset.labels, n_classes)
     return Summary(
         given_accuracy=float(is_given.mean()),
         true_accuracy=float(is_true.mean()),
@@ -385,16 +379,12 @@ def summarise(
         fold_accuracies=tuple(
             (float(is_given[rows].mean()), float(is_true[rows].mean())) for rows in folds
         ),
-        scores={method: _score(found, is_wrong) for method, found in errors.items()},
-    )
-
-
-def _score(found: NDArray[np.bool_], is_wrong: NDArray[np.bool_]) -> Score:
-    hits, n_found, n_wrong = int((found & is_wrong).sum()), int(found.sum()), int(is_wrong.sum())
-    return Score(
-        precision=hits / n_found if n_found else 0.0,
-        recall=hits / n_wrong if n_wrong else 0.0,
-        f1=2 * hits / (n_found + n_wrong) if n_found + n_wrong else 0.0,
+        scores={
+            method: Detection.of(
+                method, pairs, count_pairs(given[found], dataset.labels[found], n_classes)
+            ).row()
+            for method, found in errors.items()
+        },
     )
 
 

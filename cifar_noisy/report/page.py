@@ -5,14 +5,16 @@ security policy keeps the browser from asking for anything else.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import plot
 from cifar_noisy.confident_learning import confident_joint
-from cifar_noisy.errors import MissingExtraError
-from cifar_noisy.evaluation import Detection
+from cifar_noisy.errors import MissingExtraError, StorageError
+from cifar_noisy.evaluation import Detection, count_pairs
+from cifar_noisy.files import write_atomically
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
@@ -105,6 +107,22 @@ def build_page(
     )
 
 
+def write_page(path: Path, html: str) -> None:
+    """Write a page whole.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was there stays.
+    """
+    try:
+        write_atomically(path, html.encode())
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}): name another file"
+        ) from error
+
+
 def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
     """Return what the page says of every dataset."""
     is_error = examples.given != examples.true
@@ -135,21 +153,6 @@ def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
         "How well label errors are found", paragraphs, [detection_table(detections)], figures
     )
     return [finding, Section("What the probabilities say", figures=_of_pyx(examples, actual))]
-
-
-def count_pairs(
-    given: NDArray[np.integer], true: NDArray[np.integer], n_classes: int
-) -> NDArray[np.int64]:
-    """Count examples by given label (row) and true label (column).
-
-    Examples
-    --------
-    >>> count_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    array([[1, 1],
-           [0, 1]])
-    """
-    pairs = given.astype(np.int64) * n_classes + true
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def detection_table(detections: Sequence[Detection]) -> Table:

@@ -15,12 +15,10 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import (
     InvalidInputError,
-    StorageError,
     TrainingLogError,
     UnavailableError,
 )
-from cifar_noisy.evaluation import YOURS, PyxEvaluation, evaluate, evaluate_pyx
-from cifar_noisy.files import write_atomically
+from cifar_noisy.evaluation import YOURS, PyxEvaluation, count_pairs, evaluate, evaluate_pyx
 from cifar_noisy.loaders import (
     default_edition,
     load_label_errors,
@@ -34,7 +32,7 @@ from cifar_noisy.probabilities import load_pyx
 from cifar_noisy.registry import REPOSITORY, REVISION, artifacts
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples
-from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, count_pairs, detection_table
+from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
 from cifar_noisy.report.svg import figure
 from cifar_noisy.rounding import REASONS
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Setting
@@ -117,12 +115,7 @@ def write_report(
         n_shown,
     )
     path = Path(out).expanduser()
-    try:
-        write_atomically(path, html.encode())
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror}): name another file"
-        ) from error
+    write_page(path, html)
     return path
 
 

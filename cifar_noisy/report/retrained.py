@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cifar_noisy.errors import StorageError
-from cifar_noisy.files import write_atomically
 from cifar_noisy.recompute.sources import Dataset
 from cifar_noisy.recomputed import read_pyx, read_train_mask
 from cifar_noisy.report.explorer import Examples
-from cifar_noisy.report.page import build_page
+from cifar_noisy.report.page import build_page, write_page
 from cifar_noisy.settings import CLASSES, METHODS, Setting
 
 
@@ -42,8 +40,4 @@ def write_retrained_report(out: Path, dataset: Dataset, folder: Path, setting: S
         CLASSES if dataset.name == "cifar10" else [str(digit) for digit in range(10)],
         dataset.pixels,
     )
-    page = build_page(f"Label errors in {dataset.name}: {setting}", examples)
-    try:
-        write_atomically(out, page.encode())
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written ({error.strerror}): name another") from error
+    write_page(out, build_page(f"Label errors in {dataset.name}: {setting}", examples))
