@@ -431,17 +431,18 @@ def report(
             "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
             "that has them, or run cifar-noisy images --download once."
         )
-    path = cifar_noisy.write_report(
-        out,
-        noise,
-        sparsity,
-        pyx=None if pyx is None else read_array(pyx),
-        mask=None if mask is None else read_array(mask),
-        order=order,
-        images=found,
-        no_images=no_images,
-        n_shown=examples,
-    )
+    with _busy("making the page"):
+        path = cifar_noisy.write_report(
+            out,
+            noise,
+            sparsity,
+            pyx=None if pyx is None else read_array(pyx),
+            mask=None if mask is None else read_array(mask),
+            order=order,
+            images=found,
+            no_images=no_images,
+            n_shown=examples,
+        )
     size = path.stat().st_size
     if as_json:
         _print_json({"path": str(path), "size": size, "has_images": found is not None})
@@ -544,7 +545,8 @@ def tables(
     from cifar_noisy.tables import FORMATS
 
     check_choice(format_, FORMATS, "format")
-    made = cifar_noisy.paper_tables(edition=edition, rule=rule, network=network)
+    with _busy("making the tables"):
+        made = cifar_noisy.paper_tables(edition=edition, rule=rule, network=network)
     if as_json:
         _print_json([table.as_dict() for table in made])
     else:
@@ -1232,6 +1234,15 @@ def _progress(what: str, files: Sequence[Artifact]) -> Iterator["tqdm[Any]"]:
     """Show a bar of the bytes of files on stderr where that is a terminal."""
     with _bar(what, sum(artifact.size for artifact in files)) as progress:
         yield progress
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show on stderr, where that is a terminal, that work of a few seconds goes on."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 @contextmanager
