@@ -69,6 +69,30 @@ from .errors import (
 from .errors import (
     UnknownArtifactError as UnknownArtifactError,
 )
+from .evaluation import (
+    Detection as Detection,
+)
+from .evaluation import (
+    Evaluation as Evaluation,
+)
+from .evaluation import (
+    Fit as Fit,
+)
+from .evaluation import (
+    PyxEvaluation as PyxEvaluation,
+)
+from .evaluation import (
+    Ranking as Ranking,
+)
+from .evaluation import (
+    evaluate as evaluate,
+)
+from .evaluation import (
+    evaluate_published as evaluate_published,
+)
+from .evaluation import (
+    evaluate_pyx as evaluate_pyx,
+)
 from .images import (
     Images as Images,
 )
@@ -91,9 +115,6 @@ from .loaders import (
     load_noisy_labels as load_noisy_labels,
 )
 from .loaders import (
-    load_pyx as load_pyx,
-)
-from .loaders import (
     load_train_mask as load_train_mask,
 )
 from .loaders import (
@@ -102,11 +123,17 @@ from .loaders import (
 from .loaders import (
     load_true_labels as load_true_labels,
 )
+from .probabilities import (
+    load_pyx as load_pyx,
+)
 from .registry import (
     Artifact as Artifact,
 )
 from .registry import (
     artifacts as artifacts,
+)
+from .scores import (
+    label_error_scores as label_error_scores,
 )
 from .settings import (
     CLASSES as CLASSES,
@@ -122,6 +149,24 @@ from .settings import (
 )
 from .settings import (
     Setting as Setting,
+)
+from .tables import (
+    Table as Table,
+)
+from .tables import (
+    accuracy_of_log as accuracy_of_log,
+)
+from .tables import (
+    accuracy_table as accuracy_table,
+)
+from .tables import (
+    format_tables as format_tables,
+)
+from .tables import (
+    label_error_table as label_error_table,
+)
+from .tables import (
+    paper_tables as paper_tables,
 )
 from .training_logs import (
     TrainingLog as TrainingLog,

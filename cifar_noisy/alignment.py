@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.any_dataset import Rows, read_rows
 from cifar_noisy.errors import InvalidInputError, UnavailableError
-from cifar_noisy.loaders import load_noisy_labels, load_pyx, load_true_labels
+from cifar_noisy.loaders import load_noisy_labels, load_true_labels, published_pyx
 from cifar_noisy.noise import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import (
     OFFICIAL_LABELS_SHA256,
@@ -36,7 +36,7 @@ from cifar_noisy.order import (
     official_indices_of,
     official_indices_published,
 )
-from cifar_noisy.settings import CLASSES, SETTINGS
+from cifar_noisy.settings import CLASSES, SETTINGS, Setting
 
 Float = TypeVar("Float", bound="np.floating[Any]")
 Verdict = Literal["aligned", "misaligned", "unclear"]
@@ -330,7 +330,7 @@ def _official_indices(rows: Rows) -> NDArray[np.intp] | None:
 
 def _published_pyx() -> NDArray[np.floating[Any]] | None:
     try:
-        return load_pyx(noise=0, sparsity=0)
+        return published_pyx(Setting(0, 0))
     except UnavailableError:
         return None
 

@@ -32,13 +32,14 @@ from cifar_noisy.errors import (
 )
 from cifar_noisy.files import write_atomically
 from cifar_noisy.registry import KINDS, Artifact, artifacts, at_least_one
-from cifar_noisy.settings import METHODS, SETTINGS, Setting
+from cifar_noisy.settings import METHODS, SETTINGS, Setting, check_choice
 from cifar_noisy.store import OFFLINE_VARIABLE, Store
 from cifar_noisy.transfer import readable_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from cifar_noisy.evaluation import Detection, Evaluation, PyxEvaluation, Ranking
     from cifar_noisy.recompute.plan import Request, Task
     from cifar_noisy.recompute.slurm import JobArray
     from cifar_noisy.verification import Check
@@ -384,6 +385,78 @@ def check_alignment(
     raise typer.Exit({"aligned": OK, "misaligned": WRONG, "unclear": NOT_REACHABLE}[found.verdict])
 
 
+@app.command(epilog="Example: cifar-noisy evaluate mine.npy --noise 0.4 --sparsity 0.2")
+def evaluate(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="50,000 bool (True = label error), 50,000 float scores (higher = more likely "
+            "wrong), or (50000, 10) probabilities."
+        ),
+    ],
+    noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
+    ] = 0.0,
+    order: Annotated[
+        str, typer.Option(help="Of the file's rows: imagefolder or torchvision.")
+    ] = "imagefolder",
+    edition: Edition = None,
+    by: Annotated[
+        str | None, typer.Option(help="Also a row per given or true class, or per pair of them.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a label-error mask, score or probabilities of yours with the published methods.
+
+    Exit status: 0 compared, 3 evaluated, but the published masks could not be had.
+    """
+    from cifar_noisy.arrays import read_array
+
+    array = read_array(file)
+    options: dict[str, Any] = {"order": order, "edition": edition}
+    result: Evaluation | PyxEvaluation = (
+        cifar_noisy.evaluate_pyx(array, noise, sparsity, **options)
+        if array.ndim == 2
+        else cifar_noisy.evaluate(array, noise, sparsity, **options)
+    )
+    parts = {found.name: found.breakdown(by) for found in result.detections} if by else {}
+    if as_json:
+        rows = {name: [part.row() for part in found] for name, found in parts.items()}
+        _print_json(result.as_dict() | ({"breakdown": rows} if by else {}))
+    else:
+        _print_evaluation(result)
+        for name, found in parts.items():
+            _print_detections(name, found)
+    if result.edition and result.published_missing:
+        raise typer.Exit(NOT_REACHABLE)
+
+
+@app.command(epilog="Example: cifar-noisy tables --format markdown --rule best")
+def tables(
+    format_: Annotated[
+        str, typer.Option("--format", help="text, markdown, latex or csv.")
+    ] = "text",
+    rule: Annotated[
+        str, typer.Option(help="Test accuracy at which epoch: last, or best (on the test set).")
+    ] = "last",
+    network: Annotated[
+        str, typer.Option(help="Of Co-Teaching's two networks: max, first, second or mean.")
+    ] = "max",
+    edition: Edition = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the paper's tables from the published masks and logs: label errors, test accuracy."""
+    from cifar_noisy.tables import FORMATS
+
+    check_choice(format_, FORMATS, "format")
+    made = cifar_noisy.paper_tables(edition=edition, rule=rule, network=network)
+    if as_json:
+        _print_json([table.as_dict() for table in made])
+    else:
+        typer.echo(cifar_noisy.format_tables(made, format_), nl=False)
+
+
 @cache_app.command("path", epilog="Example: cifar-noisy cache path")
 def cache_path() -> None:
     """Print the cache folder."""
@@ -696,9 +769,11 @@ def _make_plan(
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
     pairs = [text.partition("=") for text in overrides or ()]
+    images = open_dataset(dataset, root, trust=trust)
+    images.hold_aligned()
     request = make_request(
         settings,
-        open_dataset(dataset, root, trust=trust).digest(),
+        images.digest(),
         dataset=dataset,
         seed=seed,
         n_folds=folds,
@@ -825,6 +900,79 @@ def _print_summary(task: "Task", summary: dict[str, Any]) -> None:
             for method, score in summary["scores"].items()
         ),
     )
+
+
+def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
+    """Print what was passed and, beside it, what was published."""
+    if isinstance(result, cifar_noisy.PyxEvaluation):
+        _print_fits(result)
+    if result.rankings:
+        _print_rankings(result.rankings)
+    published = (
+        replace(found, name=f"{found.name} {result.edition}") for found in result.published
+    )
+    _print_detections("label errors", [*result.detections, *published])
+    if result.published_missing:
+        typer.echo(f"the published methods are left out: {result.published_missing}")
+
+
+def _print_fits(result: "PyxEvaluation") -> None:
+    """Print how well probabilities predict labels, with the bound that the noise sets."""
+    _print_table(
+        ("probabilities against", ">accuracy", ">at most", ">ECE", ">Brier"),
+        (
+            (name, _rate(fit.accuracy), _rate(bound), _rate(fit.ece), _rate(fit.brier))
+            for name, fit, bound in (
+                ("given labels", result.against_given, result.accuracy_bound),
+                ("true labels", result.against_true, 1.0),
+            )
+        ),
+    )
+
+
+def _print_rankings(rankings: Sequence["Ranking"]) -> None:
+    _print_table(
+        (
+            "score",
+            ">average precision",
+            ">ROC AUC",
+            ">precision at the true number of errors",
+            ">best F1",
+            ">at the cut",
+        ),
+        (
+            (
+                ranking.name,
+                _rate(ranking.average_precision),
+                _rate(ranking.roc_auc),
+                _rate(ranking.precision_at_n_errors),
+                _rate(ranking.best_f1),
+                "-" if ranking.best_cut is None else f"{ranking.best_cut:.6g}",
+            )
+            for ranking in rankings
+        ),
+    )
+
+
+def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
+    _print_table(
+        (head, ">precision", ">recall", ">F1", ">accuracy", ">found", ">true"),
+        (
+            (
+                row.name,
+                *map(_rate, (row.precision, row.recall, row.f1, row.accuracy)),
+                f"{row.n_found:,}",
+                f"{row.n_errors:,}",
+            )
+            for row in detections
+        ),
+    )
+    if any(None in (row.precision, row.recall) for row in detections):
+        typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:

@@ -68,4 +68,4 @@ class TruncatedLogWarning(CifarNoisyWarning):
 
 
 class SuspectMaskWarning(CifarNoisyWarning):
-    """A train mask that keeps the wrong labels and removes the right ones."""
+    """A mask or score that says the opposite of what it should, or is in another order."""

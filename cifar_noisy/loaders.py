@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from cifar_noisy.errors import (
     UnknownArtifactError,
 )
 from cifar_noisy.order import in_order
+from cifar_noisy.recomputed import read_train_mask
 from cifar_noisy.registry import Artifact, array_digest, artifacts, at_least_one, find
 from cifar_noisy.settings import (
     EDITIONS,
@@ -36,8 +39,6 @@ from cifar_noisy.settings import (
 from cifar_noisy.store import Store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cifar_noisy.training_logs import TrainingLog
     from cifar_noisy.transfer import Progress
 
@@ -49,54 +50,18 @@ _NPY_HEADER_SIZE = 128
 _FLOAT16_ONE = np.float16(1).view(np.uint16)
 
 
-def load_pyx(
-    noise: float, sparsity: float, *, order: str = "imagefolder", mmap: bool = False
-) -> NDArray[np.float16]:
-    """Load out-of-sample predicted probabilities as published.
-
-    They come from ResNet-50s trained in four-fold cross-validation on the noisy labels: slices of
-    softmax outputs with 1,000 columns, so rows sum to 0.986 to 1.0004. They are neither
-    renormalised nor widened.
-
-    Parameters
-    ----------
-    noise : {0, 0.2, 0.4, 0.7}
-        Fraction of wrong labels; 0.7 is what upstream files under 0_6.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
-    order : {"imagefolder", "torchvision"}, default "imagefolder"
-        Order of the rows: as published, or that of ``torchvision.datasets.CIFAR10``.
-    mmap : bool, default False
-        Return a read-only memory map of the file instead of an array in memory; not with
-        ``order="torchvision"``.
-
-    Returns
-    -------
-    (50000, 10) float16
-        Row i, column k: probability that example i is of class k.
+def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16]:
+    """Return the published probabilities of a setting, in the published order.
 
     Raises
     ------
     UnknownArtifactError
-        If there are no probabilities for the setting, or the order is unknown.
+        If there are none.
     UnavailableError
         If no source has the file.
-
-    Examples
-    --------
-    >>> pyx = load_pyx(noise=0.4, sparsity=0.2)  # published files
-    >>> pyx.shape, pyx.dtype, float(pyx[0, 0])  # published files
-    ((50000, 10), dtype('float16'), 0.299560546875)
     """
-    artifact = find("pyx", Setting(noise, sparsity))
-    check_choice(order, ORDERS, "order")
-    store = Store.from_environment()
+    artifact, store = find("pyx", setting), Store.from_environment()
     if mmap:
-        if order != "imagefolder":
-            raise InvalidInputError(
-                "mmap=True maps the file, whose order is 'imagefolder': leave mmap out to get "
-                f"order={order!r}"
-            )
         pyx: NDArray[np.float16] = np.load(store.path(artifact), mmap_mode="r", allow_pickle=False)
         _check_array(pyx, artifact)
     else:
@@ -105,7 +70,7 @@ def load_pyx(
         raise UnavailableError(
             f"{artifact.path} has entries that are no probabilities: reinstall cifar-noisy"
         )
-    return in_order(pyx, order, store)
+    return pyx
 
 
 def load_train_mask(
@@ -115,8 +80,9 @@ def load_train_mask(
     *,
     edition: str | None = None,
     order: str = "imagefolder",
+    source: str | os.PathLike[str] | None = None,
 ) -> NDArray[np.bool_]:
-    """Load a published train mask: which examples a method keeps for training.
+    """Load a train mask, as published or recomputed: which examples a method keeps for training.
 
     Parameters
     ----------
@@ -133,6 +99,9 @@ def load_train_mask(
         recomputed by the authors from the released probabilities.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the examples.
+    source : path, optional
+        A folder of ``cifar-noisy recompute`` to read instead of what was published; not with
+        `edition`.
 
     Returns
     -------
@@ -153,11 +122,18 @@ def load_train_mask(
     """
     setting = Setting(noise, sparsity)
     check_choice(order, ORDERS, "order")
+    if source is not None:
+        if edition is not None:
+            raise InvalidInputError(
+                f"edition {edition!r} is one of the published masks: leave it out with source="
+            )
+        chosen = check_choice(method, METHODS, "method")
+        return in_order(read_train_mask(Path(source).expanduser(), setting, chosen), order)
     artifact = find(
         "train_mask",
         setting,
         check_choice(method, METHODS, "method"),
-        edition=_default_edition(setting)
+        edition=default_edition(setting)
         if edition is None
         else check_choice(edition, EDITIONS, "edition"),
     )
@@ -166,7 +142,8 @@ def load_train_mask(
     return in_order(mask, order, store)
 
 
-def _default_edition(setting: Setting) -> Edition:
+def default_edition(setting: Setting) -> Edition:
+    """Return the edition whose masks are loaded where none is asked for."""
     return "2019" if setting.noise else "2021"
 
 

@@ -161,3 +161,36 @@ def in_order(published: NDArray[Scalar], order: str, store: Store | None = None)
     reordered = np.empty_like(published)
     reordered[official_indices_published(store)] = published
     return reordered
+
+
+def in_published_order(
+    array: NDArray[Scalar], order: str, store: Store | None = None
+) -> NDArray[Scalar]:
+    """Return an array whose rows are in some order in the published one: `in_order` undone.
+
+    Parameters
+    ----------
+    array : (50000, ...) array
+        Rows in the order named.
+    order : {"imagefolder", "torchvision"}
+        "imagefolder" returns the array itself, "torchvision" a copy.
+    store : Store, optional
+        Where to look for the official labels; by default what the environment says.
+
+    Returns
+    -------
+    (50000, ...) array
+
+    Raises
+    ------
+    UnknownArtifactError, UnavailableError
+        As for `in_order`.
+
+    Examples
+    --------
+    >>> in_published_order(np.arange(50_000), "imagefolder")[:3]
+    array([0, 1, 2])
+    """
+    if check_choice(order, ORDERS, "order") == "imagefolder":
+        return array
+    return array[official_indices_published(store)]

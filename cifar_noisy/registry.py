@@ -8,6 +8,7 @@ both.
 import csv
 import functools
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,19 @@ def array_digest(array: NDArray[np.generic]) -> str:
     """
     little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     return hashlib.sha256(little_endian.data).hexdigest()
+
+
+def npy_bytes(array: NDArray[np.generic]) -> bytes:
+    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do.
+
+    Examples
+    --------
+    >>> len(npy_bytes(np.zeros(50_000, dtype=np.bool_)))
+    50128
+    """
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 @functools.cache

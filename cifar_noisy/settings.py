@@ -25,6 +25,18 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 OTHER_METHODS: tuple[OtherMethod, ...] = get_args(OtherMethod)
 TRAINERS: tuple[Trainer, ...] = get_args(Trainer)
 
+PAPER_NAMES: dict[Method | OtherMethod, str] = {
+    "argmax": "C_confusion",
+    "conf_joint_only": "C_y~,y*",
+    "cl_pbc": "CL: PBC",
+    "cl_pbnr": "CL: PBNR",
+    "cl_both": "CL: C+NR",
+    "coteaching": "Co-Teaching",
+    "coteaching_plus": "Co-Teaching+",
+    "sceloss": "SCE-loss",
+}
+"""What the paper calls each method."""
+
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip

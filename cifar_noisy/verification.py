@@ -8,19 +8,24 @@ undecided (see `rounding`), and *unexplained* otherwise.
 """
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning import Mask, label_errors
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.loaders import decode_array, load_noisy_labels
 from cifar_noisy.noise import generate_noise_matrix, generate_noisy_labels
-from cifar_noisy.registry import Artifact, array_digest, artifacts, at_least_one, find
+from cifar_noisy.registry import (
+    Artifact,
+    array_digest,
+    artifacts,
+    at_least_one,
+    find,
+    npy_bytes,
+)
 from cifar_noisy.rounding import Explanation, RoundingAnalysis
 from cifar_noisy.settings import Edition, Method, Setting
 from cifar_noisy.store import Store
@@ -231,16 +236,3 @@ def _verdict(differences: Sequence[Difference]) -> Verdict:
     if any(difference.is_unexplained for difference in differences):
         return "unexplained"
     return "known" if any(difference.known for difference in differences) else "explained"
-
-
-def npy_bytes(array: NDArray[np.generic]) -> bytes:
-    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do.
-
-    Examples
-    --------
-    >>> len(npy_bytes(np.zeros(50_000, dtype=np.bool_)))
-    50128
-    """
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()

@@ -29,7 +29,7 @@ from cifar_noisy import (
     loaders,
 )
 from cifar_noisy.order import official_indices_published
-from cifar_noisy.verification import npy_bytes
+from cifar_noisy.registry import npy_bytes
 
 WITH_PYX = [setting for setting in SETTINGS if setting.has_probabilities]
 

@@ -21,9 +21,9 @@ from cifar_noisy import (
     parse_training_log,
 )
 from cifar_noisy.recompute import checkpoints, engine
+from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint, write_whole
 from cifar_noisy.recompute.engine import folds_of, run_tasks, state_of
 from cifar_noisy.recompute.fast import FastRecipe, Trainer, Training
-from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint, write_whole
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path

@@ -19,11 +19,11 @@ from cifar_noisy import (
     verification,
     verify,
 )
-from cifar_noisy.registry import find
+from cifar_noisy.registry import find, npy_bytes
 from cifar_noisy.rounding import RoundingAnalysis
 from cifar_noisy.settings import Edition
 from cifar_noisy.store import Folder, Store
-from cifar_noisy.verification import KNOWN_ANOMALIES, files_needed, npy_bytes
+from cifar_noisy.verification import KNOWN_ANOMALIES, files_needed
 
 
 def test_the_published_files_come_out_as_expected(published: str) -> None:

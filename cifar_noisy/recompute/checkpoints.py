@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -72,7 +73,9 @@ def load_checkpoint(path: Path, configuration: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     # torch reports a damaged file by whichever of these its reader meets first.
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (
+        UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError
+    ) as error:  # fmt: skip
         raise RecomputeError(
             f"{path} is damaged ({type(error).__name__}): remove it, and that task starts again"
         ) from error

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,11 +33,19 @@ from cifar_noisy.recompute.checkpoints import (
     write_whole,
 )
 from cifar_noisy.recompute.fast import Trainer, Training
-from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
-from cifar_noisy.recompute.sources import Dataset
+from cifar_noisy.recompute.plan import (
+    Request,
+    Task,
+    find_task,
+    make_request,
+    save_plan,
+    tasks_of,
+)
+from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recompute.stop_signals import stop_signals
-from cifar_noisy.settings import pyx_path, train_mask_path
-from cifar_noisy.verification import npy_bytes
+from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.registry import npy_bytes
+from cifar_noisy.settings import Setting, pyx_path, train_mask_path
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
@@ -160,6 +168,24 @@ def run_tasks(
             yield task, before
 
 
+def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
+    """Plan and run all tasks of some settings, with the images in the cache and the defaults.
+
+    Raises
+    ------
+    UnavailableError, ImagesError
+        If the images are not there.
+    RecomputeError, StorageError
+        As `run_tasks` does.
+    """
+    dataset = open_dataset("cifar10")
+    dataset.hold_aligned()
+    request = make_request(settings, dataset.digest())
+    save_plan(request, folder)
+    for _ in run_tasks(request, dataset, folder):
+        pass
+
+
 def check_device(device: str) -> None:
     """Hold that a device is there.
 
@@ -195,7 +221,7 @@ def _last_file(task: Task, folder: Path) -> Path:
     """Return the file that a task writes last, so that where it is, all is."""
     if task.kind == "train":
         return _work(task.id, folder) / "probabilities.npy"
-    return (folder / pyx_path(task.setting)).with_name("provenance.json")
+    return folder / provenance_path(task.setting)
 
 
 def _run(

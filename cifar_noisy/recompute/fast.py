@@ -378,9 +378,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     False
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # Versions of torch that cannot tell are taken for not having it.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
     return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
 
 

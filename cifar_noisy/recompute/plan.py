@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
-from cifar_noisy.recompute.fast import FastRecipe
 from cifar_noisy.recompute.checkpoints import write_whole
+from cifar_noisy.recompute.fast import FastRecipe
 from cifar_noisy.recompute.sources import DATASETS, DatasetName
 from cifar_noisy.settings import Setting, check_choice
 

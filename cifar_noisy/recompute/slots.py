@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from cifar_noisy.errors import CifarNoisyWarning, InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import State, check_device, state_of
@@ -34,7 +36,7 @@ def run_in_slots(
     request : Request
         Of the plan that the command's folder belongs to.
     command : RunCommand
-        What each slot runs, on its own device.
+        What each slot runs, on its own device; by default with its share of the CPU's threads.
     devices : sequence of str
         Of each slot; two slots may share one.
     task_ids : iterable of str, optional
@@ -67,6 +69,8 @@ def run_in_slots(
     for task in todo:
         if not within_reach.issuperset(task.needs):
             raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+    if command.threads is None:
+        command = replace(command, threads=max(1, torch.get_num_threads() // len(devices)))
     yield from _Run(command, list(devices), todo, done).outcomes()
 
 
@@ -149,13 +153,13 @@ class _Run:
 
     def _raise_for_what_is_left(self, stops: list[int]) -> None:
         if self.failures:
-            first, said = next(iter(self.failures.items()))
-            others = f" ({len(self.failures) - 1} more failed)" if len(self.failures) > 1 else ""
-            raise RecomputeError(f"{first}: {said}{others}")
+            raise RecomputeError(
+                "; ".join(f"{name}: {said}" for name, said in self.failures.items())
+            )
         if self.stopped or (stops and self.todo):
             raise InterruptedRunError(
-                f"{len(self.stopped)} tasks stopped by a signal and saved, {len(self.todo)} not "
-                "begun: the same command continues"
+                f"{len(self.stopped)} tasks were stopped by a signal and saved, {len(self.todo)} "
+                "not begun: the same command continues"
             )
 
 

@@ -3,11 +3,14 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.alignment import check_alignment
+from cifar_noisy.errors import ImagesError
 from cifar_noisy.images import load_images
 from cifar_noisy.noise import generate_noisy_labels, shipped_noisy_labels
 from cifar_noisy.settings import Setting, check_choice
@@ -40,6 +43,23 @@ class Dataset:
         digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+    def hold_aligned(self) -> None:
+        """Hold CIFAR-10's rows to the published order, as far as `check_alignment` can tell.
+
+        Raises
+        ------
+        ImagesError
+            If they are in another.
+        """
+        if self.name != "cifar10":
+            return
+        found = check_alignment(SimpleNamespace(data=self.pixels, targets=self.labels))
+        if found.verdict == "misaligned":
+            raise ImagesError(
+                f"these images are not the published rows ({found.mistake or 'unknown order'}): "
+                "see cifar-noisy check-alignment, and name another root"
+            )
 
     def noisy_labels(self, setting: Setting) -> NDArray[np.int64]:
         """Return the (N,) int64 given labels; CIFAR-10's are the published ones."""
