@@ -86,7 +86,7 @@ def test_what_is_done_is_left_alone(request_: Request, serial: Path) -> None:
 
 
 def test_failed_tasks_are_told_and_the_others_go_on(request_: Request, tmp_path: Path) -> None:
-    """One finds its checkpoint damaged, one is killed, one comes to its end, one needs all three."""
+    """One finds its checkpoint damaged, one is killed, one ends well, one needs all three."""
     save_plan(request_, tmp_path)
     checkpoints = [tmp_path / "work" / task.id / "checkpoint.pt" for task in tasks_of(request_)]
     checkpoints[0].parent.mkdir(parents=True)
