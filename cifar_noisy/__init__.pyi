@@ -1,5 +1,11 @@
 __version__: str
 
+from .agreement import (
+    Comparison as Comparison,
+)
+from .agreement import (
+    compare_recomputed as compare_recomputed,
+)
 from .alignment import (
     Alignment as Alignment,
 )

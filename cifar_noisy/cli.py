@@ -12,7 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -109,6 +109,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
 ]
+DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
@@ -268,12 +269,31 @@ def verify(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first unexplained difference.")
     ] = False,
+    recomputed: Annotated[
+        Path | None,
+        typer.Option(help="Compare a folder of recompute with the published probabilities."),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train first, into that folder or ./recomputed.")
+    ] = False,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
 ) -> None:
     """Recompute labels, noise matrices and masks, and compare them with what was published.
 
-    Exit status: 0 all as expected, 1 something differs unexplained, 3 nothing wrong but not
-    everything could be had.
+    With --recomputed or --retrain, compare trained-again probabilities of one setting instead, by
+    accuracy and agreement. Exit status: 0 all as expected, 1 something differs unexplained or is
+    worse than expected, 3 nothing wrong but not everything could be had.
     """
+    if recomputed is not None or retrain:
+        folder = recomputed or RECOMPUTED
+        if retrain:
+            request = _make_plan(folder, "cifar10", _listed(noise), _listed(sparsity), root, trust)
+            for task, _ in _run_tasks(request, folder, None, root, trust, [device]):
+                typer.echo(f"{task.id}: done", err=True)
+        _compare_recomputed(folder, noise, sparsity, json_file)
+        return
     filters: dict[str, Any] = {
         "noise": noise, "sparsity": sparsity, "method": method, "edition": edition
     }  # fmt: skip
@@ -611,6 +631,7 @@ def recompute(
     seed: Seed = 0,
     folds: Folds = 4,
     overrides: Overrides = None,
+    dtype: DType = "float16",
     device: Device = "cpu",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -620,7 +641,9 @@ def recompute(
     Whatever interrupts it, the same command continues.
     """
     if context.invoked_subcommand is None:
-        request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+        request = _make_plan(
+            folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
+        )
         _run_and_report(request, folder, None, root, trust, [device], threads, as_json)
 
 
@@ -638,10 +661,14 @@ def recompute_plan(
     seed: Seed = 0,
     folds: Folds = 4,
     overrides: Overrides = None,
+    dtype: DType = "float16",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
-    request = _make_plan(folder, dataset, noise, sparsity, root, trust, seed, folds, overrides)
+    request = _make_plan(
+        folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
+    )
     _print_tasks(request, folder, as_json)
 
 
@@ -761,6 +788,8 @@ def _make_plan(
     seed: int = 0,
     folds: int = 4,
     overrides: Sequence[str] | None = None,
+    dtype: str = "float16",
+    device: str = "cpu",
 ) -> "Request":
     from cifar_noisy.recompute.plan import make_request, save_plan
     from cifar_noisy.recompute.sources import open_dataset
@@ -777,6 +806,8 @@ def _make_plan(
         dataset=dataset,
         seed=seed,
         n_folds=folds,
+        dtype=dtype,
+        device=device,
         overrides={name: value for name, _, value in pairs},
     )
     save_plan(request, folder)
@@ -814,21 +845,10 @@ def _run_and_report(
     threads: int | None = None,
     as_json: bool = False,
 ) -> None:
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.engine import read_summary, run_tasks
-    from cifar_noisy.recompute.slots import run_in_slots
-    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.recompute.engine import read_summary
 
     records = []
-    dataset = open_dataset(request.dataset, root, trust=trust)
-    if len(devices) == 1:
-        done = run_tasks(
-            request, dataset, folder, task_ids=chosen, device=devices[0], threads=threads
-        )
-    else:
-        command = RunCommand(folder, root, trust, threads=threads)
-        done = run_in_slots(request, command, devices, task_ids=chosen)
-    for task, before in done:
+    for task, before in _run_tasks(request, folder, chosen, root, trust, devices, threads):
         if not as_json:
             typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "collect":
@@ -837,6 +857,30 @@ def _run_and_report(
                 _print_summary(task, records[-1]["summary"])
     if as_json:
         _print_json(records)
+
+
+def _run_tasks(
+    request: "Request",
+    folder: Path,
+    chosen: tuple[str, ...] | None,
+    root: Path | None,
+    trust: str | None,
+    devices: Sequence[str],
+    threads: int | None = None,
+) -> Iterator[tuple["Task", str]]:
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.engine import run_tasks
+    from cifar_noisy.recompute.slots import run_in_slots
+    from cifar_noisy.recompute.sources import open_dataset
+
+    dataset = open_dataset(request.dataset, root, trust=trust)
+    if len(devices) == 1:
+        yield from run_tasks(
+            request, dataset, folder, task_ids=chosen, device=devices[0], threads=threads
+        )
+    else:
+        command = RunCommand(folder, root, trust, threads=threads)
+        yield from run_in_slots(request, command, devices, task_ids=chosen)
 
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
@@ -952,6 +996,7 @@ def _print_rankings(rankings: Sequence["Ranking"]) -> None:
             for ranking in rankings
         ),
     )
+    _explain_dashes(rankings)
 
 
 def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
@@ -967,12 +1012,47 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
             for row in detections
         ),
     )
-    if any(None in (row.precision, row.recall) for row in detections):
+    _explain_dashes(detections)
+
+
+def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
+    if any(value is None for row in rows for value in vars(row).values()):
         typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
 
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _compare_recomputed(
+    folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
+) -> None:
+    from cifar_noisy.agreement import WORSE
+
+    if noise is None or sparsity is None:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
+    if json_file != "-":
+        _print_table(
+            ("quantity", ">recomputed", ">published", ">expected", "verdict"),
+            (
+                (
+                    row.quantity,
+                    _rate(row.recomputed),
+                    _rate(row.published),
+                    "{:.3f} to {:.3f}".format(*row.expected) if row.expected else "-",
+                    row.verdict,
+                )
+                for row in rows
+            ),
+        )
+    if json_file is not None:
+        _print_json([{**asdict(row), "verdict": row.verdict} for row in rows], json_file)
+    raise typer.Exit(WRONG if any(row.verdict == WORSE for row in rows) else OK)
+
+
+def _listed(value: float | None) -> list[float] | None:
+    return None if value is None else [value]
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
@@ -1176,6 +1256,22 @@ def _progress(what: str, files: Sequence[Artifact]) -> Iterator["tqdm[Any]"]:
     """Show a bar of the bytes of files on stderr where that is a terminal."""
     with _bar(what, sum(artifact.size for artifact in files)) as progress:
         yield progress
+
+
+@contextmanager
+def _step_bar() -> Iterator[Callable[["Task", int, int], None]]:
+    """Show a bar of a training's steps on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", leave=False, disable=None) as bar:
+
+        def show(task: "Task", step: int, n_steps: int) -> None:
+            if step < bar.n or bar.total != n_steps:
+                bar.reset(n_steps)
+            bar.set_description(task.id, refresh=False)
+            bar.update(step - bar.n)
+
+        yield show
 
 
 @contextmanager

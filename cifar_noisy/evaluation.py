@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.confident_learning import label_errors
+from cifar_noisy.confident_learning import Problem, label_errors
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnavailableError
 from cifar_noisy.kept_rows import association
 from cifar_noisy.loaders import (
@@ -419,7 +419,7 @@ def evaluate_pyx(
     """
     setting = Setting(noise, sparsity)
     truth = _Truth.of(setting)
-    checked = in_published_order(_check_pyx(pyx), order)
+    checked = in_published_order(_check_pyx(pyx, truth.given), order)
     masks, used, missing = _published_masks(setting, edition)
     _warn(_doubt_of_order("pyx", checked.argmax(axis=1), truth.predictability, order))
     return PyxEvaluation(
@@ -695,18 +695,14 @@ def _check_scores(scores: Scores, what: str) -> Scores:
     return scores
 
 
-def _check_pyx(pyx: ArrayLike) -> NDArray[np.floating]:
+def _check_pyx(pyx: ArrayLike, given: NDArray[np.int64]) -> NDArray[np.floating]:
     array = _as_array(pyx, "pyx")
     if array.shape != (N_EXAMPLES, N_CLASSES):
         raise InvalidInputError(
             f"pyx has shape {array.shape}: pass a row for each of the {N_EXAMPLES:,} examples and "
             f"a column for each of the {N_CLASSES} classes"
         )
-    if array.dtype not in (np.float16, np.float32, np.float64):
-        raise InvalidInputError(
-            f"pyx has dtype {array.dtype}: pass probabilities as float16, float32 or float64"
-        )
-    return array
+    return Problem.of(given, array).pyx
 
 
 def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:

@@ -6,9 +6,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cifar_noisy import image_sources, load_images, order
+from cifar_noisy import (
+    image_sources,
+    label_error_scores,
+    load_images,
+    load_noisy_labels,
+    load_pyx,
+    order,
+)
 from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE
 from conftest import REPOSITORY
 from tests.fake_cifar import FakeCifar
@@ -59,6 +67,12 @@ def jpeg(
     """Make the cache in which the JPEG copy is packed the test's."""
     monkeypatch.setenv(CACHE_VARIABLE, os.fspath(written_jpeg.cache))
     return written_jpeg
+
+
+def write_example_scores(folder: Path) -> None:
+    """Write the ``mine.npy`` that the examples of README and help evaluate."""
+    scores = label_error_scores(load_noisy_labels(0.4, 0.2), load_pyx(0.4, 0.2))
+    np.save(folder / "mine.npy", scores["normalized_margin"])
 
 
 @pytest.fixture(scope="session")

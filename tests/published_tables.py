@@ -4,12 +4,13 @@ Columns are settings, noise before sparsity. What is printed as .875 or 85.36 st
 """
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from cifar_noisy import Setting
 from cifar_noisy.settings import Method, OtherMethod
+from cifar_noisy.tables import Cell
 
-Row = tuple[str, Method | OtherMethod]
-Printed = dict[tuple[str, Method | OtherMethod, Setting], str]
+Printed = dict[Cell, str]
 
 NOISY = tuple(
     Setting(noise, sparsity) for noise in (0.2, 0.4, 0.7) for sparsity in (0, 0.2, 0.4, 0.6)
@@ -19,13 +20,11 @@ TWO_SPARSITIES = tuple(
 )
 
 
-def _cells(
-    group: str, settings: Sequence[Setting], table: str
-) -> Iterator[tuple[tuple[str, Method | OtherMethod, Setting], str]]:
+def _cells(group: str, settings: Sequence[Setting], table: str) -> Iterator[tuple[Cell, str]]:
     for line in table.strip().splitlines():
         method, *values = line.split()
         for setting, value in zip(settings, values, strict=True):
-            yield (group, method, setting), value  # type: ignore[misc]
+            yield (group, cast(Method | OtherMethod, method), setting), value
 
 
 def _table(settings: Sequence[Setting], **groups: str) -> Printed:

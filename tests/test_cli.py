@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cifar_noisy import artifacts, verification
 from cifar_noisy.cli import app, cache_app
+from tests.conftest import write_example_scores
 from tests.file_server import FileServer, serving
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
@@ -56,6 +57,8 @@ def test_every_help_ends_in_a_real_example(
 ) -> None:
     if words == ("cache", "import"):
         run("cache", "export", "pyx.tar", "--kind", "pyx", cwd=tmp_path)
+    if words == ("evaluate",):
+        write_example_scores(tmp_path)
     result = run(*words, "--help", COLUMNS="200")
     assert result.returncode == 0
     example = re.search(r"Example: cifar-noisy (.*\S)\s*$", result.stdout)

@@ -14,7 +14,7 @@ import pytest
 
 from cifar_noisy import image_sources
 from cifar_noisy.image_sources import BATCH_FOLDER
-from tests.conftest import JpegCopy
+from tests.conftest import JpegCopy, write_example_scores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,10 +38,10 @@ def test_python(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     if '"data"' in block:
         # The JPEG copy of CIFAR-10 stands for the official files, checksums included.
         copy: JpegCopy = request.getfixturevalue("written_jpeg")
-        monkeypatch.chdir(tmp_path)
         Path("data").symlink_to(copy.batches)
         Path("cifar10").symlink_to(copy.tree)
         md5 = {
@@ -67,6 +67,8 @@ def lines(text: str) -> list[str]:
 
 @pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.split("\n")[0])
 def test_console(block: str, published: str, tmp_path: Path) -> None:
+    if "mine.npy" in block:
+        write_example_scores(tmp_path)
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     for command, expected in steps(block):
         words = shlex.split(command, comments=True)

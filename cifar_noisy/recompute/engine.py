@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,7 @@ from cifar_noisy.settings import Setting, pyx_path, train_mask_path
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 State = Literal["done", "started", "ready", "waiting"]
+OnStep = Callable[[Task, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def run_tasks(
     task_ids: tuple[str, ...] | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    on_step: OnStep = lambda *_: None,
 ) -> Iterator[tuple[Task, State]]:
     """Run tasks one after the other, each once those that it needs are done.
 
@@ -130,6 +132,8 @@ def run_tasks(
     device : str, default "cpu"
     threads : int, optional
         Of the CPU; results are the same to the bit only for the same number.
+    on_step : callable, optional
+        Called after each step of a training with the task, the step and the number of steps.
 
     Yields
     ------
@@ -164,7 +168,7 @@ def run_tasks(
                 raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
             if before != "done":
                 with only_one(_work(task.id, folder), task.id):
-                    _run(task, request, dataset, folder, device, stops)
+                    _run(task, request, dataset, folder, device, stops, on_step)
             yield task, before
 
 
@@ -225,13 +229,19 @@ def _last_file(task: Task, folder: Path) -> Path:
 
 
 def _run(
-    task: Task, request: Request, dataset: Dataset, folder: Path, device: str, stops: list[int]
+    task: Task,
+    request: Request,
+    dataset: Dataset,
+    folder: Path,
+    device: str,
+    stops: list[int],
+    on_step: OnStep,
 ) -> None:
     if task.kind == "collect":
         _collect(task, request, dataset, folder)
         return
     try:
-        _train(task, request, dataset, folder, device, stops)
+        _train(task, request, dataset, folder, device, stops, on_step)
     except torch.OutOfMemoryError as error:
         raise RecomputeError(
             f"{task.id} does not fit in the memory of {device}: lower batch_size or width, in "
@@ -240,7 +250,13 @@ def _run(
 
 
 def _train(
-    task: Task, request: Request, dataset: Dataset, folder: Path, device: str, stops: list[int]
+    task: Task,
+    request: Request,
+    dataset: Dataset,
+    folder: Path,
+    device: str,
+    stops: list[int],
+    on_step: OnStep,
 ) -> None:
     folds = folds_of(dataset.labels, request.n_folds)
     held_out = folds[task.fold or 0]
@@ -259,7 +275,12 @@ def _train(
     if saved is not None:
         trainer.load_state(saved)
     saving = _Saving(work / "checkpoint.pt", request.digest(), stops)
-    is_finished = trainer.run(saving)
+
+    def should_stop(trainer: Trainer) -> bool:
+        on_step(task, trainer.step, trainer.n_steps)
+        return saving(trainer)
+
+    is_finished = trainer.run(should_stop)
     if not is_finished:
         raise InterruptedRunError(
             f"{task.id} stopped by a signal after step {trainer.step} of {trainer.n_steps} and "
@@ -295,7 +316,7 @@ def _collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> No
     """Combine the folds, and write pyx, masks and last the record of where they came from."""
     started = time.monotonic()
     folds = folds_of(dataset.labels, request.n_folds)
-    pyx = np.empty((len(dataset.labels), int(dataset.labels.max()) + 1), dtype=np.float16)
+    pyx = np.empty((len(dataset.labels), int(dataset.labels.max()) + 1), dtype=request.dtype)
     trainings = {}
     for need, rows in zip(task.needs, folds, strict=True):
         work = _work(need, folder)
@@ -326,7 +347,7 @@ def _collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> No
 def summarise(
     task: Task,
     dataset: Dataset,
-    pyx: NDArray[np.float16],
+    pyx: NDArray[np.floating[Any]],
     given: NDArray[np.int64],
     errors: dict[Any, NDArray[np.bool_]],
     folds: tuple[NDArray[np.int64], ...],

@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
 from cifar_noisy.recompute.checkpoints import write_whole
-from cifar_noisy.recompute.fast import FastRecipe
+from cifar_noisy.recompute.fast import FastRecipe, suited_width
 from cifar_noisy.recompute.sources import DATASETS, DatasetName
 from cifar_noisy.settings import Setting, check_choice
 
 PLAN_FILE = "plan.json"
+
+DType = Literal["float16", "float32"]
 
 # The digits are small, few and soon learned.
 _DEFAULTS: dict[DatasetName, dict[str, Any]] = {
@@ -25,6 +27,7 @@ _DEFAULTS: dict[DatasetName, dict[str, Any]] = {
         "small_scale": 1.0,
         "batch_size": 64,
         "peak_rate": 0.2,
+        "width": 16,
     },
 }
 
@@ -40,6 +43,8 @@ class Request:
     recipe : FastRecipe
     seed : int
     n_folds : int
+    dtype : {"float16", "float32"}
+        Of the probabilities that are written; the masks follow from these.
     data_digest : str
         Hex sha256 of the images and true labels.
     """
@@ -49,6 +54,7 @@ class Request:
     recipe: FastRecipe
     seed: int
     n_folds: int
+    dtype: DType
     data_digest: str
 
     def as_json(self) -> dict[str, Any]:
@@ -91,16 +97,30 @@ def make_request(
     dataset: str = "cifar10",
     seed: int = 0,
     n_folds: int = 4,
+    dtype: str = "float16",
+    device: str = "cpu",
     overrides: Mapping[str, str | float] | None = None,
 ) -> Request:
     """Make a request, with the recipe's defaults for the dataset where nothing is overridden.
+
+    Parameters
+    ----------
+    settings : iterable of Setting
+    data_digest : str
+        Of the dataset.
+    dataset, seed, n_folds, dtype
+        As in `Request`.
+    device : str, default "cpu"
+        What it is planned for: decides the width of the network.
+    overrides : mapping, optional
+        Values of hyperparameters by name.
 
     Raises
     ------
     InvalidInputError
         If there is no setting, or a hyperparameter is unknown or has no such value.
     UnknownArtifactError
-        If the dataset is unknown.
+        If the dataset or dtype is unknown.
 
     Examples
     --------
@@ -114,8 +134,9 @@ def make_request(
         raise InvalidInputError("no setting to recompute: name at least one")
     if n_folds < 2:
         raise InvalidInputError(f"{n_folds} folds leave nothing to train on: use 2 or more")
-    values = _DEFAULTS[name] | dict(overrides or {})
-    return Request(name, chosen, _recipe(values), seed, n_folds, data_digest)
+    values = {"width": suited_width(device)} | _DEFAULTS[name] | dict(overrides or {})
+    kept = check_choice(dtype, get_args(DType), "dtype")
+    return Request(name, chosen, _recipe(values), seed, n_folds, kept, data_digest)
 
 
 def _recipe(values: Mapping[str, Any]) -> FastRecipe:

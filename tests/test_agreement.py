@@ -1,0 +1,85 @@
+"""Recomputed probabilities against the published ones."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cifar_noisy import (
+    InvalidInputError,
+    Setting,
+    compare_recomputed,
+    evaluate_pyx,
+    label_errors,
+    load_noisy_labels,
+    load_pyx,
+)
+from cifar_noisy.agreement import agreement
+from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.registry import npy_bytes
+from cifar_noisy.settings import METHODS, pyx_path
+
+SETTING = Setting(0.4, 0.2)
+
+
+def write(folder: Path, pyx: NDArray[np.floating]) -> None:
+    path = folder / pyx_path(SETTING)
+    path.parent.mkdir(parents=True)
+    content = npy_bytes(pyx)
+    path.write_bytes(content)
+    record = {"sha256": {pyx_path(SETTING): hashlib.sha256(content).hexdigest()}}
+    (folder / provenance_path(SETTING)).write_text(json.dumps(record))
+
+
+def test_agreement_is_that_of_a_plain_loop(published: str) -> None:
+    one, other = load_pyx(0.4, 0.2), load_pyx(0.4, 0.2)
+    other[:20_000] = other[np.random.default_rng(0).permutation(20_000)]
+    found = agreement(SETTING, one, other)
+    same = sum(int(a.argmax() == b.argmax()) for a, b in zip(one, other, strict=True))
+    assert found["same argmax"] == same / 50_000
+    given = load_noisy_labels(0.4, 0.2)
+    ranks = [np.unique(pyx[range(50_000), given], return_inverse=True)[1] for pyx in (one, other)]
+    # Spearman's correlation is Pearson's of the mean ranks of ties.
+    means = []
+    for rank in ranks:
+        ends = np.cumsum(np.bincount(rank))
+        means.append((ends - (np.bincount(rank) - 1) / 2)[rank])
+    assert found["rank correlation of self-confidence"] == pytest.approx(
+        np.corrcoef(*means)[0, 1], abs=1e-9
+    )
+    for method in METHODS:
+        both = label_errors(given, one)[method] == label_errors(given, other)[method]
+        assert found[f"agreement of {method}"] == both.mean()
+    assert min(agreement(SETTING, one, one).values()) == pytest.approx(1.0)
+
+
+def test_what_is_worse_is_said(published: str, tmp_path: Path) -> None:
+    pyx = load_pyx(0.4, 0.2)
+    write(tmp_path / "same", pyx)
+    rows = compare_recomputed(tmp_path / "same", 0.4, 0.2)
+    assert {row.verdict for row in rows if row.published is not None} == {"as expected"}
+    assert all(row.recomputed == row.published for row in rows if row.published is not None)
+    worse = pyx.copy()
+    worse[::4] = worse[::4, ::-1]
+    write(tmp_path / "worse", worse)
+    found = {row.quantity: row for row in compare_recomputed(tmp_path / "worse", 0.4, 0.2)}
+    row = found["accuracy against true labels"]
+    assert row.verdict == "worse"
+    assert row.recomputed == evaluate_pyx(worse, 0.4, 0.2).against_true.accuracy
+    write(tmp_path / "digits", pyx[:1797])
+    with pytest.raises(InvalidInputError, match=r"of shape \(1797, 10\)"):
+        compare_recomputed(tmp_path / "digits", 0.4, 0.2)
+    for name, status in (("same", 0), ("worse", 1)):
+        said = subprocess.run(
+            [Path(sys.executable).with_name("cifar-noisy"), "verify", "--recomputed",
+             tmp_path / name, "--noise", "0.4", "--sparsity", "0.2", "--json", "-"],
+            env=os.environ, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (said.returncode, said.stderr) == (status, "")
+        assert len(json.loads(said.stdout)) == len(rows)
