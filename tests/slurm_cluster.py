@@ -24,8 +24,8 @@ SlurmctldPort={ctld_port}
 SlurmdPort={slurmd_port}
 SlurmUser=root
 AuthType=auth/munge
-# A job that was requeued waits as long as a credential lasts; by default two minutes.
-AuthInfo=socket={folder}/munge/socket,cred_expire=1
+# A requeued job waits as long as a credential lasts: by default two minutes, 5 s at least.
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
