@@ -1,5 +1,8 @@
 __version__: str
 
+from . import (
+    plot as plot,
+)
 from .agreement import (
     Comparison as Comparison,
 )
@@ -53,6 +56,9 @@ from .errors import (
 )
 from .errors import (
     InvalidInputError as InvalidInputError,
+)
+from .errors import (
+    MissingExtraError as MissingExtraError,
 )
 from .errors import (
     RecomputeError as RecomputeError,
@@ -137,6 +143,9 @@ from .registry import (
 )
 from .registry import (
     artifacts as artifacts,
+)
+from .report.published import (
+    write_report as write_report,
 )
 from .scores import (
     label_error_scores as label_error_scores,

@@ -26,6 +26,7 @@ from cifar_noisy.errors import (
     CifarNoisyWarning,
     InterruptedRunError,
     InvalidInputError,
+    MissingExtraError,
     RecomputeError,
     StorageError,
     UnavailableError,
@@ -309,18 +310,29 @@ def verify(
 
 
 @app.command(epilog="Example: cifar-noisy demo")
-def demo() -> None:
+def demo(
+    out: Annotated[Path, typer.Option(help="The HTML file to write, a page to look at.")] = Path(
+        "demo_report.html"
+    ),
+) -> None:
     """Run the whole chain on scikit-learn's digits, then verify what needs no network.
 
     The chain: noise 0.4, sparsity 0.2 -> noisy labels -> four folds -> probabilities -> five masks
-    -> their scores against the true errors. Verified are labels, noise matrices, and masks whose
-    files are here.
+    -> their scores against the true errors -> a page. Verified are labels, noise matrices, and
+    masks whose files are here.
     """
+    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.report.retrained import write_retrained_report
+
     with tempfile.TemporaryDirectory() as folder:
         request = _make_plan(Path(folder), "digits", [0.4], [0.2])
         typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         _run_and_report(request, Path(folder), threads=1)
+        with _explained_where_missing():
+            digits = open_dataset("digits")
+            write_retrained_report(out, digits, Path(folder), request.settings[0])
+            typer.echo(f"a page to look at: {out.absolute()}\n")
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)
@@ -374,6 +386,70 @@ def images(
         _print_json({"images": sum(map(len, splits)), "is_official": is_official, "paths": where})
     else:
         typer.echo(f"{sum(map(len, splits)):,} images in {' and '.join(where)}")
+
+
+@app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
+def report(
+    noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
+    ] = 0.0,
+    pyx: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npy file of your (50000, 10) probabilities, for the published ones."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="An .npy file of your 50,000 bools, True = label error.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Of the rows of both files: imagefolder or torchvision.")
+    ] = "imagefolder",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Where the images are, if not in the cache; see cifar-noisy images."),
+    ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Suspected errors in the explorer, at most.")
+    ] = 300,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page: figures, tables, verdict and a label explorer."""
+    from cifar_noisy.arrays import read_array
+
+    found, no_images = None, ""
+    try:
+        found = cifar_noisy.load_images(images, trust=trust)
+    except UnavailableError:
+        if images is not None:
+            raise
+        no_images = (
+            "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
+            "that has them, or run cifar-noisy images --download once."
+        )
+    path = cifar_noisy.write_report(
+        out,
+        noise,
+        sparsity,
+        pyx=None if pyx is None else read_array(pyx),
+        mask=None if mask is None else read_array(mask),
+        order=order,
+        images=found,
+        no_images=no_images,
+        n_shown=examples,
+    )
+    size = path.stat().st_size
+    if as_json:
+        _print_json({"path": str(path), "size": size, "has_images": found is not None})
+    else:
+        without = "" if found is not None else ", without images (the page says how to have them)"
+        typer.echo(f"{path}: {readable_size(size)}{without}")
 
 
 @app.command("check-alignment", epilog="Example: cifar-noisy check-alignment cifar10/train")
@@ -1022,6 +1098,15 @@ def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+@contextmanager
+def _explained_where_missing() -> Iterator[None]:
+    """Say what an optional part needs, instead of failing."""
+    try:
+        yield
+    except MissingExtraError as error:
+        typer.echo(f"no page: {error}", err=True)
 
 
 def _compare_recomputed(

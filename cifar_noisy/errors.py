@@ -41,6 +41,19 @@ class InterruptedRunError(RecomputeError):
     """A signal asked a run to stop; it saved, and the same command continues it."""
 
 
+class MissingExtraError(CifarNoisyError, ImportError):
+    """A library that only a part of this package needs, and that is not installed.
+
+    Parameters
+    ----------
+    library : str
+        Its name.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__(f"{library} is not installed: pip install 'cifar-noisy[report]' has it")
+
+
 class UnavailableError(CifarNoisyError):
     """A published file that no source could give with the right bytes.
 

@@ -50,7 +50,6 @@ CALIBRATION_BINS = 15
 _STRONG, _NONE = 10.0, 5.0
 
 _BY: tuple[By, ...] = ("given", "true", "pair")
-_IS_ERROR = ~np.eye(N_CLASSES, dtype=np.bool_)
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -97,7 +96,8 @@ class Detection:
     def of(cls, name: str, examples: Counts, found: Counts) -> Detection:
         """Return the detection that these counts by given and true label make."""
         n_examples, n_found = int(examples.sum()), int(found.sum())
-        n_errors, n_correct = int(examples[_IS_ERROR].sum()), int(found[_IS_ERROR].sum())
+        is_error = ~np.eye(len(examples), dtype=np.bool_)
+        n_errors, n_correct = int(examples[is_error].sum()), int(found[is_error].sum())
         n_wrongly_judged = n_found + n_errors - 2 * n_correct
         return cls(
             name,

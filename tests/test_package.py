@@ -8,6 +8,7 @@ import sys
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cifar_noisy
@@ -49,6 +50,13 @@ def test_the_wheel_lists_the_artifacts_in_an_empty_environment(wheel: Path, tmp_
     file, total = run(python, "-c", program).split()
     assert Path(file).is_relative_to(environment)
     assert int(total) == cifar_noisy.load_noisy_labels(0.4, 0.2).sum()
+    # Template, style and script of the report are in it too.
+    np.save(tmp_path / "pyx.npy", np.eye(10, dtype=np.float32)[cifar_noisy.load_true_labels()])
+    written = run(
+        environment / "bin" / "cifar-noisy", "report", "--noise", "0.9", "--pyx", "pyx.npy"
+    )
+    assert written.startswith("report.html: ")
+    assert "</html>" in (tmp_path / "report.html").read_text()
 
 
 def test_every_public_name_is_there_and_documented() -> None:

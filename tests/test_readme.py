@@ -90,12 +90,16 @@ def test_console(block: str, published: str, tmp_path: Path) -> None:
 
 def test_make_demo() -> None:
     """Run the demo as make runs it, in the environment that runs the tests."""
+    page = ROOT / "demo_report.html"
+    page.unlink(missing_ok=True)
     result = subprocess.run(
         ["make", "-C", ROOT, "--assume-old=.venv/installed", f"BIN={BIN}", "demo"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "noisy labels: 17/17 exact" in result.stdout
+    assert f"a page to look at: {page}" in result.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_commands_of_the_table_exist() -> None:

@@ -1,0 +1,5 @@
+"""One HTML page of a noise setting, or of any labelled dataset; needs ``cifar-noisy[report]``.
+
+`published` gathers what was published of a setting; `page` builds the page of any dataset from its
+arrays, with `explorer` for the data behind the thumbnails and `svg` for figures.
+"""

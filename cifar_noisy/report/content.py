@@ -1,0 +1,54 @@
+"""What a page is made of besides its explorer: sections of facts, tables and figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: the text that is shown, and the number that it is sorted by, if it is one."""
+
+    text: str
+    number: float | None = None
+
+    @classmethod
+    def count(cls, value: int) -> "Cell":
+        """Return the cell of a whole number."""
+        return cls(f"{value:,}", value)
+
+    @classmethod
+    def fraction(cls, value: float | None) -> "Cell":
+        """Return the cell of a fraction; a dash where it has no meaning."""
+        return cls("–") if value is None else cls(f"{value:.4f}", value)
+
+
+Row = list[Cell | str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose columns can be sorted; a head that begins with ">" is one of numbers."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Row]
+    is_folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as SVG, with what it says for those who cannot see it."""
+
+    svg: str
+    caption: str
+    is_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()

@@ -1,0 +1,193 @@
+"""The label explorer's data: which examples, their numbers, and their thumbnails in one sheet."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.scores import label_error_scores
+
+Mask = NDArray[np.bool_]
+
+_COLUMNS = 20
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A labelled dataset, what a model predicts of it, and what methods find wrong with it.
+
+    Attributes
+    ----------
+    given, true : (N,) int
+        Given and true labels, 0 to K - 1.
+    pyx : (N, K) float16, float32 or float64
+        Out-of-sample predicted probabilities.
+    found : mapping of str to (N,) bool
+        True = label error, by the name of the method.
+    classes : sequence of K str
+        Names of the classes.
+    images : (N, H, W, C) uint8 or None
+        C is 3 for colour, 1 for grey. None: the page does without.
+    indices : mapping of str to (N,) int
+        What each example's index is elsewhere, by the name of that order; its row is always shown.
+
+    Raises
+    ------
+    InvalidInputError
+        If the arrays are not of one length.
+    """
+
+    given: NDArray[np.integer]
+    true: NDArray[np.integer]
+    pyx: NDArray[np.floating]
+    found: Mapping[str, Mask]
+    classes: Sequence[str]
+    images: NDArray[np.uint8] | None = None
+    indices: Mapping[str, NDArray[np.integer]] | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {
+            "true": (self.true, (len(self.given),)),
+            "pyx": (self.pyx, (len(self.given), len(self.classes))),
+            **{name: (mask, (len(self.given),)) for name, mask in self.found.items()},
+            **{name: (rows, (len(self.given),)) for name, rows in (self.indices or {}).items()},
+        }
+        for name, (array, expected) in shapes.items():
+            if array.shape != expected:
+                raise InvalidInputError(
+                    f"{name} has shape {array.shape}, where {len(self.given):,} given labels of "
+                    f"{len(self.classes)} classes need {expected}: pass arrays of the same examples"
+                )
+        if self.images is not None and (
+            self.images.ndim != 4
+            or len(self.images) != len(self.given)
+            or self.images.shape[3] not in (1, 3)
+            or self.images.dtype != np.uint8
+        ):
+            raise InvalidInputError(
+                f"images are {self.images.dtype} of shape {self.images.shape}: pass uint8 of shape "
+                f"({len(self.given)}, height, width, 3 for colour or 1 for grey)"
+            )
+
+
+def suspects(found: Mapping[str, Mask], score: NDArray[np.floating], n: int) -> NDArray[np.intp]:
+    """Choose the examples to look at: half by score alone, half where methods disagree.
+
+    Every method flags the examples of the highest scores, so that those alone would not show how
+    the methods differ. The second half is taken in turn from each pattern of methods that flag an
+    example, by score too.
+
+    Parameters
+    ----------
+    found : mapping of str to (N,) bool
+        True = label error, by method.
+    score : (N,) float
+        Higher = more likely wrong.
+    n : int
+        How many to choose, at most; an example that no method flags is not chosen.
+
+    Returns
+    -------
+    (<= n,) intp
+        Rows, by falling score; those of equal score by row.
+
+    Examples
+    --------
+    >>> found = {"a": np.array([1, 1, 1, 0], bool), "b": np.array([0, 0, 1, 0], bool)}
+    >>> suspects(found, np.array([0.9, 0.8, 0.1, 1.0]), 2)
+    array([0, 2])
+    """
+    patterns = _patterns(found, len(score))
+    by_score = np.argsort(-score, kind="stable")
+    flagged = by_score[patterns[by_score] != 0]
+    rank_in_pattern = np.empty(len(flagged), dtype=np.intp)
+    for pattern in np.unique(patterns[flagged]):
+        of_pattern = patterns[flagged] == pattern
+        rank_in_pattern[of_pattern] = np.arange(np.count_nonzero(of_pattern))
+    n_first = n - n // 2
+    first, rest = flagged[:n_first], flagged[n_first:]
+    in_turn = rest[np.argsort(rank_in_pattern[n_first:], kind="stable")]
+    chosen = np.sort(np.concatenate([first, in_turn])[:n])
+    return chosen[np.argsort(-score[chosen], kind="stable")]
+
+
+def _patterns(found: Mapping[str, Mask], n_examples: int) -> NDArray[np.int64]:
+    """Return, per example, which methods flag it: bit m for the m-th."""
+    patterns = np.zeros(n_examples, dtype=np.int64)
+    for bit, mask in enumerate(found.values()):
+        patterns |= mask.astype(np.int64) << bit
+    return patterns
+
+
+def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
+    """Return what the page's script shows, ready for JSON.
+
+    Parameters
+    ----------
+    examples : Examples
+        The dataset.
+    n : int
+        Examples to show, at most.
+
+    Returns
+    -------
+    dict
+        ``classes``, ``methods``, ``columns`` of the thumbnails' sheet, and ``examples``, a dict
+        each: ``row``, its ``indices``, labels ``given``, ``true`` and ``predicted``, ``flags``
+        (bit m: method m flags it), the scores ``margin`` and ``self_confidence`` of
+        `label_error_scores`, and the probabilities ``p``.
+    """
+    scores = label_error_scores(examples.given, examples.pyx)
+    rows = suspects(examples.found, scores["normalized_margin"], n)
+    patterns = _patterns(examples.found, len(examples.given))
+    predicted = examples.pyx.argmax(axis=1)
+    return {
+        "classes": list(examples.classes),
+        "methods": list(examples.found),
+        "columns": _COLUMNS,
+        "examples": [
+            {
+                "row": int(row),
+                "indices": {k: int(v[row]) for k, v in (examples.indices or {}).items()},
+                "given": int(examples.given[row]),
+                "true": int(examples.true[row]),
+                "predicted": int(predicted[row]),
+                "flags": int(patterns[row]),
+                "margin": float(scores["normalized_margin"][row]),
+                "self_confidence": float(scores["self_confidence"][row]),
+                "p": examples.pyx[row].tolist(),
+            }
+            for row in rows
+        ],
+    }
+
+
+def thumbnail_sheet(images: NDArray[np.uint8]) -> str:
+    """Put thumbnails side by side into one PNG, row by row, and return it as a data URI.
+
+    Parameters
+    ----------
+    images : (N, H, W, C) uint8
+        C is 3 for colour, 1 for grey.
+
+    Returns
+    -------
+    str
+    """
+    from PIL import Image
+
+    n, height, width, channels = images.shape
+    n_rows = max(math.ceil(n / _COLUMNS), 1)
+    cells = np.zeros((n_rows * _COLUMNS, height, width, channels), dtype=np.uint8)
+    cells[:n] = images
+    sheet = cells.reshape(n_rows, _COLUMNS, height, width, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(n_rows * height, _COLUMNS * width, channels)
+    file = io.BytesIO()
+    Image.fromarray(sheet if channels == 3 else sheet[..., 0]).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,224 @@
+"""One HTML file of any labelled dataset: how its label errors are found, and a look at them.
+
+The file needs nothing but itself: styles, script, figures and thumbnails are in it, and a content
+security policy keeps the browser from asking for anything else.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy import plot
+from cifar_noisy.confident_learning import confident_joint
+from cifar_noisy.errors import MissingExtraError
+from cifar_noisy.evaluation import Detection
+from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
+from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
+from cifar_noisy.report.svg import figure
+from cifar_noisy.scores import label_error_scores
+
+EXAMPLES_SHOWN = 300
+"""Thumbnails in the explorer, if nothing else is asked for."""
+
+_IN_THE_GRID = 20
+
+
+def build_page(
+    title: str,
+    examples: Examples,
+    *,
+    lead: str = "",
+    facts: Mapping[str, str] | None = None,
+    sections: Sequence[Section] = (),
+    no_images: str = "",
+    n_shown: int = EXAMPLES_SHOWN,
+) -> str:
+    """Build the page of a dataset with given and true labels, probabilities and found errors.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    examples : Examples
+        The dataset; its images are optional.
+    lead : str, optional
+        A paragraph below the heading.
+    facts : mapping of str to str, optional
+        A list of facts below it.
+    sections : sequence of Section, optional
+        Further sections, after those that every dataset has.
+    no_images : str, optional
+        Why there are no images, and what to do about it; shown where there are none.
+    n_shown : int, default 300
+        Examples in the explorer, at most.
+
+    Returns
+    -------
+    str
+        The HTML.
+
+    Raises
+    ------
+    InvalidInputError
+        If labels and probabilities do not go together.
+    MissingExtraError
+        If jinja2 or matplotlib is not installed.
+
+    Examples
+    --------
+    >>> given, true = np.repeat([0, 1], 20), np.repeat([1, 0, 1], [1, 19, 20])
+    >>> pyx = np.eye(2)[true] * 0.8 + 0.1
+    >>> found = {"argmax": pyx.argmax(axis=1) != given}
+    >>> html = build_page("Cats", Examples(given, true, pyx, found, ["cat", "dog"]))
+    >>> html.startswith("<!doctype html>"), "https://" in html
+    (True, False)
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("jinja2") from error
+    loader = PackageLoader("cifar_noisy.report")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["is_number"] = lambda head: head.startswith(">")
+    data = explorer_data(examples, n_shown)
+    rows = np.array([example["row"] for example in data["examples"]], dtype=np.intp)
+    images = None if examples.images is None else examples.images[rows]
+    return environment.get_template("page.html").render(
+        title=title,
+        lead=lead,
+        facts=facts or {},
+        sections=[*_sections(examples, rows), *sections],
+        data=data,
+        sheet=None if images is None else thumbnail_sheet(images),
+        no_images=no_images,
+        style=loader.get_source(environment, "page.css")[0],
+        script=loader.get_source(environment, "page.js")[0],
+        n_errors=int((examples.given != examples.true).sum()),
+        n_examples=len(examples.given),
+    )
+
+
+def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
+    """Return what the page says of every dataset."""
+    is_error = examples.given != examples.true
+    n_classes = len(examples.classes)
+    actual = count_pairs(examples.given, examples.true, n_classes)
+    detections = [
+        Detection.of(
+            name, actual, count_pairs(examples.given[mask], examples.true[mask], n_classes)
+        )
+        for name, mask in examples.found.items()
+    ]
+    paragraphs = [
+        "Precision is the fraction of the flagged examples whose label is wrong, recall the "
+        "fraction of the wrong labels that are flagged, F1 their harmonic mean; accuracy is the "
+        "fraction of all examples judged rightly."
+    ]
+    figures = []
+    if is_error.any():
+        figures.append(_precision_recall(examples, is_error))
+    else:
+        paragraphs.append(
+            "No label is wrong here, so precision, recall and F1 have no meaning: a dash stands "
+            "for them."
+        )
+    if examples.images is not None and len(shown):
+        figures.append(_grid(examples, examples.images, shown[:_IN_THE_GRID]))
+    finding = Section(
+        "How well label errors are found", paragraphs, [detection_table(detections)], figures
+    )
+    return [finding, Section("What the probabilities say", figures=_of_pyx(examples, actual))]
+
+
+def count_pairs(
+    given: NDArray[np.integer], true: NDArray[np.integer], n_classes: int
+) -> NDArray[np.int64]:
+    """Count examples by given label (row) and true label (column).
+
+    Examples
+    --------
+    >>> count_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    pairs = given.astype(np.int64) * n_classes + true
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def detection_table(detections: Sequence[Detection]) -> Table:
+    """Return a row per method: what it flagged and how rightly."""
+    heads = ("method", ">flagged", ">rightly", ">precision", ">recall", ">F1", ">accuracy")
+    rows: list[Row] = [
+        [
+            detection.name,
+            Cell.count(detection.n_found),
+            Cell.count(detection.n_correct),
+            *map(
+                Cell.fraction,
+                (detection.precision, detection.recall, detection.f1, detection.accuracy),
+            ),
+        ]
+        for detection in detections
+    ]
+    return Table("Label errors found, by method", heads, rows)
+
+
+def _precision_recall(examples: Examples, is_error: NDArray[np.bool_]) -> Figure:
+    margin = label_error_scores(examples.given, examples.pyx)["normalized_margin"]
+    return figure(
+        lambda ax: plot.precision_recall(
+            margin, is_error, methods=examples.found, label="margin, all cuts", ax=ax
+        ),
+        "Precision against recall of the normalised margin over all its cuts, and of each method "
+        "as a point.",
+        name="precision-recall",
+        size=(5.2, 4.2),
+    )
+
+
+def _grid(examples: Examples, images: NDArray[np.uint8], rows: NDArray[np.intp]) -> Figure:
+    predicted = examples.pyx[rows].argmax(axis=1)
+    return figure(
+        lambda ax: plot.examples(
+            images[rows],
+            examples.given[rows],
+            examples.true[rows],
+            predicted,
+            classes=examples.classes,
+            ax=ax,
+        ),
+        f"The {len(rows)} examples of the lowest margins, with their given, true and predicted "
+        "labels. All that is in this picture is in the explorer too.",
+        name="grid",
+        size=(10, 3.1),
+        is_dense=True,
+    )
+
+
+def _of_pyx(examples: Examples, actual: NDArray[np.int64]) -> list[Figure]:
+    estimated = confident_joint(examples.given, examples.pyx)
+    return [
+        figure(
+            lambda ax: plot.joint(estimated, actual, classes=examples.classes, ax=ax),
+            "Examples by given and true label: as confident learning estimates them from the "
+            "probabilities (upper number), and as they are (lower number). The colour shows the "
+            "difference.",
+            name="joint",
+            size=(6, 6),
+            is_dense=True,
+        ),
+        figure(
+            lambda ax: plot.calibration(examples.pyx, examples.true, ax=ax),
+            "How often the predicted class is the true one against how probable it is said to be, "
+            "in 15 bins; the bars show how many of the examples a bin has.",
+            name="calibration",
+            size=(5.2, 4.2),
+        ),
+    ]

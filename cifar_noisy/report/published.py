@@ -1,0 +1,392 @@
+"""The page of one published setting: its arrays gathered, its numbers put into sections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import cifar_noisy
+from cifar_noisy import plot
+from cifar_noisy.confident_learning import label_errors
+from cifar_noisy.errors import (
+    InvalidInputError,
+    StorageError,
+    TrainingLogError,
+    UnavailableError,
+)
+from cifar_noisy.evaluation import YOURS, PyxEvaluation, evaluate, evaluate_pyx
+from cifar_noisy.files import write_atomically
+from cifar_noisy.loaders import (
+    default_edition,
+    load_label_errors,
+    load_noise_matrix,
+    load_noisy_labels,
+    load_training_log,
+    load_true_labels,
+)
+from cifar_noisy.order import in_published_order, official_indices_published
+from cifar_noisy.probabilities import load_pyx
+from cifar_noisy.registry import REPOSITORY, REVISION, artifacts
+from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
+from cifar_noisy.report.explorer import Examples
+from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, count_pairs, detection_table
+from cifar_noisy.report.svg import figure
+from cifar_noisy.rounding import REASONS
+from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Setting
+from cifar_noisy.verification import Check, verify
+
+if TYPE_CHECKING:
+    import os
+
+    from cifar_noisy.images import Images
+    from cifar_noisy.training_logs import TrainingLog
+
+Mask = NDArray[np.bool_]
+
+
+def write_report(
+    out: str | os.PathLike[str],
+    noise: float,
+    sparsity: float = 0.0,
+    *,
+    pyx: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    order: str = "imagefolder",
+    images: Images | None = None,
+    no_images: str = "",
+    n_shown: int = EXAMPLES_SHOWN,
+) -> Path:
+    """Write one self-contained HTML file on a noise setting, with a label explorer.
+
+    Parameters
+    ----------
+    out : path
+        The file; it appears when it is complete, and replaces one that is there.
+    noise, sparsity
+        As for `load_noisy_labels`; at noise 0.9 `pyx` is needed, since none was published.
+    pyx : (50000, 10) float16, float32 or float64 array_like, optional
+        Out-of-sample probabilities of yours, instead of the published ones. The masks of the five
+        methods are then computed from these, and the published ones stand beside them.
+    mask : (50000,) bool array_like, optional
+        Label errors that you found (True = label error); shown as the method "yours".
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the rows of `pyx` and `mask`.
+    images : Images, optional
+        The train set's images, as `load_images` gives them. Without them the page has no pictures.
+    no_images : str, optional
+        What the page then says: why there are none.
+    n_shown : int, default 300
+        Suspected errors in the explorer, at most.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InvalidInputError
+        If `pyx` or `mask` has another shape or dtype.
+    UnknownArtifactError
+        If the setting or order is unknown, or there are no published probabilities for it.
+    UnavailableError
+        If no source has the files.
+    MissingExtraError
+        If jinja2 or matplotlib is not installed.
+    StorageError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_report(f"{folder}/report.html", noise=0.4, sparsity=0.2).name  # published files
+    'report.html'
+    """
+    html = _setting_page(
+        Setting(noise, sparsity),
+        None if pyx is None else _in_published_order(pyx, order, "pyx"),
+        None if mask is None else _checked_mask(mask, order),
+        images,
+        no_images,
+        n_shown,
+    )
+    path = Path(out).expanduser()
+    try:
+        write_atomically(path, html.encode())
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}): name another file"
+        ) from error
+    return path
+
+
+def _in_published_order(array: ArrayLike, order: str, name: str) -> NDArray[Any]:
+    rows = np.asarray(array)
+    n_examples = len(load_true_labels())
+    if rows.shape[:1] != (n_examples,):
+        raise InvalidInputError(
+            f"{name} has shape {rows.shape}: pass a row for each of the {n_examples:,} examples"
+        )
+    return in_published_order(rows, order)
+
+
+def _checked_mask(mask: ArrayLike, order: str) -> Mask:
+    rows = _in_published_order(mask, order, "mask")
+    if rows.dtype != np.bool_ or rows.ndim != 1:
+        raise InvalidInputError(
+            f"mask has dtype {rows.dtype} and shape {rows.shape}: pass one bool an example, True = "
+            "label error (cifar-noisy evaluate takes scores too)"
+        )
+    return rows
+
+
+def _setting_page(
+    setting: Setting,
+    own_pyx: NDArray[Any] | None,
+    mask: Mask | None,
+    images: Images | None,
+    no_images: str,
+    n_shown: int,
+) -> str:
+    at = (setting.noise, setting.sparsity)
+    pyx = load_pyx(*at) if own_pyx is None else own_pyx
+    # This checks probabilities of the caller's; below, their mask, and warns where it looks wrong.
+    evaluated = evaluate_pyx(pyx, *at)
+    given, true = load_noisy_labels(*at), load_true_labels()
+    found: dict[str, Mask] = {}
+    if mask is not None:
+        evaluate(mask, *at)
+        found[YOURS] = mask
+    if own_pyx is None:
+        found |= {str(method): load_label_errors(method, *at) for method in METHODS}
+    else:
+        found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
+    checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
+    indices = {"imagefolder": np.arange(len(given))} | _official_indices(images)
+    return build_page(
+        f"CIFAR-10 with {setting.noise:.0%} label noise, sparsity {setting.sparsity:g}",
+        Examples(
+            given, true, pyx, found, CLASSES, None if images is None else images.pixels, indices
+        ),
+        lead=_lead(setting, is_own=own_pyx is not None),
+        facts=_facts(setting, evaluated, checks, images),
+        sections=[
+            _ranking_section(evaluated, is_own=own_pyx is not None),
+            _noise_section(setting, given, true),
+            *_training_sections(setting),
+            _verification_section(checks),
+            _provenance_section(setting),
+        ],
+        no_images=no_images,
+        n_shown=n_shown,
+    )
+
+
+def _official_indices(images: Images | None) -> dict[str, NDArray[Any]]:
+    """Return the examples' indices in torchvision's order; nothing where they cannot be had."""
+    if images is not None:
+        return {"torchvision": images.indices}
+    try:
+        return {"torchvision": official_indices_published()}
+    except UnavailableError:
+        return {}
+
+
+def _lead(setting: Setting, *, is_own: bool) -> str:
+    names = ", ".join(f"{method} is {PAPER_NAMES[method]}" for method in METHODS)
+    in_the_paper = f" In the paper’s words, {names}."
+    if is_own:
+        return (
+            "Probabilities of your own, and the label errors that the five methods of confident "
+            "learning find by them; the published methods stand beside them." + in_the_paper
+        )
+    return (
+        "The published out-of-sample probabilities, and the label errors that the five methods of "
+        f"confident learning found (masks of edition {default_edition(setting)})." + in_the_paper
+    )
+
+
+def _facts(
+    setting: Setting, evaluated: PyxEvaluation, checks: list[Check], images: Images | None
+) -> dict[str, str]:
+    given, true = evaluated.against_given, evaluated.against_true
+    facts = {
+        "Accuracy against true labels": f"{true.accuracy:.2%}",
+        "Accuracy against given labels": f"{given.accuracy:.2%} (any learner: at most "
+        f"{evaluated.accuracy_bound:.2%})",
+        "Calibration (true labels)": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
+        "Verification": _verdict(checks),
+        "Upstream’s name of the setting": setting.upstream_key,
+        "Made by": f"cifar-noisy {cifar_noisy.__version__}",
+    }
+    if images is not None:
+        facts["Images"] = (
+            "official, by their checksums"
+            if images.is_official
+            else "a re-encoded copy: their labels are checked, their pixels are not"
+        )
+    return facts
+
+
+_SCORES = {"self_confidence": "self-confidence", "normalized_margin": "margin"}
+
+
+def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
+    heads = (
+        "score", ">average precision", ">ROC AUC", ">precision at the number of errors", ">best F1"
+    )  # fmt: skip
+    rows: list[Row] = [
+        [
+            _SCORES[ranking.name],
+            *map(
+                Cell.fraction,
+                (
+                    ranking.average_precision,
+                    ranking.roc_auc,
+                    ranking.precision_at_n_errors,
+                    ranking.best_f1,
+                ),
+            ),
+        ]
+        for ranking in evaluated.rankings
+    ]
+    tables = [Table("Scores as rankings of all examples", heads, rows)]
+    paragraphs = []
+    if is_own and evaluated.published:
+        tables.append(detection_table(evaluated.published))
+        paragraphs.append(
+            f"The second table is of the published masks, edition {evaluated.edition}."
+        )
+    elif is_own:
+        paragraphs.append(f"Published masks to compare with: {evaluated.published_missing}.")
+    return Section("How well scores rank label errors", paragraphs, tables)
+
+
+def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.int64]) -> Section:
+    matrix = load_noise_matrix(setting.noise, setting.sparsity)
+    counts = count_pairs(given, true, len(CLASSES))
+    drawn = figure(
+        lambda ax: plot.noise_matrix(matrix, counts=counts, ax=ax),
+        "The noise matrix that the given labels were drawn from: in percent, how often a true "
+        "class is given which label; in brackets the number of examples.",
+        name="noise-matrix",
+        size=(6.6, 6.4),
+        is_dense=True,
+    )
+    return Section("The noise", figures=[drawn])
+
+
+def _training_sections(setting: Setting) -> Iterator[Section]:
+    if not setting.has_probabilities:
+        return
+    groups: dict[str, dict[str, dict[str, str]]] = {
+        "ResNet-50, trained on the examples that a method keeps": {
+            method: {"method": method, "trainer": "resnet50"} for method in METHODS
+        },
+        "Co-Teaching, on the examples that a method keeps and on all": _coteaching(setting),
+    }
+    figures, missing = [], []
+    for number, (title, wanted) in enumerate(groups.items()):
+        logs: dict[str, TrainingLog] = {}
+        for name, arguments in wanted.items():
+            try:
+                logs[name] = load_training_log(
+                    noise=setting.noise, sparsity=setting.sparsity, **arguments
+                )
+            except (TrainingLogError, UnavailableError) as error:
+                missing.append(f"Missing: {name}: {error}.")
+        if logs:
+            figures.append(_curves(logs, title, f"training-{number}"))
+    yield Section(
+        "Training on the cleaned labels",
+        [
+            "From the published logs. A curve that falls after a rise shows that the network "
+            "begins to memorise wrong labels.",
+            *missing,
+        ],
+        figures=figures,
+    )
+
+
+def _coteaching(setting: Setting) -> dict[str, dict[str, str]]:
+    """Return what to load, by its name in the legend; at noise 0 nothing of it was published."""
+    if setting.noise == 0:
+        return {}
+    kept: dict[str, dict[str, str]] = {m: {"method": m, "trainer": "coteaching"} for m in METHODS}
+    return kept | {"all examples": {"method": "coteaching"}}
+
+
+def _curves(logs: Mapping[str, TrainingLog], title: str, name: str) -> Figure:
+    return figure(
+        lambda ax: plot.learning_curves(logs, ax=ax).set_title(title),
+        f"Test accuracy in percent by epoch: {title}. Of two networks, the second is thin.",
+        name=name,
+        size=(5.6, 4.2),
+    )
+
+
+def _verdict(checks: list[Check]) -> str:
+    verdicts = Counter(check.verdict for check in checks)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+    if verdicts["unexplained"]:
+        return f"Something differs and nothing explains it: {counts}"
+    if verdicts["not reachable"]:
+        return f"Nothing wrong, but not everything could be had: {counts}"
+    return f"All {len(checks)} files are as recomputed: {counts}"
+
+
+def _verification_section(checks: list[Check]) -> Section:
+    heads = ("kind", "method", "edition", "verdict", ">differing bits", "reasons")
+    rows: list[Row] = [
+        [
+            check.artifact.kind.replace("_", " "),
+            check.artifact.method or "",
+            check.artifact.edition or "",
+            check.verdict,
+            Cell.count(len(check.differences)),
+            check.detail or "; ".join(_reasons(check)),
+        ]
+        for check in checks
+    ]
+    return Section(
+        "Verification",
+        [
+            f"{_verdict(checks)}.",
+            "Labels, noise matrix and masks were recomputed when this page was made, and compared "
+            "with the published files bit by bit. Exact: equal. Explained: float16 rounding may "
+            "have made every difference. Known: an anomaly of the published file.",
+        ],
+        [Table("Recomputed against published", heads, rows)],
+    )
+
+
+def _reasons(check: Check) -> Iterator[str]:
+    reasons = Counter(d.explanation.reason for d in check.differences if d.explanation)
+    for reason, count in reasons.items():
+        yield f"{count}: {REASONS[reason]}"
+    for difference in check.differences:
+        if difference.known:
+            yield f"example {difference.index}: {difference.known}"
+
+
+def _provenance_section(setting: Setting) -> Section:
+    rows: list[Row] = [
+        [artifact.path, artifact.kind.replace("_", " "), Cell.count(artifact.size), artifact.sha256]
+        for artifact in artifacts(noise=setting.noise, sparsity=setting.sparsity)
+    ]
+    return Section(
+        "Provenance",
+        [
+            f"Published in the GitHub repository {REPOSITORY} at revision {REVISION}. Every "
+            "published byte that this page is made from was held to its checksum below.",
+            "Northcutt, Jiang and Chuang: Confident Learning: Estimating Uncertainty in Dataset "
+            "Labels, Journal of Artificial Intelligence Research 70 (2021), 1373–1411.",
+        ],
+        [Table("Files of this setting", ("path", "kind", ">bytes", "sha256"), rows, True)],
+    )

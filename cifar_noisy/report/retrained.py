@@ -1,0 +1,49 @@
+"""The page of a dataset that was trained here, such as the demo's digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cifar_noisy.errors import StorageError
+from cifar_noisy.files import write_atomically
+from cifar_noisy.recompute.sources import Dataset
+from cifar_noisy.recomputed import read_pyx, read_train_mask
+from cifar_noisy.report.explorer import Examples
+from cifar_noisy.report.page import build_page
+from cifar_noisy.settings import CLASSES, METHODS, Setting
+
+
+def write_retrained_report(out: Path, dataset: Dataset, folder: Path, setting: Setting) -> None:
+    """Write the page of what a folder of recomputed files finds in its dataset.
+
+    Parameters
+    ----------
+    out : Path
+        The HTML file.
+    dataset : Dataset
+    folder : Path
+        Where `recompute` wrote the probabilities and masks of `setting`.
+    setting : Setting
+
+    Raises
+    ------
+    UnavailableError
+        If the folder does not have them.
+    MissingExtraError
+        If jinja2 or matplotlib is not installed.
+    StorageError
+        If the page cannot be written.
+    """
+    examples = Examples(
+        dataset.noisy_labels(setting),
+        dataset.labels,
+        read_pyx(folder, setting),
+        {str(method): ~read_train_mask(folder, setting, method) for method in METHODS},
+        CLASSES if dataset.name == "cifar10" else [str(digit) for digit in range(10)],
+        dataset.pixels,
+    )
+    page = build_page(f"Label errors in {dataset.name}: {setting}", examples)
+    try:
+        write_atomically(out, page.encode())
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written ({error.strerror}): name another") from error

@@ -1,0 +1,102 @@
+"""Figures as SVG for one page: no colour of their own where the page has one, no id twice."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cifar_noisy.errors import MissingExtraError
+from cifar_noisy.plot import NEUTRAL, PALETTE
+from cifar_noisy.report.content import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A colour that nobody asks for: it is drawn in whatever the page's text is written in.
+_INK = "#010203"
+_PAPER = "none"
+
+# Inches from which a figure has a line of the page to itself.
+_WIDE = 8
+
+# Below this its texts could not be read. By whether a figure is dense.
+_LEAST_PIXELS_PER_INCH = {False: 58, True: 90}
+
+_STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cifar-noisy",
+    "font.size": 9.0,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": _PAPER,
+    "legend.facecolor": _PAPER,
+    "legend.edgecolor": _INK,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def figure(
+    draw: Callable[["Axes"], object],
+    caption: str,
+    *,
+    name: str,
+    size: tuple[float, float],
+    is_dense: bool = False,
+) -> Figure:
+    """Draw a figure for a page.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws into the Axes that it is given.
+    caption : str
+        What the figure shows, in a sentence; it is its text alternative too.
+    name : str
+        Unique among the page's figures.
+    size : (float, float)
+        Width and height in inches.
+    is_dense : bool, default False
+        Whether its texts are small, so that on a narrow screen it is scrolled rather than shrunk.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise MissingExtraError("matplotlib") from error
+    file = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        canvas = Canvas(figsize=size, layout="constrained")
+        draw(canvas.add_subplot())
+        canvas.savefig(file, format="svg", metadata=_NO_METADATA)
+    return Figure(
+        _for_a_page(file.getvalue(), name, size[0] * _LEAST_PIXELS_PER_INCH[is_dense]),
+        caption,
+        is_wide=size[0] > _WIDE,
+    )
+
+
+def _for_a_page(svg: str, name: str, min_width: float) -> str:
+    """Return the element alone, coloured by the page, as wide as it, and with ids of its own."""
+    svg = svg[svg.index("<svg") :]
+    least = f'style="min-width: {min_width:.0f}px"'
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {least}", svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(_INK, "currentColor")
+    for number, colour in enumerate((*PALETTE, NEUTRAL)):
+        svg = svg.replace(colour, f"var(--series-{number}, {colour})")
+    return svg

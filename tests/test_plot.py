@@ -1,0 +1,170 @@
+"""Figures: what is drawn is what was passed."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, precision_score, recall_score
+
+import cifar_noisy
+from cifar_noisy import InvalidInputError, plot
+from tests.digits import noisy_digits
+
+
+@pytest.fixture
+def ax() -> Iterator[Axes]:
+    figure, ax = pyplot.subplots()
+    yield ax
+    figure.canvas.draw()  # whatever cannot be drawn is an error here
+    pyplot.close(figure)
+
+
+def points_of(line: Line2D) -> NDArray[np.float64]:
+    return np.transpose([np.asarray(values) for values in line.get_data()])
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_a_noise_matrix_has_its_rates_and_counts(ax: Axes) -> None:
+    matrix = cifar_noisy.load_noise_matrix(0.4, 0.2)
+    counts = np.arange(100).reshape(10, 10) * 37
+    assert plot.noise_matrix(matrix, counts=counts, ax=ax) is ax
+    expected = [
+        f"{100 * rate:.0f}\n({count:,})"
+        for rate, count in zip(matrix.ravel(), counts.ravel(), strict=True)
+    ]
+    assert texts(ax) == expected
+    # Given labels run downwards, as rows of an array do.
+    assert ax.yaxis_inverted()
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(cifar_noisy.CLASSES)
+    place = ax.texts[23].get_position()
+    assert place == (3.5, 2.5)  # row 2, column 3
+
+
+def test_a_joint_shows_both_counts_and_colours_the_difference(ax: Axes) -> None:
+    estimated, actual = np.array([[9, 1], [0, 10]]), np.array([[8, 2], [3, 7]])
+    plot.joint(estimated, actual, classes=["cat", "dog"], ax=ax)
+    assert texts(ax) == ["9\n8", "1\n2", "0\n3", "10\n7"]
+    (mesh,) = ax.collections
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()), estimated - actual)
+    assert mesh.get_clim() == (-3, 3)
+
+
+def test_equal_joints_are_no_division_by_zero(ax: Axes) -> None:
+    plot.joint(np.eye(10), np.eye(10), ax=ax)
+
+
+def test_precision_recall_is_scikit_learns(ax: Axes) -> None:
+    digits = noisy_digits()
+    is_error = digits.given != digits.true
+    score = 1 - digits.pyx[np.arange(len(is_error)), digits.given]
+    nothing = np.zeros_like(is_error)
+    methods = {**digits.found, "nothing": nothing}
+    plot.precision_recall(score, is_error, methods=methods, ax=ax)
+    curve, *points = ax.lines
+    precision, recall, _ = precision_recall_curve(is_error, score)
+    drawn = set(map(tuple, points_of(curve)))
+    assert drawn <= set(zip(recall, precision, strict=True))
+    assert {(recall[0], precision[0]), (recall[-1], precision[-1])} <= drawn
+    assert {
+        str(point.get_label()): (point.get_xdata()[0], point.get_ydata()[0])  # type: ignore[index]
+        for point in points
+    } == {
+        name: (pytest.approx(recall_score(is_error, mask)), precision_score(is_error, mask))
+        for name, mask in digits.found.items()
+    }
+    assert len({point.get_marker() for point in points}) == len(points)
+
+
+def test_learning_curves_are_the_logs(published: str, ax: Axes) -> None:
+    logs = {
+        "ResNet-50": cifar_noisy.load_training_log("cl_both", 0.4, 0.2),
+        "Co-Teaching": cifar_noisy.load_training_log("coteaching", 0.4, 0.2),
+    }
+    plot.learning_curves(logs, ax=ax)
+    expected = [
+        100 * logs["ResNet-50"].epochs["test_accuracy"],
+        100 * logs["Co-Teaching"].epochs["test_accuracy_1"],
+        100 * logs["Co-Teaching"].epochs["test_accuracy_2"],
+    ]
+    for line, values in zip(ax.lines, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(line.get_ydata()), values)
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(logs)
+
+
+def test_calibration_is_that_of_a_plain_loop(ax: Axes) -> None:
+    digits = noisy_digits()
+    plot.calibration(digits.pyx, digits.true, bins=10, ax=ax)
+    confidence = digits.pyx.max(axis=1).astype(np.float64)
+    is_right = digits.pyx.argmax(axis=1) == digits.true
+    expected = []
+    for low in range(10):
+        inside = (confidence > low / 10) & (confidence <= (low + 1) / 10)
+        if inside.any():
+            expected.append((confidence[inside].mean(), is_right[inside].mean()))
+    _, line = ax.lines
+    np.testing.assert_allclose(points_of(line), expected)
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)  # type: ignore[attr-defined]
+
+
+def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
+    digits = noisy_digits()
+    assert digits.images is not None
+    plot.examples(
+        digits.images[:7], digits.given[:7], digits.true[:7], digits.true[:7] * 0,
+        classes=digits.classes, columns=5, ax=ax,
+    )  # fmt: skip
+    for i, (image, text) in enumerate(zip(ax.images, texts(ax), strict=True)):
+        np.testing.assert_array_equal(np.asarray(image.get_array())[..., :1], digits.images[i])
+        assert text == f"given {digits.given[i]}\ntrue {digits.true[i]}\npred. 0"
+        left, _, _, top = image.get_extent()
+        assert (int(top // 1.5), int(left)) == divmod(i, 5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plot.noise_matrix(np.eye(3)), r"matrix has shape \(3, 3\)"),
+        (lambda: plot.precision_recall([0.1], [True, False]), r"score has shape \(1,\)"),
+        (lambda: plot.precision_recall([0.1, 1], [False, False]), "recall has no meaning"),
+        (lambda: plot.calibration(np.eye(3), [0, 1]), r"labels has shape \(2,\)"),
+        (lambda: plot.examples(np.zeros((2, 8, 8)), [0], [0], [0]), r"shape \(2, 8, 8\)"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(draw: object, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        draw()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_a_missing_library_names_the_extra(library: str) -> None:
+    program = f"""
+import sys
+sys.modules[{library!r}] = None  # importing it fails, as where it is not installed
+import cifar_noisy
+from tests.digits import noisy_digits
+from cifar_noisy.report.page import build_page
+try:
+    if {library!r} == "matplotlib":
+        cifar_noisy.plot.noise_matrix(cifar_noisy.load_noise_matrix(0.4, 0.2))
+    else:
+        build_page("digits", noisy_digits())
+except cifar_noisy.MissingExtraError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (
+        result.stdout == f"{library} is not installed: pip install 'cifar-noisy[report]' has it\n"
+    )
