@@ -7,6 +7,7 @@ to stop and saved, and the same command continues it.
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 import warnings
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from cifar_noisy.evaluation import Detection, Evaluation, PyxEvaluation, Ranking
     from cifar_noisy.recompute.plan import Request, Task
+    from cifar_noisy.recompute.slurm import JobArray
     from cifar_noisy.verification import Check
 
 OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
@@ -113,6 +115,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
 ]
+SlurmOption = Annotated[str | None, typer.Option(help="As sbatch has it.")]
 RECOMPUTED = Path("recomputed")
 
 
@@ -288,7 +291,7 @@ def verify(
         folder = recomputed or RECOMPUTED
         if retrain:
             request = _make_plan(folder, "cifar10", _listed(noise), _listed(sparsity), root, trust)
-            for task, _ in _run_tasks(request, folder, None, root, trust, device):
+            for task, _ in _run_tasks(request, folder, None, root, trust, [device]):
                 typer.echo(f"{task.id}: done", err=True)
         _compare_recomputed(folder, noise, sparsity, json_file)
         return
@@ -720,7 +723,7 @@ def recompute(
         request = _make_plan(
             folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
         )
-        _run_and_report(request, folder, None, root, trust, device, threads, as_json)
+        _run_and_report(request, folder, None, root, trust, [device], threads, as_json)
 
 
 @recompute_app.command(
@@ -758,18 +761,77 @@ def recompute_run(
     root: ImagesRoot = None,
     trust: Trust = None,
     device: Device = "cpu",
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Several at once, such as cuda:0,cuda:1."),
+    ] = None,
+    jobs_per_device: Annotated[
+        int, typer.Option(min=1, help="Tasks at a time on each device.")
+    ] = 1,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the tasks of a plan, all or those chosen; done ones are left, begun ones continue.
 
-    SIGTERM and SIGUSR1 make it save and end with status 75.
+    With several devices, or several jobs on one, each task gets a process of its own, and the
+    threads of the CPU are shared out among them. SIGTERM and SIGUSR1 make it save and end with
+    status 75.
     """
     from cifar_noisy.recompute.plan import load_plan
 
+    if devices is not None and device != "cpu":
+        raise InvalidInputError("--device and --devices are both given: pass one of them")
     request = load_plan(folder)
     chosen = _chosen(request, task, tasks)
-    _run_and_report(request, folder, chosen, root, trust, device, threads, as_json)
+    slots = (devices or device).split(",") * jobs_per_device
+    _run_and_report(request, folder, chosen, root, trust, slots, threads, as_json)
+
+
+@recompute_app.command(
+    "slurm",
+    epilog="Example: cifar-noisy recompute slurm --partition gpu --gres gpu:1 --time 4:00:00",
+)
+def recompute_slurm(
+    folder: PlanFolder = RECOMPUTED,
+    partition: SlurmOption = None,
+    gres: SlurmOption = None,
+    time: SlurmOption = None,
+    cpus_per_task: Annotated[int, typer.Option(min=1, help="Of each task.")] = 1,
+    mem: SlurmOption = None,
+    account: SlurmOption = None,
+    array_limit: Annotated[
+        int | None, typer.Option(help="The most tasks of an array; by default the site's.")
+    ] = None,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; by default cuda where --gres has a gpu.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU; by default as --cpus-per-task.")
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Submit them too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the tasks that are not done as Slurm job arrays, and with --submit submit them.
+
+    Each task saves and goes back into the queue when its time is up. Compute nodes need no network,
+    but the folder, the cache and this Python where they are here.
+    """
+    from cifar_noisy.recompute import slurm
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.plan import load_plan, tasks_of
+
+    tasks = tasks_of(load_plan(folder))
+    done = {task.id for task in tasks if state_of(task, folder) == "done"}
+    limit = slurm.site_array_limit() if array_limit is None else array_limit
+    arrays = slurm.job_arrays(tasks, done, limit)
+    resources = slurm.Resources(cpus_per_task, partition, gres, time, mem, account)
+    command = RunCommand(folder, root, trust, device or resources.device, threads or cpus_per_task)
+    paths = slurm.write_scripts(arrays, command, resources, Store.from_environment().cache)
+    jobs = slurm.submit(folder) if submit and arrays else ()
+    _print_arrays(folder, arrays, paths, jobs, as_json)
 
 
 @recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
@@ -858,14 +920,14 @@ def _run_and_report(
     chosen: tuple[str, ...] | None = None,
     root: Path | None = None,
     trust: str | None = None,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
     threads: int | None = None,
     as_json: bool = False,
 ) -> None:
     from cifar_noisy.recompute.engine import read_summary
 
     records = []
-    for task, before in _run_tasks(request, folder, chosen, root, trust, device, threads):
+    for task, before in _run_tasks(request, folder, chosen, root, trust, devices, threads):
         if not as_json:
             typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "collect":
@@ -882,14 +944,22 @@ def _run_tasks(
     chosen: tuple[str, ...] | None,
     root: Path | None,
     trust: str | None,
-    device: str,
+    devices: Sequence[str],
     threads: int | None = None,
 ) -> Iterator[tuple["Task", str]]:
+    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.engine import run_tasks
+    from cifar_noisy.recompute.slots import run_in_slots
     from cifar_noisy.recompute.sources import open_dataset
 
     dataset = open_dataset(request.dataset, root, trust=trust)
-    yield from run_tasks(request, dataset, folder, task_ids=chosen, device=device, threads=threads)
+    if len(devices) == 1:
+        yield from run_tasks(
+            request, dataset, folder, task_ids=chosen, device=devices[0], threads=threads
+        )
+    else:
+        command = RunCommand(folder, root, trust, threads=threads)
+        yield from run_in_slots(request, command, devices, task_ids=chosen)
 
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
@@ -907,6 +977,37 @@ def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
         (">number", "task", "state"),
         ((str(row["number"]), str(row["id"]), str(row["state"])) for row in rows),
     )
+
+
+def _print_arrays(
+    folder: Path,
+    arrays: Sequence["JobArray"],
+    paths: Sequence[Path],
+    jobs: Sequence[str],
+    as_json: bool,
+) -> None:
+    job_of = dict(zip(paths, jobs, strict=False))  # no jobs where nothing was submitted
+    if as_json:
+        _print_json(
+            [
+                {"script": str(path), "tasks": array.task_ids, "job": job_of.get(path)}
+                for array, path in zip(arrays, paths, strict=True)
+            ]
+        )
+        return
+    if not arrays:
+        typer.echo("all tasks are done: nothing to submit")
+        return
+    _print_table(
+        ("script", ">tasks", "job"),
+        (
+            (str(path), str(len(array.task_ids)), job_of.get(path, "not submitted"))
+            for array, path in zip(arrays, paths, strict=True)
+        ),
+    )
+    if not jobs:
+        script = shlex.quote(str(folder / "slurm" / "submit.sh"))
+        typer.echo(f"submit them with --submit, or by: bash {script}")
 
 
 def _print_summary(task: "Task", summary: dict[str, Any]) -> None:
@@ -1269,3 +1370,7 @@ def _bar(what: str, n_bytes: int | None) -> Iterator["tqdm[Any]"]:
         total=n_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None
     ) as progress:
         yield progress
+
+
+if __name__ == "__main__":
+    main()

@@ -12,13 +12,10 @@ import hashlib
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +43,7 @@ from cifar_noisy.recompute.plan import (
     tasks_of,
 )
 from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recomputed import provenance_path
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import Setting, pyx_path, train_mask_path
@@ -156,7 +154,7 @@ def run_tasks(
         torch.set_num_threads(threads)
     chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
     tasks = [find_task(request, task_id) for task_id in chosen]
-    with _stop_signals() as stops:
+    with stop_signals() as stops:
         for task in tasks:
             before = state_of(task, folder)
             if before == "waiting":
@@ -305,26 +303,6 @@ class _Saving:
             save_checkpoint(self.path, {"configuration": self.configuration, **trainer.state()})
             self.last = time.monotonic()
         return bool(self.stops)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGUSR1 in a list instead of dying of them."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = [signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread, which alone may do this
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> None:

@@ -1,0 +1,175 @@
+"""Several tasks at a time on one machine: a process in each slot of its devices.
+
+Tasks are handed out as those that they need are done, and as slots are free. Every task is run by a
+process of its own, so that what kills one leaves the others alone.
+"""
+
+import signal
+import subprocess
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from cifar_noisy.errors import CifarNoisyWarning, InterruptedRunError, RecomputeError
+from cifar_noisy.recompute.command import RunCommand
+from cifar_noisy.recompute.engine import State, check_device, state_of
+from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
+from cifar_noisy.recompute.stop_signals import stop_signals
+
+_SAVED = 75  # the command's exit status where a signal stopped it and it saved
+
+
+def run_in_slots(
+    request: Request,
+    command: RunCommand,
+    devices: Sequence[str],
+    *,
+    task_ids: Iterable[str] | None = None,
+) -> Iterator[tuple[Task, State]]:
+    """Run tasks of a plan, one process per slot at a time; the rest is as `run_tasks` has it.
+
+    Parameters
+    ----------
+    request : Request
+        Of the plan that the command's folder belongs to.
+    command : RunCommand
+        What each slot runs, on its own device; by default with its share of the CPU's threads.
+    devices : sequence of str
+        Of each slot; two slots may share one.
+    task_ids : iterable of str, optional
+        By default all.
+
+    Yields
+    ------
+    (Task, state)
+        What the task was before it was run, in the order in which they end.
+
+    Raises
+    ------
+    InvalidInputError
+        If a task is not in the plan, or a device is no name of one.
+    RecomputeError
+        If a device is not there, a task needs one that is neither done nor among these, or, once
+        all that does not need it is done, if a task failed.
+    InterruptedRunError
+        After SIGTERM or SIGUSR1, which is passed on, once every process has saved and ended.
+    """
+    for device in dict.fromkeys(devices):
+        check_device(device)
+    chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
+    tasks = [find_task(request, task_id) for task_id in dict.fromkeys(chosen)]
+    states = {task.id: state_of(task, command.folder) for task in tasks_of(request)}
+    done = {task_id for task_id, state in states.items() if state == "done"}
+    todo = [task for task in tasks if task.id not in done]
+    yield from ((task, "done") for task in tasks if task.id in done)
+    within_reach = done | {task.id for task in todo}
+    for task in todo:
+        if not within_reach.issuperset(task.needs):
+            raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+    if command.threads is None:
+        command = replace(command, threads=max(1, torch.get_num_threads() // len(devices)))
+    yield from _Run(command, list(devices), todo, done).outcomes()
+
+
+@dataclass(eq=False)
+class _Child:
+    """A process at work on a task."""
+
+    task: Task
+    before: State
+    device: str
+    process: subprocess.Popen[str]
+
+
+@dataclass(eq=False)
+class _Run:
+    """What is still to do, what is being done, and what became of the rest."""
+
+    command: RunCommand
+    free: list[str]
+    todo: list[Task]
+    done: set[str]
+    running: dict[Future[str], _Child] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+
+    def outcomes(self) -> Iterator[tuple[Task, State]]:
+        """Yield the tasks that come to be done; raise at the end if some did not."""
+        with ThreadPoolExecutor(len(self.free)) as pool, stop_signals(self._pass_on) as stops:
+            try:
+                while True:
+                    self._hand_out(pool, stops)
+                    if not self.running:
+                        break
+                    ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        child = self.running.pop(future)
+                        self.free.append(child.device)
+                        if self._is_done(child, future.result(), stops):
+                            yield child.task, child.before
+            finally:
+                self._pass_on(signal.SIGTERM)  # nothing is left running by whatever went wrong
+        self._raise_for_what_is_left(stops)
+
+    def _hand_out(self, pool: ThreadPoolExecutor, stops: list[int]) -> None:
+        for task in [task for task in self.todo if self.done.issuperset(task.needs)]:
+            if stops or not self.free:
+                return
+            self.todo.remove(task)
+            before, device = state_of(task, self.command.folder), self.free.pop(0)
+            words = [*replace(self.command, device=device).words(), "--task", task.id]
+            process = subprocess.Popen(  # noqa: S603 - this very program
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            self.running[pool.submit(_said_by, process)] = _Child(task, before, device, process)
+            for number in stops:  # came while it was started
+                process.send_signal(number)
+
+    def _pass_on(self, number: int) -> None:
+        for child in self.running.values():
+            child.process.send_signal(number)
+
+    def _is_done(self, child: _Child, said: str, stops: list[int]) -> bool:
+        status = child.process.returncode
+        lines = [line.removeprefix("cifar-noisy: ") for line in said.splitlines() if line.strip()]
+        if status == 0:
+            self.done.add(child.task.id)
+            for line in lines:
+                warnings.warn(f"{child.task.id}: {line}", CifarNoisyWarning, stacklevel=2)
+            return True
+        # A process that was told to end before it could listen has nothing to save.
+        if status == _SAVED or -status in stops:
+            self.stopped.append(child.task.id)
+        else:
+            self.failures[child.task.id] = lines[-1] if lines else _ending(status)
+        return False
+
+    def _raise_for_what_is_left(self, stops: list[int]) -> None:
+        if self.failures:
+            raise RecomputeError(
+                "; ".join(f"{name}: {said}" for name, said in self.failures.items())
+            )
+        if self.stopped or (stops and self.todo):
+            raise InterruptedRunError(
+                f"{len(self.stopped)} tasks were stopped by a signal and saved, {len(self.todo)} "
+                "not begun: the same command continues"
+            )
+
+
+def _said_by(process: subprocess.Popen[str]) -> str:
+    """Wait for a process to end, and return what it wrote to stderr."""
+    with process:
+        return process.communicate()[1]
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"its process was killed by {signal.Signals(-status).name}; what it saved is kept"
+    return f"its process ended with status {status}"

@@ -1,0 +1,302 @@
+"""A plan as Slurm job arrays: a script for each level of dependency, and one that submits them.
+
+What is written is meant to be read, and to be changed where a site wants it otherwise:
+
+    slurm/level1-part1.sh     an array of tasks that need none of the others; part 2, ... where the
+                              site's arrays are too short for all
+    slurm/level2-part1.sh     tasks that need those of level 1
+    slurm/submit.sh           sbatch of all, each level after the one before
+    slurm/<array>_<index>.log what the jobs say
+
+Only tasks that are not done are written, so what failed or was cancelled is submitted again by the
+same command.
+"""
+
+import hashlib
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cifar_noisy.errors import InvalidInputError, RecomputeError
+from cifar_noisy.recompute.checkpoints import write_whole
+from cifar_noisy.recompute.command import RunCommand
+from cifar_noisy.recompute.plan import Task
+
+_SECONDS_TO_SAVE = 120
+_USUAL_ARRAY_LIMIT = 1000
+_PATIENCE = 30.0  # seconds for the site's configuration
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each task asks of Slurm; None leaves it to the site.
+
+    Attributes
+    ----------
+    cpus_per_task : int
+    partition, gres, time, mem, account : str or None
+        As sbatch has them.
+    """
+
+    cpus_per_task: int = 1
+    partition: str | None = None
+    gres: str | None = None
+    time: str | None = None
+    mem: str | None = None
+    account: str | None = None
+
+    @property
+    def device(self) -> str:
+        """What a task trains on: "cuda" where a GPU is asked for."""
+        return "cuda" if self.gres is not None and "gpu" in self.gres.lower() else "cpu"
+
+
+@dataclass(frozen=True)
+class JobArray:
+    """Tasks that need nothing of each other.
+
+    Attributes
+    ----------
+    name : str
+        Such as "level1-part1".
+    level : int
+        From 1; an array waits for all of the level before.
+    task_ids : tuple of str
+        By array index.
+    """
+
+    name: str
+    level: int
+    task_ids: tuple[str, ...]
+
+
+def job_arrays(
+    tasks: Sequence[Task], done: Collection[str], array_limit: int
+) -> tuple[JobArray, ...]:
+    """Return the arrays of all tasks that are not done, by level and number.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Each after those that it needs.
+    done : collection of str
+        Ids of tasks to leave out.
+    array_limit : int
+        The most tasks of an array; indices are below it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the limit is below 1.
+
+    Examples
+    --------
+    >>> from cifar_noisy import Setting
+    >>> s = Setting(0.4, 0.2)
+    >>> tasks = [Task(i, "train", s, needs=needs) for i, needs in [("a", ()), ("b", ("a",))]]
+    >>> [array.name for array in job_arrays(tasks, (), 10)]
+    ['level1-part1', 'level2-part1']
+    >>> job_arrays(tasks, ("a",), 10)
+    (JobArray(name='level1-part1', level=1, task_ids=('b',)),)
+    """
+    if array_limit < 1:
+        raise InvalidInputError(f"array limit {array_limit} leaves no room for a task: use 1 or up")
+    level_of: dict[str, int] = {}
+    for task in tasks:
+        if task.id not in done:
+            level_of[task.id] = 1 + max((level_of.get(need, 0) for need in task.needs), default=0)
+    arrays = []
+    for level in sorted(set(level_of.values())):
+        ids = [task_id for task_id, its in level_of.items() if its == level]
+        for part, first in enumerate(range(0, len(ids), array_limit), start=1):
+            name = f"level{level}-part{part}"
+            arrays.append(JobArray(name, level, tuple(ids[first : first + array_limit])))
+    return tuple(arrays)
+
+
+def job_name(folder: Path) -> str:
+    """Return the name of a folder's jobs in the queue, which no other folder's have."""
+    return f"cifar-noisy-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]}"
+
+
+def array_script(array: JobArray, command: RunCommand, resources: Resources, cache: Path) -> str:
+    """Return the sbatch script of an array.
+
+    A task that Slurm tells to stop, two minutes before its time is up, saves and puts itself back
+    into the queue; there it continues, as it does after a node was lost.
+
+    Raises
+    ------
+    InvalidInputError
+        If a path or value has a line break, which an option of sbatch cannot hold.
+    """
+    own = str(command.folder.absolute()).replace("%", "%%")  # a % is Slurm's in names of logs
+    options = {
+        "job-name": job_name(command.folder),
+        "array": f"0-{len(array.task_ids) - 1}",
+        "output": f"{own}/slurm/%A_%a.log",
+        "open-mode": "append",
+        "requeue": None,
+        "signal": f"USR1@{_SECONDS_TO_SAVE}",
+        "kill-on-invalid-dep": "yes",
+        "nodes": "1",
+        "ntasks": "1",
+    } | {
+        field.name.replace("_", "-"): str(value)
+        for field in fields(resources)
+        if (value := getattr(resources, field.name)) is not None
+    }
+    _refuse_control_characters([*map(str, options.values()), *command.words(), str(cache)])
+    return _ARRAY.format(
+        name=array.name,
+        n_tasks=len(array.task_ids),
+        options="\n".join(
+            f"#SBATCH --{name}" + (f"={shlex.quote(value)}" if value is not None else "")
+            for name, value in options.items()
+        ),
+        tasks="\n".join(f"  {shlex.quote(task_id)}" for task_id in array.task_ids),
+        cache=shlex.quote(str(cache.absolute())),
+        cpus=resources.cpus_per_task,
+        run=shlex.join(command.words()),
+        seconds=_SECONDS_TO_SAVE,
+    )
+
+
+_ARRAY = """\
+#!/bin/bash
+# {name}: {n_tasks} of the plan's tasks. Written by cifar-noisy recompute slurm; see submit.sh.
+{options}
+
+tasks=(
+{tasks}
+)
+task=${{tasks[$SLURM_ARRAY_TASK_ID]}}
+me=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+echo "$(date -Is) $task on $(hostname), start $((${{SLURM_RESTART_COUNT:-0}} + 1))"
+
+# Compute nodes need no network: images and labels come from this cache.
+export CIFAR_NOISY_CACHE={cache}
+export CIFAR_NOISY_OFFLINE=1
+
+srun --ntasks=1 --cpus-per-task={cpus} {run} --task "$task"
+status=$?
+
+# 75: a signal, USR1 {seconds} s before the time limit, made it stop, and it saved. Continue later,
+# unless it is being cancelled or requeued already: then Slurm no longer calls it running.
+if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$me" --format=%T)" = RUNNING ]; then
+  scontrol requeue "$me"
+fi
+exit "$status"
+"""
+
+
+def submit_script(arrays: Sequence[JobArray], folder: Path) -> str:
+    """Return the script that submits arrays, each level after the one before."""
+    lines = []
+    for array in arrays:
+        needed = [_variable(other) for other in arrays if other.level == array.level - 1]
+        after = "".join(f":${{{name}%%;*}}" for name in needed)
+        dependency = f'--dependency="afterok{after}" ' if needed else ""
+        lines += [
+            f"{_variable(array)}=$(sbatch --parsable {dependency}{array.name}.sh)",
+            f'echo "${{{_variable(array)}%%;*}}"',
+        ]
+    return _SUBMIT.format(
+        folder=shlex.quote(str(folder.absolute() / "slurm")),
+        name=job_name(folder),
+        lines="\n".join(lines),
+    )
+
+
+_SUBMIT = """\
+#!/bin/bash
+# Submits the arrays of this folder, each level after the one before, and prints their job ids.
+set -euo pipefail
+cd {folder}
+
+queued=$(squeue --me --noheader --format=%F --name={name} | sort -u | tr '\\n' ' ')
+if [ -n "$queued" ]; then
+  echo "jobs of this plan are in the queue: wait for them, or scancel ${{queued% }}" >&2
+  exit 1
+fi
+
+{lines}
+"""
+
+
+def write_scripts(
+    arrays: Sequence[JobArray], command: RunCommand, resources: Resources, cache: Path
+) -> tuple[Path, ...]:
+    """Write the scripts into the plan's folder in place of older ones; return the arrays' paths.
+
+    Raises
+    ------
+    InvalidInputError
+        If a path or value has a line break.
+    StorageError
+        If the folder cannot be written.
+    """
+    scripts = {
+        f"{array.name}.sh": array_script(array, command, resources, cache) for array in arrays
+    } | {"submit.sh": submit_script(arrays, command.folder)}
+    folder = command.folder / "slurm"
+    for name, text in scripts.items():
+        write_whole(folder / name, text.encode())
+    for old in folder.glob("level*-part*.sh"):
+        if old.name not in scripts:
+            old.unlink()
+    return tuple(folder / f"{array.name}.sh" for array in arrays)
+
+
+def site_array_limit() -> int:
+    """Return the most tasks of an array here; 1,000 where Slurm is not there to be asked."""
+    try:
+        said = subprocess.run(
+            ["scontrol", "show", "config"],  # noqa: S607 - the site's, wherever it is
+            capture_output=True, text=True, check=True, timeout=_PATIENCE,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return _USUAL_ARRAY_LIMIT
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
+    return max(1, int(found[1])) if found else _USUAL_ARRAY_LIMIT
+
+
+def submit(folder: Path) -> tuple[str, ...]:
+    """Run the folder's `submit.sh`; return the arrays' job ids.
+
+    Raises
+    ------
+    RecomputeError
+        If there is no Slurm here, or it refuses.
+    """
+    if shutil.which("sbatch") is None:
+        raise RecomputeError(
+            "sbatch is not on this machine: submit on a login node of the cluster, or train here "
+            "with cifar-noisy recompute run"
+        )
+    result = subprocess.run(  # noqa: S603 - what write_scripts wrote
+        ["bash", str(folder / "slurm" / "submit.sh")],  # noqa: S607
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    jobs = tuple(result.stdout.split())
+    if result.returncode != 0:
+        said = "; ".join(line for line in result.stderr.splitlines() if line.strip())
+        already = f"; submitted before that: scancel {' '.join(jobs)}" if jobs else ""
+        raise RecomputeError(f"nothing more was submitted ({said or 'no reason given'}){already}")
+    return jobs
+
+
+def _variable(array: JobArray) -> str:
+    return array.name.replace("-", "_")
+
+
+def _refuse_control_characters(values: Sequence[str]) -> None:
+    for value in values:
+        if not value.isprintable():
+            raise InvalidInputError(
+                f"{value!r} cannot stand in a script: name one without line breaks and the like"
+            )

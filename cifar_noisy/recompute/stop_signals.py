@@ -1,0 +1,39 @@
+"""Signals that ask a run to save and end."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_signals(pass_on: Callable[[int], object] | None = None) -> Iterator[list[int]]:
+    """Note SIGTERM and SIGUSR1 in a list instead of dying of them.
+
+    Parameters
+    ----------
+    pass_on : function of a signal's number, optional
+        Called on each, between two steps of the main thread.
+
+    Yields
+    ------
+    list of int
+        What was received until now. Threads but the main one never receive any.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if pass_on is not None:
+            pass_on(number)
+
+    numbers = [signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not the main thread, which alone may do this
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
