@@ -1,13 +1,13 @@
 """Measure the training steps of recompute: fast against the ordinary way, and paper's step time.
 
-    python scripts/bench_recompute.py TORCHVISION_ROOT [--trust pixels] [--steps 20] [--threads 2]
+    python scripts/bench_recompute.py TORCHVISION_ROOT [--trust pixels] [--steps 6] [--threads 2]
 
 TORCHVISION_ROOT holds CIFAR-10 as torchvision has it. Three measurements, each after a few steps
 that do not count:
 
 1. images per second of a step of fast, on full-sized images, against the same network, optimizer
    and schedule with torchvision's transforms on PIL images, a DataLoader and contiguous float32
-   tensors; both in turns, so that a busy machine slows both, and medians over the steps;
+   tensors; both in turns, so that a busy machine slows both;
 2. the share of a step of fast in which its data are prepared;
 3. the time of a step of paper at its published size, and what a fold and a setting would take.
 """
@@ -32,7 +32,8 @@ from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 
-_WARM_UP = 3
+_ROUNDS = 2
+_WARM_UP = 4  # the loader has as many batches ready: two workers with two each
 _WORKERS = 2
 
 
@@ -40,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("root", type=Path, metavar="TORCHVISION_ROOT")
     parser.add_argument("--trust", help="as for load_images: pixels admits other checksums")
-    parser.add_argument("--steps", type=int, default=20, help="that are timed, of fast")
+    parser.add_argument(
+        "--steps", type=int, default=6, help="that are timed of fast, in each round"
+    )
     parser.add_argument("--paper-steps", type=int, default=5, help="that are timed, of paper")
     parser.add_argument("--threads", type=int, help="of the CPU; by default torch's")
     arguments = parser.parse_args()
@@ -73,15 +76,17 @@ def compare_fast(
     note_data(trainer, data_seconds)
     ours, theirs = steps_of(trainer), ordinary_steps(recipe, training, root)
     times: dict[str, list[float]] = {"fast": [], "ordinary": []}
-    for _ in range(_WARM_UP + n_steps):
-        times["fast"].append(next(ours))
-        times["ordinary"].append(next(theirs))
-    fast, ordinary = (statistics.median(some[_WARM_UP:]) for some in times.values())
+    for _ in range(_ROUNDS):
+        for name, steps in (("fast", ours), ("ordinary", theirs)):
+            # Not counted: what warms up, and for the loader what it prepared in the other's turn.
+            block = [next(steps) for _ in range(_WARM_UP + n_steps)]
+            times[name] += block[_WARM_UP:]
+    fast, ordinary = statistics.mean(times["fast"]), statistics.mean(times["ordinary"])
     return {
         "fast_images_per_second": round(recipe.batch_size / fast, 1),
         "ordinary_images_per_second": round(recipe.batch_size / ordinary, 1),
         "ratio": round(ordinary / fast, 2),
-        "data_share_of_step": round(statistics.median(data_seconds[_WARM_UP:]) / fast, 4),
+        "data_share_of_step": round(statistics.mean(data_seconds[_WARM_UP:]) / fast, 4),
     }
 
 
