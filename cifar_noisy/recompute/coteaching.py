@@ -3,7 +3,7 @@
 As in the runs of February 2020 whose logs were published: crops and flips, pixels from 0 to 1
 without further normalisation, the loss of both networks weighted by class. Their 250 epochs are one
 evaluation of the untrained networks and 249 epochs of training; so here. (The paper's Table 2 used
-350 epochs and the best of the forget rates 0.1, 0.2 and 0.3.)
+350 epochs and forget rates of 0.1, 0.2 and 0.3.)
 
 Put right are three faults of those runs: dropout stayed on in evaluations, the last 16 test images
 were left out, and the "Pure Ratio" compared labels of different examples.
