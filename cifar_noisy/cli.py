@@ -110,6 +110,17 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
 ]
+RecipeOption = Annotated[
+    str,
+    typer.Option("--recipe", help="fast, or paper: the original ResNet-50, which takes days."),
+]
+TrainKept = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD,...", help="Then train on what these methods keep, and test."),
+]
+Coteaching = Annotated[
+    str | None, typer.Option(metavar="METHOD,...", help="The same with Co-Teaching.")
+]
 DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
 Threads = Annotated[
@@ -709,7 +720,10 @@ def recompute(
     trust: Trust = None,
     seed: Seed = 0,
     folds: Folds = 4,
+    recipe: RecipeOption = "fast",
     overrides: Overrides = None,
+    train_kept: TrainKept = None,
+    coteaching: Coteaching = None,
     dtype: DType = "float16",
     device: Device = "cpu",
     threads: Threads = None,
@@ -721,8 +735,9 @@ def recompute(
     """
     if context.invoked_subcommand is None:
         request = _make_plan(
-            folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
-        )
+            folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device,
+            recipe, _names(train_kept), _names(coteaching),
+        )  # fmt: skip
         _run_and_report(request, folder, None, root, trust, [device], threads, as_json)
 
 
@@ -739,15 +754,19 @@ def recompute_plan(
     trust: Trust = None,
     seed: Seed = 0,
     folds: Folds = 4,
+    recipe: RecipeOption = "fast",
     overrides: Overrides = None,
+    train_kept: TrainKept = None,
+    coteaching: Coteaching = None,
     dtype: DType = "float16",
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
     request = _make_plan(
-        folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device
-    )
+        folder, dataset, noise, sparsity, root, trust, seed, folds, overrides, dtype, device,
+        recipe, _names(train_kept), _names(coteaching),
+    )  # fmt: skip
     _print_tasks(request, folder, as_json)
 
 
@@ -869,6 +888,9 @@ def _make_plan(
     overrides: Sequence[str] | None = None,
     dtype: str = "float16",
     device: str = "cpu",
+    recipe: str = "fast",
+    kept_methods: Sequence[str] = (),
+    coteaching_methods: Sequence[str] = (),
 ) -> "Request":
     from cifar_noisy.recompute.plan import make_request, save_plan
     from cifar_noisy.recompute.sources import open_dataset
@@ -877,20 +899,29 @@ def _make_plan(
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
     pairs = [text.partition("=") for text in overrides or ()]
-    images = open_dataset(dataset, root, trust=trust)
-    images.hold_aligned()
     request = make_request(
         settings,
-        images.digest(),
+        "",
         dataset=dataset,
         seed=seed,
         n_folds=folds,
         dtype=dtype,
         device=device,
+        recipe=recipe,
         overrides={name: value for name, _, value in pairs},
+        kept_methods=kept_methods,
+        coteaching_methods=coteaching_methods,
     )
+    images = open_dataset(dataset, root, trust=trust, with_test=request.needs_test)
+    images.hold_aligned()
+    request = replace(request, data_digest=images.digest())
     save_plan(request, folder)
     return request
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Return what an option lists, separated by commas."""
+    return tuple(text.split(",")) if text else ()
 
 
 def _chosen(
@@ -924,16 +955,16 @@ def _run_and_report(
     threads: int | None = None,
     as_json: bool = False,
 ) -> None:
-    from cifar_noisy.recompute.engine import read_summary
+    from cifar_noisy.recompute.engine import read_record
 
     records = []
     for task, before in _run_tasks(request, folder, chosen, root, trust, devices, threads):
         if not as_json:
             typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
-        if task.kind == "collect":
-            records.append(read_summary(task, folder))
+        if task.kind != "train":
+            records.append(read_record(task, folder))
             if not as_json:
-                _print_summary(task, records[-1]["summary"])
+                _print_record(task, records[-1])
     if as_json:
         _print_json(records)
 
@@ -952,7 +983,7 @@ def _run_tasks(
     from cifar_noisy.recompute.slots import run_in_slots
     from cifar_noisy.recompute.sources import open_dataset
 
-    dataset = open_dataset(request.dataset, root, trust=trust)
+    dataset = open_dataset(request.dataset, root, trust=trust, with_test=request.needs_test)
     if len(devices) == 1:
         yield from run_tasks(
             request, dataset, folder, task_ids=chosen, device=devices[0], threads=threads
@@ -1008,6 +1039,16 @@ def _print_arrays(
     if not jobs:
         script = shlex.quote(str(folder / "slurm" / "submit.sh"))
         typer.echo(f"submit them with --submit, or by: bash {script}")
+
+
+def _print_record(task: "Task", record: dict[str, Any]) -> None:
+    if task.kind == "collect":
+        _print_summary(task, record["summary"])
+        return
+    typer.echo(
+        f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
+        f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
+    )
 
 
 def _print_summary(task: "Task", summary: dict[str, Any]) -> None:

@@ -23,9 +23,10 @@ from cifar_noisy import (
 from cifar_noisy.recompute import checkpoints, engine
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint, write_whole
 from cifar_noisy.recompute.engine import folds_of, run_tasks, state_of
-from cifar_noisy.recompute.fast import FastRecipe, Trainer, Training
+from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.training import Training
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
 
 SETTING = Setting(0.4, 0.2)
@@ -137,12 +138,13 @@ def test_a_training_continues_from_any_step(
 ) -> None:
     """At the first step, around the end of an epoch (21 steps), and before the last."""
 
-    def trainer() -> Trainer:
+    def trainer() -> FastTrainer:
         (held_out, *_) = folds_of(digits.labels, 4)
         train = np.setdiff1d(np.arange(1797), held_out)
         labels = digits.noisy_labels(SETTING)
         key = f"0/digits/{tasks_of(request_)[0].id}"
-        return Trainer(
+        assert isinstance(request_.recipe, FastRecipe)
+        return FastTrainer(
             request_.recipe, Training(digits.pixels, labels, train, held_out, 10, False, key)
         )
 
@@ -171,7 +173,7 @@ def test_held_out_rows_do_not_enter_a_training(digits: Dataset) -> None:
     recipe = FastRecipe(epochs=1, small_epochs=0, batch_size=64, width=4)
     states = []
     for pixels, given in ((digits.pixels, labels), (other_pixels, other_labels)):
-        trainer = Trainer(recipe, Training(pixels, given, train, held_out, 10, False, "k"))
+        trainer = FastTrainer(recipe, Training(pixels, given, train, held_out, 10, False, "k"))
         trainer.run()
         states.append(trainer.state()["network"])
     for name, weights in states[0].items():
@@ -181,10 +183,10 @@ def test_held_out_rows_do_not_enter_a_training(digits: Dataset) -> None:
 def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
     training = Training(pixels, np.arange(6), np.arange(6), np.arange(6), 6, True, "k")
-    trainer = Trainer(FastRecipe(batch_size=2, width=4), training)
-    epoch = trainer._draw(0)
+    trainer = FastTrainer(FastRecipe(batch_size=2, width=4), training)
+    epoch = trainer.draw(0)
     rows = trainer.train_rows[epoch.order]
-    got = trainer._images(rows, epoch.shifts, epoch.flips)
+    got = trainer.images.cropped(rows, epoch.shifts, epoch.flips)
     padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
     assert epoch.flips.any()
     assert not epoch.flips.all()

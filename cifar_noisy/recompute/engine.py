@@ -6,6 +6,7 @@ A folder of a plan holds
     work/<task>/checkpoint.pt          of a training under way
     work/<task>/{about.json,log.txt,probabilities.npy}   of a training that is done
     cifar10/cifar10_noisy_labels__.../ pyx, five masks and provenance.json, where upstream has them
+    .../train_pruned_<method>/         log and test_accuracy.json of a training on a kept set
 """
 
 import hashlib
@@ -33,20 +34,24 @@ from cifar_noisy.recompute.checkpoints import (
     save_checkpoint,
     write_whole,
 )
-from cifar_noisy.recompute.fast import Trainer, Training
+from cifar_noisy.recompute.coteaching import CoteachingTrainer
+from cifar_noisy.recompute.kept_sets import kept_training, share_of_errors, with_test
 from cifar_noisy.recompute.plan import (
     Request,
     Task,
     find_task,
     make_request,
+    needs_test,
     save_plan,
     tasks_of,
 )
+from cifar_noisy.recompute.recipes import make_trainer
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recompute.stop_signals import stop_signals
+from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.recomputed import provenance_path
 from cifar_noisy.registry import npy_bytes
-from cifar_noisy.settings import Setting, pyx_path, train_mask_path
+from cifar_noisy.settings import Setting, pyx_path, train_mask_path, training_log_path
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
@@ -95,9 +100,12 @@ def state_of(task: Task, folder: Path) -> State:
     """Say how far a task is, from its files."""
     if _last_file(task, folder).is_file():
         return "done"
-    if task.kind == "train":
-        return "started" if (_work(task.id, folder) / "checkpoint.pt").is_file() else "ready"
-    needed = (_work(need, folder) / "probabilities.npy" for need in task.needs)
+    if (_work(task.id, folder) / "checkpoint.pt").is_file():
+        return "started"
+    if task.kind == "collect":
+        needed = [_work(need, folder) / "probabilities.npy" for need in task.needs]
+    else:
+        needed = [folder / provenance_path(task.setting)] if task.needs else []
     return "ready" if all(path.is_file() for path in needed) else "waiting"
 
 
@@ -204,8 +212,12 @@ def check_device(device: str) -> None:
         )
 
 
-def read_summary(task: Task, folder: Path) -> dict[str, Any]:
-    """Return the provenance record of a collected setting, summary included."""
+def read_record(task: Task, folder: Path) -> dict[str, Any]:
+    """Return what a task that is done wrote about itself.
+
+    Of a collected setting the provenance record, summary included; of a training on a kept set its
+    test accuracy.
+    """
     record: dict[str, Any] = json.loads(_last_file(task, folder).read_text(encoding="utf-8"))
     return record
 
@@ -218,7 +230,15 @@ def _last_file(task: Task, folder: Path) -> Path:
     """Return the file that a task writes last, so that where it is, all is."""
     if task.kind == "train":
         return _work(task.id, folder) / "probabilities.npy"
-    return folder / provenance_path(task.setting)
+    if task.kind == "collect":
+        return folder / provenance_path(task.setting)
+    return _published_log(task, folder).with_name("test_accuracy.json")
+
+
+def _published_log(task: Task, folder: Path) -> Path:
+    """Return where upstream has the log of a training on a kept set."""
+    trainer: Literal["resnet50", "coteaching"] = "resnet50" if task.kind == "kept" else "coteaching"
+    return folder / training_log_path(task.setting, task.kept_method, trainer)
 
 
 def _run(
@@ -233,61 +253,136 @@ def _run(
     if task.kind == "collect":
         _collect(task, request, dataset, folder)
         return
+    make = _fold_trainer if task.kind == "train" else _kept_trainer
     try:
-        _train(task, request, dataset, folder, device, stops, on_step)
+        trainer = make(task, request, dataset, folder, device)
+        _train(trainer, task, request, folder, stops, on_step)
+        probabilities = trainer.predict()
     except torch.OutOfMemoryError as error:
         raise RecomputeError(
             f"{task.id} does not fit in the memory of {device}: lower batch_size or width, in "
             "another folder; the last checkpoint is kept"
         ) from error
+    about = {"device": _device_name(device), "threads": torch.get_num_threads(),
+             "seconds": round(trainer.seconds, 3)}  # fmt: skip
+    if task.kind == "train":
+        _save_fold(task, folder, trainer, about, probabilities)
+    else:
+        _save_kept(task, request, folder, trainer, about, probabilities)
+    (_work(task.id, folder) / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _train(
-    task: Task,
-    request: Request,
-    dataset: Dataset,
-    folder: Path,
-    device: str,
-    stops: list[int],
-    on_step: OnStep,
-) -> None:
-    folds = folds_of(dataset.labels, request.n_folds)
-    held_out = folds[task.fold or 0]
+def _fold_trainer(
+    task: Task, request: Request, dataset: Dataset, folder: Path, device: str
+) -> Trainer:
+    """Train on all folds but the task's, whose rows are predicted."""
+    held_out = folds_of(dataset.labels, request.n_folds)[task.fold or 0]
+    pixels, labels, test = dataset.pixels, dataset.noisy_labels(task.setting), None
+    if needs_test(request.recipe):
+        pixels, labels, test = with_test(dataset, labels)
     training = Training(
-        pixels=dataset.pixels,
-        labels=dataset.noisy_labels(task.setting),
+        pixels=pixels,
+        labels=labels,
         train=np.setdiff1d(np.arange(len(dataset.labels)), held_out),
         held_out=held_out,
         n_classes=int(dataset.labels.max()) + 1,
         is_mirrored=dataset.is_mirrored,
         key=f"{request.seed}/{request.dataset}/{task.id}",
+        monitored=test,
     )
-    work = _work(task.id, folder)
-    trainer = Trainer(request.recipe, training, device)
-    saved = load_checkpoint(work / "checkpoint.pt", request.digest())
+    return make_trainer(request.recipe, training, device)
+
+
+def _kept_trainer(
+    task: Task, request: Request, dataset: Dataset, folder: Path, device: str
+) -> Trainer:
+    """Train on what the task's mask keeps; the test set is predicted."""
+    mask_path = folder / train_mask_path(task.setting, task.kept_method, "2021")
+    is_kept = np.load(mask_path, allow_pickle=False)
+    given = dataset.noisy_labels(task.setting)
+    key = f"{request.seed}/{request.dataset}/{task.id}"
+    training = kept_training(dataset, given, is_kept, key)
+    if task.kind == "kept" or request.coteaching is None:
+        return make_trainer(request.recipe, training, device)
+    forget_rate = None
+    if request.coteaching.estimate_forget_rate:
+        pyx = np.load(folder / pyx_path(task.setting), allow_pickle=False)
+        forget_rate = share_of_errors(given[is_kept], pyx[is_kept])
+    return CoteachingTrainer(request.coteaching, training, device, forget_rate)
+
+
+def _train(
+    trainer: Trainer,
+    task: Task,
+    request: Request,
+    folder: Path,
+    stops: list[int],
+    on_step: OnStep,
+) -> None:
+    """Train to the end, from the task's checkpoint if it has one."""
+    checkpoint = _work(task.id, folder) / "checkpoint.pt"
+    saved = load_checkpoint(checkpoint, request.digest())
     if saved is not None:
         trainer.load_state(saved)
-    saving = _Saving(work / "checkpoint.pt", request.digest(), stops)
+    saving = _Saving(checkpoint, request.digest(), stops)
 
     def should_stop(trainer: Trainer) -> bool:
         on_step(task, trainer.step, trainer.n_steps)
         return saving(trainer)
 
-    is_finished = trainer.run(should_stop)
-    if not is_finished:
+    if not trainer.run(should_stop):
         raise InterruptedRunError(
             f"{task.id} stopped by a signal after step {trainer.step} of {trainer.n_steps} and "
             "saved: the same command continues it"
         )
-    probabilities = trainer.predict()
-    minutes, seconds = divmod(trainer.seconds, 60)
-    trailer = f"\nreal\t{minutes:.0f}m{seconds:.3f}s"
-    write_whole(work / "log.txt", "\n".join([*trainer.log, trailer, ""]).encode())
-    about = {"device": _device_name(device), "threads": torch.get_num_threads(),
-             "seconds": round(trainer.seconds, 3)}  # fmt: skip
+
+
+def _save_fold(
+    task: Task,
+    folder: Path,
+    trainer: Trainer,
+    about: dict[str, Any],
+    probabilities: NDArray[np.float32],
+) -> None:
+    work = _work(task.id, folder)
+    write_whole(work / "log.txt", _log_text(trainer))
     write_whole(work / "about.json", json.dumps(about).encode())
     write_whole(work / "probabilities.npy", npy_bytes(probabilities))
-    saving.path.unlink(missing_ok=True)
+
+
+def _save_kept(
+    task: Task,
+    request: Request,
+    folder: Path,
+    trainer: Trainer,
+    about: dict[str, Any],
+    probabilities: NDArray[np.float32],
+) -> None:
+    """Write the log where upstream has it, and last the test accuracy beside it."""
+    training = trainer.training
+    log = _log_text(trainer)
+    hits = probabilities.argmax(axis=1) == training.labels[training.held_out]
+    record = {
+        "configuration": request.digest(),
+        "setting": asdict(task.setting),
+        "method": task.kept_method,
+        "training": "coteaching" if task.kind == "coteaching" else request.recipe_name,
+        "train_size": len(training.train),
+        "test_size": len(training.held_out),
+        "test_accuracy": float(hits.mean()),
+        "versions": _versions(),
+        **about,
+        "log_sha256": hashlib.sha256(log).hexdigest(),
+    }
+    if isinstance(trainer, CoteachingTrainer):
+        record["forget_rate"] = trainer.forget_rate
+    write_whole(_published_log(task, folder), log)
+    write_whole(_last_file(task, folder), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _log_text(trainer: Trainer) -> bytes:
+    minutes, seconds = divmod(trainer.seconds, 60)
+    return "\n".join([*trainer.log, f"\nreal\t{minutes:.0f}m{seconds:.3f}s", ""]).encode()
 
 
 class _Saving:

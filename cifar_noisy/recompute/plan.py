@@ -10,26 +10,23 @@ from typing import Any, Literal, get_args
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
 from cifar_noisy.recompute.checkpoints import write_whole
-from cifar_noisy.recompute.fast import FastRecipe, suited_width
+from cifar_noisy.recompute.coteaching import CoteachingRecipe
+from cifar_noisy.recompute.paper import PaperRecipe
+from cifar_noisy.recompute.recipes import (
+    COTEACHING_PREFIX,
+    RECIPES,
+    Recipe,
+    RecipeName,
+    make_coteaching,
+    make_recipe,
+    read_recipe,
+)
 from cifar_noisy.recompute.sources import DATASETS, DatasetName
-from cifar_noisy.settings import Setting, check_choice
+from cifar_noisy.settings import METHODS, Method, Setting, check_choice
 
 PLAN_FILE = "plan.json"
 
 DType = Literal["float16", "float32"]
-
-# The digits are small, few and soon learned.
-_DEFAULTS: dict[DatasetName, dict[str, Any]] = {
-    "cifar10": {},
-    "digits": {
-        "epochs": 12,
-        "small_epochs": 0,
-        "small_scale": 1.0,
-        "batch_size": 64,
-        "peak_rate": 0.2,
-        "width": 16,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,38 @@ class Request:
     ----------
     dataset : {"cifar10", "digits"}
     settings : tuple of Setting
-    recipe : FastRecipe
+    recipe_name : {"fast", "paper"}
+    recipe : FastRecipe or PaperRecipe
     seed : int
     n_folds : int
     dtype : {"float16", "float32"}
         Of the probabilities that are written; the masks follow from these.
     data_digest : str
         Hex sha256 of the images and true labels.
+    kept_methods : tuple of str
+        Methods whose kept sets the recipe is trained on, to a test accuracy.
+    coteaching_methods : tuple of str
+        The same with Co-Teaching.
+    coteaching : CoteachingRecipe, optional
+        Where there are such methods.
     """
 
     dataset: DatasetName
     settings: tuple[Setting, ...]
-    recipe: FastRecipe
+    recipe_name: RecipeName
+    recipe: Recipe
     seed: int
     n_folds: int
     dtype: DType
     data_digest: str
+    kept_methods: tuple[Method, ...] = ()
+    coteaching_methods: tuple[Method, ...] = ()
+    coteaching: CoteachingRecipe | None = None
+
+    @property
+    def needs_test(self) -> bool:
+        """Whether a task needs the test set."""
+        return needs_test(self.recipe, self.kept_methods, self.coteaching_methods)
 
     def as_json(self) -> dict[str, Any]:
         """Return the request as plain values."""
@@ -74,20 +87,32 @@ class Task:
     Attributes
     ----------
     id : str
-        Such as "train-noise0.4-sparsity0.2-fold1" or "collect-noise0.4-sparsity0.2".
-    kind : {"train", "collect"}
-        Train on all folds but one and predict that one, or combine the folds into pyx and masks.
+        Such as "train-noise0.4-sparsity0.2-fold1", "collect-noise0.4-sparsity0.2" or
+        "kept-noise0.4-sparsity0.2-cl_pbc".
+    kind : {"train", "collect", "kept", "coteaching"}
+        Train on all folds but one and predict that one; combine the folds into pyx and masks; or
+        train on the examples that a method keeps, plain or with Co-Teaching, and test.
     setting : Setting
     fold : int or None
     needs : tuple of str
         Tasks to be done before.
+    method : str or None
+        Of the kept set.
     """
 
     id: str
-    kind: Literal["train", "collect"]
+    kind: Literal["train", "collect", "kept", "coteaching"]
     setting: Setting
     fold: int | None = None
     needs: tuple[str, ...] = ()
+    method: Method | None = None
+
+    @property
+    def kept_method(self) -> Method:
+        """The method whose kept set is trained on; only tasks of that kind have one."""
+        if self.method is None:
+            raise InvalidInputError(f"{self.id} trains on no kept set")
+        return self.method
 
 
 def make_request(
@@ -99,7 +124,10 @@ def make_request(
     n_folds: int = 4,
     dtype: str = "float16",
     device: str = "cpu",
+    recipe: str = "fast",
     overrides: Mapping[str, str | float] | None = None,
+    kept_methods: Iterable[str] = (),
+    coteaching_methods: Iterable[str] = (),
 ) -> Request:
     """Make a request, with the recipe's defaults for the dataset where nothing is overridden.
 
@@ -111,16 +139,19 @@ def make_request(
     dataset, seed, n_folds, dtype
         As in `Request`.
     device : str, default "cpu"
-        What it is planned for: decides the width of the network.
+        What it is planned for: decides the width of `fast`'s network.
+    recipe : {"fast", "paper"}
     overrides : mapping, optional
-        Values of hyperparameters by name.
+        Values of hyperparameters by name; Co-Teaching's begin with "coteaching.".
+    kept_methods, coteaching_methods : iterable of str, optional
+        As in `Request`.
 
     Raises
     ------
     InvalidInputError
         If there is no setting, or a hyperparameter is unknown or has no such value.
     UnknownArtifactError
-        If the dataset or dtype is unknown.
+        If the dataset, the dtype, the recipe or a method is unknown.
 
     Examples
     --------
@@ -134,28 +165,42 @@ def make_request(
         raise InvalidInputError("no setting to recompute: name at least one")
     if n_folds < 2:
         raise InvalidInputError(f"{n_folds} folds leave nothing to train on: use 2 or more")
-    values = {"width": suited_width(device)} | _DEFAULTS[name] | dict(overrides or {})
-    kept = check_choice(dtype, get_args(DType), "dtype")
-    return Request(name, chosen, _recipe(values), seed, n_folds, kept, data_digest)
+    values = dict(overrides or {})
+    kept, taught = (
+        tuple(method for method in METHODS if method in _checked(methods))
+        for methods in (kept_methods, coteaching_methods)
+    )
+    if not taught and any(key.startswith(COTEACHING_PREFIX) for key in values):
+        raise InvalidInputError("Co-Teaching has hyperparameters but no method to be trained on")
+    return Request(
+        dataset=name,
+        settings=chosen,
+        recipe_name=check_choice(recipe, RECIPES, "recipe"),
+        recipe=make_recipe(recipe, name, values, device),
+        seed=seed,
+        n_folds=n_folds,
+        dtype=check_choice(dtype, get_args(DType), "dtype"),
+        data_digest=data_digest,
+        kept_methods=kept,
+        coteaching_methods=taught,
+        coteaching=make_coteaching(name, values) if taught else None,
+    )
 
 
-def _recipe(values: Mapping[str, Any]) -> FastRecipe:
-    defaults = dataclasses.asdict(FastRecipe())
-    unknown = values.keys() - defaults.keys()
-    if unknown:
-        raise InvalidInputError(
-            f"hyperparameter {min(unknown)!r} is unknown: there are {', '.join(defaults)}"
-        )
-    converted = {}
-    for name, value in values.items():
-        kind = type(defaults[name])
-        try:
-            converted[name] = kind(value)
-        except ValueError:
-            raise InvalidInputError(
-                f"{name} is {value!r}: it takes a number such as {defaults[name]}"
-            ) from None
-    return FastRecipe(**converted)
+def needs_test(recipe: Recipe, *methods: tuple[str, ...]) -> bool:
+    """Return whether a request of this recipe and these methods needs the test set.
+
+    Examples
+    --------
+    >>> needs_test(PaperRecipe()), needs_test(PaperRecipe(checkpoint="best-test"))
+    (False, True)
+    """
+    selects = isinstance(recipe, PaperRecipe) and recipe.checkpoint == "best-test"
+    return selects or any(methods)
+
+
+def _checked(methods: Iterable[str]) -> list[Method]:
+    return [check_choice(method, METHODS, "method") for method in methods]
 
 
 def tasks_of(request: Request) -> tuple[Task, ...]:
@@ -168,7 +213,16 @@ def tasks_of(request: Request) -> tuple[Task, ...]:
             for fold in range(request.n_folds)
         )
         needs = tuple(task.id for task in folds)
-        tasks += [*folds, Task(f"collect-{name}", "collect", setting, needs=needs)]
+        collect = Task(f"collect-{name}", "collect", setting, needs=needs)
+        tasks += [*folds, collect]
+        tasks += [
+            Task(f"kept-{name}-{method}", "kept", setting, None, (collect.id,), method)
+            for method in request.kept_methods
+        ]
+        tasks += [
+            Task(f"coteaching-{name}-{method}", "coteaching", setting, None, (collect.id,), method)
+            for method in request.coteaching_methods
+        ]
     return tuple(tasks)
 
 
@@ -225,7 +279,11 @@ def load_plan(folder: Path) -> Request:
         content = json.loads(path.read_text(encoding="utf-8"))
         written = content.pop("hash")
         content["settings"] = tuple(Setting(**setting) for setting in content["settings"])
-        content["recipe"] = FastRecipe(**content["recipe"])
+        content["recipe"] = read_recipe(content["recipe_name"], content["recipe"])
+        for name in ("kept_methods", "coteaching_methods"):
+            content[name] = tuple(content[name])
+        if content["coteaching"] is not None:
+            content["coteaching"] = CoteachingRecipe(**content["coteaching"])
         request = Request(**content)
     except FileNotFoundError:
         raise RecomputeError(

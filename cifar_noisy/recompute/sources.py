@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ from cifar_noisy.settings import Setting, check_choice
 
 DatasetName = Literal["cifar10", "digits"]
 DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
+_DIGITS_TESTED = 297
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +32,24 @@ class Dataset:
         True labels; CIFAR-10's rows are in the published order.
     is_mirrored : bool
         Whether a mirror image shows the same class.
+    test_pixels : (M, H, W, C) uint8, optional
+    test_labels : (M,) int64, optional
+        The test set, where it was asked for.
     """
 
     name: DatasetName
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     is_mirrored: bool
+    test_pixels: NDArray[np.uint8] | None = None
+    test_labels: NDArray[np.int64] | None = None
 
     def digest(self) -> str:
-        """Return the hex sha256 of the pixels and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data)
-        digest.update(np.ascontiguousarray(self.labels).data)
+        """Return the hex sha256 of the pixels and labels, and of the test set's."""
+        digest = hashlib.sha256()
+        for array in (self.pixels, self.labels, self.test_pixels, self.test_labels):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def hold_aligned(self) -> None:
@@ -69,7 +77,11 @@ class Dataset:
 
 
 def open_dataset(
-    name: str, root: str | os.PathLike[str] | None = None, *, trust: str | None = None
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    trust: str | None = None,
+    with_test: bool = False,
 ) -> Dataset:
     """Open a dataset by name.
 
@@ -78,6 +90,8 @@ def open_dataset(
     name : {"cifar10", "digits"}
     root, trust
         Where CIFAR-10's images are, as for `load_images`.
+    with_test : bool, default False
+        Whether to open the test set too. The digits have none, so their last 297 become it.
 
     Raises
     ------
@@ -93,14 +107,22 @@ def open_dataset(
     ((1797, 8, 8, 1), dtype('uint8'))
     """
     if check_choice(name, DATASETS, "dataset") == "digits":
-        return _digits()
+        return _digits(with_test)
     images = load_images(root, trust=trust)
-    return Dataset("cifar10", images.pixels, images.labels, is_mirrored=True)
+    dataset = Dataset("cifar10", images.pixels, images.labels, is_mirrored=True)
+    if not with_test:
+        return dataset
+    test = load_images(root, train=False, trust=trust)
+    return replace(dataset, test_pixels=test.pixels, test_labels=test.labels)
 
 
-def _digits() -> Dataset:
+def _digits(with_test: bool) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0 to 16 as shipped
-    return Dataset("digits", pixels, digits.target.astype(np.int64), is_mirrored=False)
+    labels = digits.target.astype(np.int64)
+    if not with_test:
+        return Dataset("digits", pixels, labels, is_mirrored=False)
+    n = len(labels) - _DIGITS_TESTED
+    return Dataset("digits", pixels[:n], labels[:n], False, pixels[n:], labels[n:])

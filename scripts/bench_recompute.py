@@ -1,0 +1,201 @@
+"""Measure the training steps of recompute: fast against the ordinary way, and paper's step time.
+
+    python scripts/bench_recompute.py TORCHVISION_ROOT [--trust pixels] [--steps 6] [--threads 2]
+
+TORCHVISION_ROOT holds CIFAR-10 as torchvision has it. Three measurements, each after a few steps
+that do not count:
+
+1. images per second of a step of fast, on full-sized images, against the same network, optimizer
+   and schedule with torchvision's transforms on PIL images, a DataLoader and contiguous float32
+   tensors; both in turns, so that a busy machine slows both;
+2. the share of a step of fast in which its data are prepared;
+3. the time of a step of paper at its published size, and what a fold and a setting would take.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+import torchvision
+from torch import Tensor
+
+from cifar_noisy import Setting
+from cifar_noisy.recompute.engine import folds_of
+from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
+from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
+from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.training import Trainer, Training
+
+_ROUNDS = 2
+_WARM_UP = 4  # the loader has as many batches ready: two workers with two each
+_WORKERS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("root", type=Path, metavar="TORCHVISION_ROOT")
+    parser.add_argument("--trust", help="as for load_images: pixels admits other checksums")
+    parser.add_argument(
+        "--steps", type=int, default=6, help="that are timed of fast, in each round"
+    )
+    parser.add_argument("--paper-steps", type=int, default=5, help="that are timed, of paper")
+    parser.add_argument("--threads", type=int, help="of the CPU; by default torch's")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    dataset = open_dataset("cifar10", arguments.root, trust=arguments.trust)
+    training = fold_of(dataset)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+          f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
+    figures = {
+        "fast": compare_fast(dataset, training, arguments.root, arguments.steps),
+        "paper": project_paper(training, arguments.paper_steps),
+    }
+    print(json.dumps(figures, indent=2))
+
+
+def fold_of(dataset: Dataset) -> Training:
+    (held_out, *_) = folds_of(dataset.labels, 4)
+    train = np.setdiff1d(np.arange(len(dataset.labels)), held_out)
+    labels = dataset.noisy_labels(Setting(0.4, 0))
+    return Training(dataset.pixels, labels, train, held_out, 10, dataset.is_mirrored, "bench")
+
+
+def compare_fast(
+    dataset: Dataset, training: Training, root: Path, n_steps: int
+) -> dict[str, float]:
+    recipe = FastRecipe(small_epochs=0, width=suited_width("cpu"))
+    trainer = FastTrainer(recipe, training)
+    data_seconds: list[float] = []
+    note_data(trainer, data_seconds)
+    ours, theirs = steps_of(trainer), ordinary_steps(recipe, training, root)
+    times: dict[str, list[float]] = {"fast": [], "ordinary": []}
+    for _ in range(_ROUNDS):
+        for name, steps in (("fast", ours), ("ordinary", theirs)):
+            # Not counted: what warms up, and for the loader what it prepared in the other's turn.
+            block = [next(steps) for _ in range(_WARM_UP + n_steps)]
+            times[name] += block[_WARM_UP:]
+    fast, ordinary = statistics.mean(times["fast"]), statistics.mean(times["ordinary"])
+    return {
+        "fast_images_per_second": round(recipe.batch_size / fast, 1),
+        "ordinary_images_per_second": round(recipe.batch_size / ordinary, 1),
+        "ratio": round(ordinary / fast, 2),
+        "data_share_of_step": round(statistics.mean(data_seconds[_WARM_UP:]) / fast, 4),
+    }
+
+
+def steps_of(trainer: Trainer) -> Iterator[float]:
+    """Yield the seconds of each step."""
+    while trainer.step < trainer.n_steps:
+        epoch_index, batch_index = divmod(trainer.step, trainer.steps_per_epoch)
+        epoch = trainer.draw(epoch_index)
+        started = time.perf_counter()
+        trainer._train_step(epoch_index, batch_index, epoch)
+        yield time.perf_counter() - started
+
+
+def note_data(trainer: FastTrainer, seconds: list[float]) -> None:
+    """Note what the preparation of each batch takes."""
+    cropped = trainer.images.cropped
+
+    def timed(rows: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+        started = time.perf_counter()
+        images = cropped(rows, shifts, flips)
+        seconds.append(time.perf_counter() - started)
+        return images
+
+    trainer.images.cropped = timed  # type: ignore[method-assign]
+
+
+def ordinary_steps(recipe: FastRecipe, training: Training, root: Path) -> Iterator[float]:
+    """Yield the seconds of each step of the same network, trained as tutorials do it.
+
+    The images are those of the first training rows in torchvision's order; which they are does not
+    matter for the time.
+    """
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4, padding_mode="reflect"),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        ]
+    )
+    images = OrdinaryImages(root, transform)
+    loader = torch.utils.data.DataLoader(
+        images, recipe.batch_size, shuffle=True, drop_last=True, num_workers=_WORKERS
+    )
+    network = Network(3, 10, recipe.width)
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=0.0,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+    )
+    n_steps = recipe.epochs * len(loader)
+    batches = iter(loader)
+    for step in range(n_steps):
+        started = time.perf_counter()
+        pixels, labels = next(batches)
+        loss = F.cross_entropy(network(pixels), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, n_steps, recipe)
+        optimizer.step()
+        loss.item()
+        yield time.perf_counter() - started
+
+
+class OrdinaryImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """CIFAR-10 as torchvision's `CIFAR10` gives it, without its check of the files' md5."""
+
+    def __init__(self, root: Path, transform: torchvision.transforms.Compose) -> None:
+        import pickle
+
+        self.transform = transform
+        batches = [
+            pickle.loads((root / "cifar-10-batches-py" / f"data_batch_{n}").read_bytes(),
+                         encoding="latin1")
+            for n in range(1, 6)
+        ]  # fmt: skip
+        planes = np.concatenate([batch["data"] for batch in batches])
+        self.data = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        self.targets = [label for batch in batches for label in batch["labels"]]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.data[index])), self.targets[index]
+
+
+def project_paper(training: Training, n_steps: int) -> dict[str, float]:
+    recipe = PaperRecipe()
+    trainer = PaperTrainer(recipe, training)
+    steps = steps_of(trainer)
+    times = [next(steps) for _ in range(_WARM_UP + n_steps)]
+    step = statistics.median(times[_WARM_UP:])
+    hours = step * trainer.n_steps / 3600
+    return {
+        "seconds_per_step": round(step, 3),
+        "images_per_second": round(recipe.batch_size / step, 1),
+        "steps_of_a_fold": trainer.n_steps,
+        "hours_of_a_fold": round(hours, 1),
+        "days_of_a_setting": round(4 * hours / 24, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
