@@ -315,6 +315,22 @@ def count_pairs(
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
+def accuracy_bound(examples: Counts) -> float:
+    """Return the best accuracy against given labels that knowing all true ones allows.
+
+    Parameters
+    ----------
+    examples : (K, K) int64
+        As `count_pairs` returns them.
+
+    Examples
+    --------
+    >>> accuracy_bound(np.array([[3, 1], [1, 5]]))
+    0.8
+    """
+    return float(examples.max(axis=0).sum() / examples.sum())
+
+
 def evaluate(
     found: ArrayLike,
     noise: float,
@@ -441,7 +457,7 @@ def evaluate_pyx(
         setting,
         _fit(checked, truth.given),
         _fit(checked, truth.true),
-        float(truth.examples.max(axis=0).sum() / N_EXAMPLES),
+        accuracy_bound(truth.examples),
         tuple(
             truth.rank(name, _check_scores(scores, f"its {name}"))
             for name, scores in label_error_scores(truth.given, checked).items()

@@ -1,5 +1,7 @@
 """The JPEG copy of CIFAR-10, written in the forms that people have and packed once."""
 
+import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from cifar_noisy import (
     load_pyx,
     order,
 )
+from cifar_noisy.image_sources import BATCH_FOLDER
 from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE
 from conftest import REPOSITORY
 from tests.fake_cifar import FakeCifar
@@ -66,6 +69,18 @@ def jpeg(
 ) -> JpegCopy:
     """Make the cache in which the JPEG copy is packed the test's."""
     monkeypatch.setenv(CACHE_VARIABLE, os.fspath(written_jpeg.cache))
+    return written_jpeg
+
+
+@pytest.fixture
+def official_jpeg(written_jpeg: JpegCopy, monkeypatch: pytest.MonkeyPatch) -> JpegCopy:
+    """Make the JPEG copy stand for the official files, checksums included."""
+    md5 = {
+        name: hashlib.md5((written_jpeg.batches / BATCH_FOLDER / name).read_bytes()).hexdigest()
+        for name in image_sources.CIFAR10.batch_md5
+    }
+    release = dataclasses.replace(image_sources.CIFAR10, batch_md5=md5)
+    monkeypatch.setattr(image_sources, "CIFAR10", release)
     return written_jpeg
 
 

@@ -1,17 +1,32 @@
 """Probabilities and masks from a folder of recomputed files, and what is said where none are."""
 
+import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from cifar_noisy import InvalidInputError, UnavailableError, load_pyx, load_train_mask
+from cifar_noisy import (
+    InvalidInputError,
+    UnavailableError,
+    load_images,
+    load_noisy_labels,
+    load_pyx,
+    load_train_mask,
+)
+from cifar_noisy.cli import main
+from cifar_noisy.recompute import recipes
+from cifar_noisy.recompute.fast import FastRecipe
 from cifar_noisy.recomputed import provenance_path
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import Setting, pyx_path, train_mask_path
+from cifar_noisy.store import Store
+from tests.conftest import JpegCopy
 
 SETTING = Setting(0.9, 0.2)  # labels alone were published
 
@@ -73,3 +88,60 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(
     assert "\n" not in said
     with pytest.raises(UnavailableError, match="CIFAR-10's images are not in the cache"):
         load_pyx(0.4, 0.2, on_missing="recompute")
+
+
+@pytest.fixture
+def one_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the defaults of `fast` those of the shortest training there is, on one thread."""
+    fields = dataclasses.asdict(FastRecipe()) | {
+        "epochs": 1,
+        "small_epochs": 1,
+        "small_scale": 0.25,
+    }
+    monkeypatch.setattr(FastRecipe.__init__, "__defaults__", tuple(fields.values()))
+    monkeypatch.setattr(recipes, "suited_width", lambda device: 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_what_is_missing_is_trained_once_and_kept(
+    official_jpeg: JpegCopy, one_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    load_images(official_jpeg.batches)
+    with pytest.raises(UnavailableError, match="or train again"):
+        load_pyx(0.2, 0)
+    pyx = load_pyx(0.2, 0, on_missing="recompute")
+    files = list(Store.from_environment().cache.rglob("recomputed/**/*.npy"))
+    assert len(files) == 4 + 6
+    before = [file.stat().st_mtime_ns for file in files]
+    again = load_pyx(0.2, 0, on_missing="recompute", order="torchvision")
+    assert before == [file.stat().st_mtime_ns for file in files]
+    assert pyx.shape == (50_000, 10)
+    # One epoch of the smallest network: far from good, and far from chance.
+    assert (pyx.argmax(axis=1) == load_noisy_labels(0.2, 0)).mean() > 0.15
+    assert (again.argmax(axis=1) == load_noisy_labels(0.2, 0, order="torchvision")).mean() > 0.15
+
+
+def test_verify_trains_before_it_compares(
+    published: str,
+    jpeg: JpegCopy,
+    one_epoch: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = "verify --retrain --noise 0.2 --sparsity 0 --json - --trust pixels --root"
+    folders = (str(jpeg.batches), "--recomputed", str(tmp_path / "again"))
+    monkeypatch.setattr("sys.argv", ["cifar-noisy", *words.split(), *folders])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said, told = capsys.readouterr()
+    assert ended.value.code == 1  # one epoch is worse than what was published
+    assert told.count(": done\n") == 5
+    rows = {row["quantity"]: row for row in json.loads(said)}
+    assert rows["accuracy against given labels"]["verdict"] == "worse"
+    assert rows["accuracy against given labels"]["published"] == pytest.approx(0.651, abs=1e-3)
+    assert load_pyx(0.2, 0, source=tmp_path / "again").shape == (50_000, 10)

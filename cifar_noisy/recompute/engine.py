@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 import cifar_noisy
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
-from cifar_noisy.evaluation import Detection, count_pairs
-from cifar_noisy.noise import generate_noise_matrix
+from cifar_noisy.evaluation import Detection, accuracy_bound, count_pairs
 from cifar_noisy.recompute.checkpoints import (
     load_checkpoint,
     only_one,
@@ -68,7 +67,8 @@ class Summary:
     given_accuracy, true_accuracy : float
         Of the out-of-sample argmax, against given and true labels.
     given_bound : float
-        The mean of the noise matrix's column maxima: the best that `given_accuracy` can be.
+        The best that `given_accuracy` can be: the mean of the noise matrix's column maxima, as
+        drawn.
     fold_accuracies : tuple of (float, float)
         Against given and true labels, fold by fold.
     scores : dict from method to dict
@@ -277,9 +277,10 @@ def _fold_trainer(
 ) -> Trainer:
     """Train on all folds but the task's, whose rows are predicted."""
     held_out = folds_of(dataset.labels, request.n_folds)[task.fold or 0]
-    pixels, labels, test = dataset.pixels, dataset.noisy_labels(task.setting), None
+    given = dataset.noisy_labels(task.setting)
+    pixels, labels, test = dataset.pixels, given, None
     if needs_test(request.recipe):
-        pixels, labels, test = with_test(dataset, labels)
+        pixels, labels, test = with_test(dataset, given)
     training = Training(
         pixels=pixels,
         labels=labels,
@@ -290,7 +291,10 @@ def _fold_trainer(
         key=f"{request.seed}/{request.dataset}/{task.id}",
         monitored=test,
     )
-    return make_trainer(request.recipe, training, device)
+    trainer = make_trainer(request.recipe, training, device)
+    bound = accuracy_bound(count_pairs(given, dataset.labels, training.n_classes))
+    trainer.log.append(f"The noise allows an accuracy of {bound:.2%} against given labels")
+    return trainer
 
 
 def _kept_trainer(
@@ -448,7 +452,7 @@ def summarise(
     return Summary(
         given_accuracy=float(is_given.mean()),
         true_accuracy=float(is_true.mean()),
-        given_bound=float(generate_noise_matrix(task.setting).max(axis=0).mean()),
+        given_bound=accuracy_bound(pairs),
         fold_accuracies=tuple(
             (float(is_given[rows].mean()), float(is_true[rows].mean())) for rows in folds
         ),

@@ -4,8 +4,9 @@ Measured figures, with hardware, versions and number of runs, stand in ``docs/re
 
 What it does, in order of what it saves: images stay on the device as uint8, padded once; one gather
 per batch crops and flips them; most epochs see them shrunk; tensors are channels-last; Nesterov SGD
-follows a triangular schedule by step; the last step's weights predict, an image and its mirror
-image averaged. No test data, and nothing held out, ever chooses anything.
+follows a triangular schedule by step; the last step's weights predict, averaged over an image, the
+same moved by a pixel, and their mirror images. No test data, and nothing held out, ever chooses
+anything.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class FastRecipe:
         `suited_width` of the device that they are made for.
     """
 
-    epochs: int = 20
+    epochs: int = 21
     small_epochs: int = 14
     small_scale: float = 0.625
     batch_size: int = 256
@@ -167,15 +168,29 @@ class FastTrainer(ClassifierTrainer):
         small = (self.small_side, self.small_side)
         return F.interpolate(images, small, mode="bilinear", antialias=True)
 
+    def predict(self) -> NDArray[np.float32]:
+        """Return the (n, K) float32 probabilities of the held-out rows."""
+        rows = torch.from_numpy(self.training.held_out)
+        # A pixel of CIFAR-10's 32; smaller images would lose too much.
+        offset = self.images.side // 32
+        weights = {0: 0.5, -offset: 0.25, offset: 0.25} if offset else {0: 1.0}
+        return self._averaged(rows, weights).cpu().numpy()
+
     def _probabilities(self, rows: Tensor) -> Tensor:
+        return self._averaged(rows, {0: 1.0})
+
+    def _averaged(self, rows: Tensor, weights: dict[int, float]) -> Tensor:
+        """Average probabilities over offsets, by their weights, and over mirror images."""
         self.network.eval()
+        flips = (False, True) if self.training.is_mirrored else (False,)
 
         def predict(some: Tensor) -> Tensor:
-            probabilities = self._logits(self.images.centred(some)).softmax(1)
-            if not self.training.is_mirrored:
-                return probabilities
-            mirrored = self._logits(self.images.centred(some, is_flipped=True)).softmax(1)
-            return (probabilities + mirrored) / 2
+            parts = [
+                weight * self._logits(self.images.centred(some, is_flipped, offset)).softmax(1)
+                for offset, weight in weights.items()
+                for is_flipped in flips
+            ]
+            return torch.stack(parts).sum(0) / len(flips)
 
         return in_parts(rows, predict)
 

@@ -119,9 +119,9 @@ class Images:
         images = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
         return ((images - self.mean) / self.deviation).permute(0, 3, 1, 2)
 
-    def centred(self, rows: Tensor, is_flipped: bool = False) -> Tensor:
-        """Return rows as they are, or their mirror images, as `cropped` does."""
-        shifts = torch.full((len(rows), 2), self.pad)
+    def centred(self, rows: Tensor, is_flipped: bool = False, offset: int = 0) -> Tensor:
+        """Return rows as they are, or mirrored, or moved up and left, as `cropped` does."""
+        shifts = torch.full((len(rows), 2), self.pad + offset)
         return self.cropped(rows, shifts, torch.full((len(rows),), is_flipped))
 
     def draw(self, n: int, is_mirrored: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
