@@ -1160,7 +1160,7 @@ def _compare_recomputed(
                     row.quantity,
                     _rate(row.recomputed),
                     _rate(row.published),
-                    "{:.3f} to {:.3f}".format(*row.expected) if row.expected else "-",
+                    "{:.3f} to {:.3f}".format(*row.expected),
                     row.verdict,
                 )
                 for row in rows

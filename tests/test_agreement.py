@@ -19,8 +19,9 @@ from cifar_noisy import (
     label_errors,
     load_noisy_labels,
     load_pyx,
+    load_true_labels,
 )
-from cifar_noisy.agreement import agreement
+from cifar_noisy.agreement import agreement, shuffled_among_alike
 from cifar_noisy.recomputed import provenance_path
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import METHODS, pyx_path
@@ -57,6 +58,31 @@ def test_agreement_is_that_of_a_plain_loop(published: str) -> None:
         both = label_errors(given, one)[method] == label_errors(given, other)[method]
         assert found[f"agreement of {method}"] == both.mean()
     assert min(agreement(SETTING, one, one).values()) == pytest.approx(1.0)
+
+
+def test_rows_of_a_wrong_order_are_found_though_accuracies_are_right(
+    published: str, tmp_path: Path
+) -> None:
+    """Shuffle rows among those of the same given and true label, in a loop of its own."""
+    pyx = load_pyx(0.4, 0.2)
+    given, true = load_noisy_labels(0.4, 0.2), load_true_labels()
+    rng, wrong = np.random.default_rng(1), pyx.copy()
+    for label in range(10):
+        for truth in range(10):
+            rows = np.flatnonzero((given == label) & (true == truth))
+            wrong[rows] = pyx[rng.permutation(rows)]
+    write(tmp_path, wrong)
+    rows_ = compare_recomputed(tmp_path, 0.4, 0.2)
+    for row in rows_:
+        if row.published is None:
+            assert row.verdict == "worse"
+            # Another shuffle of the same kind: what is expected is this, but for chance.
+            assert row.recomputed == pytest.approx(row.expected[0] - 0.01, abs=0.01)
+        else:
+            assert row.recomputed == row.published, row
+    np.testing.assert_array_equal(
+        np.sort(shuffled_among_alike(SETTING, pyx), axis=0), np.sort(pyx, axis=0)
+    )
 
 
 def test_what_is_worse_is_said(published: str, tmp_path: Path) -> None:
