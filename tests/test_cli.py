@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cifar_noisy import artifacts, verification
-from cifar_noisy.cli import app, cache_app
+from cifar_noisy.cli.app import app, cache_app
 from tests.conftest import write_example_scores
 from tests.file_server import FileServer, serving
 

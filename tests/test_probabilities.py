@@ -14,6 +14,7 @@ import torch
 from cifar_noisy import (
     InvalidInputError,
     UnavailableError,
+    evaluate_published,
     load_images,
     load_noisy_labels,
     load_pyx,
@@ -145,3 +146,16 @@ def test_verify_trains_before_it_compares(
     assert rows["accuracy against given labels"]["verdict"] == "worse"
     assert rows["accuracy against given labels"]["published"] == pytest.approx(0.651, abs=1e-3)
     assert load_pyx(0.2, 0, source=tmp_path / "again").shape == (50_000, 10)
+
+    # Collecting again prints the published scores beside.
+    again = ["recompute", "collect", "--trust", "pixels", "--root"]
+    folders = (str(jpeg.batches), "--folder", str(tmp_path / "again"))
+    monkeypatch.setattr("sys.argv", ["cifar-noisy", *again, *folders])
+    with pytest.raises(SystemExit):
+        main()
+    table = capsys.readouterr().out
+    assert re.search(r"\(published 0\.651, the noise allows 0\.801\).*published 0\.804\)", table)
+    row = re.search(r"^ argmax +(.*)$", table, re.MULTILINE)
+    theirs = {found.name: found for found in evaluate_published(0.2, 0)}["argmax"]
+    assert row is not None
+    assert row[1].split()[3:] == [f"{v:.4f}" for v in (theirs.precision, theirs.recall, theirs.f1)]

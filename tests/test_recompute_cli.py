@@ -2,15 +2,17 @@
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cifar_noisy.cli import recompute_app
+from cifar_noisy.cli.app import recompute_app
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
 SHORT = ("--set", "epochs=2", "--set", "width=4")  # a second in all
@@ -45,7 +47,7 @@ def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path
     assert {command.name for command in recompute_app.registered_commands} == {*ran} - {None}
     assert result.stdout.count("done before") == 5
     assert re.search(r"argmax +0\.\d{4} +0\.\d{4} +0\.\d{4}", result.stdout)
-    assert "the noise allows 0.601" in result.stdout
+    assert re.search(r"given labels 0\.\d{3} \(the noise allows 0\.\d{3}\)", result.stdout)
 
 
 def test_json_tells_tasks_and_summaries(tmp_path: Path) -> None:
@@ -89,3 +91,20 @@ def test_an_error_is_one_line(
     result = run(planned, "recompute", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+
+
+def test_a_terminal_sees_the_steps_of_a_training(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 120))  # nothing is drawn where there is no column
+    words = ("recompute", *PLAN[2:], "--threads", "1", "--set", "epochs=1", "--folds", "2")
+    with subprocess.Popen([PROGRAM, *words], cwd=tmp_path, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        try:
+            while part := os.read(ours, 4096):
+                seen += part
+        except OSError:  # how Linux says that the other end was closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0, seen
+    assert re.search(rb"train-noise0.4-sparsity0.2-fold0: .*step", seen), seen

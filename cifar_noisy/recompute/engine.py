@@ -44,6 +44,7 @@ from cifar_noisy.recompute.plan import (
     save_plan,
     tasks_of,
 )
+from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import make_trainer
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recompute.stop_signals import stop_signals
@@ -176,6 +177,8 @@ def run_tasks(
 def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     """Plan and run all tasks of some settings, with the images in the cache and the defaults.
 
+    A bar on stderr shows the steps where that is a terminal.
+
     Raises
     ------
     UnavailableError, ImagesError
@@ -187,8 +190,9 @@ def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     dataset.hold_aligned()
     request = make_request(settings, dataset.digest())
     save_plan(request, folder)
-    for _ in run_tasks(request, dataset, folder):
-        pass
+    with step_bar() as show:
+        for _ in run_tasks(request, dataset, folder, on_step=show):
+            pass
 
 
 def check_device(device: str) -> None:

@@ -1,0 +1,174 @@
+"""Commands that look after the cache: cache path, ls, verify, clear, prune, export, import."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar_noisy.cli.app import OK, WRONG, cache_app
+from cifar_noisy.cli.options import AsJson, Kind, Noise, Sparsity
+from cifar_noisy.cli.output import byte_progress, print_json, print_table
+from cifar_noisy.registry import KINDS, Artifact, artifacts, at_least_one
+from cifar_noisy.settings import SETTINGS, Setting
+from cifar_noisy.store import Store
+from cifar_noisy.transfer import readable_size
+
+
+@cache_app.command("path", epilog="Example: cifar-noisy cache path")
+def cache_path() -> None:
+    """Print the cache folder."""
+    typer.echo(Store.from_environment().cache)
+
+
+@cache_app.command("ls", epilog="Example: cifar-noisy cache ls")
+def cache_ls(as_json: AsJson = False) -> None:
+    """Say how much of each setting is in the cache, and which images."""
+    from cifar_noisy.cache import cached_artifacts, cached_images
+
+    store = Store.from_environment()
+    cached = set(cached_artifacts(store))
+    rows = [_cache_row(setting, cached) for setting in SETTINGS]
+    images = [str(path) for path in cached_images(store)]
+    if as_json:
+        print_json({"settings": rows, "images": images})
+        return
+    print_table(
+        ("noise", "sparsity", *(f">{kind}" for kind in KINDS), ">size", "complete"),
+        (
+            (
+                f"{row['noise']:g}",
+                f"{row['sparsity']:g}",
+                *(f"{row[kind]['cached']}/{row[kind]['published']}" for kind in KINDS),
+                readable_size(row["size"]),
+                "yes" if row["is_complete"] else "",
+            )
+            for row in rows
+        ),
+    )
+    for path in images:
+        typer.echo(f"images: {path}")
+
+
+@cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
+def cache_verify(as_json: AsJson = False) -> None:
+    """Hash every file in the cache again, without a network; exit status 1 if one is wrong."""
+    from cifar_noisy.cache import cached_artifacts, check_cache, check_images
+
+    store = Store.from_environment()
+    complaints: dict[str, str | None] = {}
+    with byte_progress("hashing", cached_artifacts(store)) as progress:
+        for file in check_cache(store):
+            progress.update(file.artifact.size)
+            remedy = "remove it, or let cifar-noisy download replace it"
+            complaints[str(file.path)] = None if file.is_right else remedy
+    for images in check_images(store):
+        remedy = f"{images.complaint}: remove it, and cifar-noisy images makes it again"
+        complaints[str(images.path)] = remedy if images.complaint else None
+    n_right = sum(complaint is None for complaint in complaints.values())
+    if as_json:
+        print_json([{"path": path, "is_right": not said} for path, said in complaints.items()])
+    else:
+        for path, complaint in complaints.items():
+            if complaint:
+                typer.echo(f"wrong: {path} ({complaint})")
+        typer.echo(f"{store.cache}: {len(complaints)} files and image folders: {n_right} right")
+    raise typer.Exit(OK if n_right == len(complaints) else WRONG)
+
+
+@cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
+def cache_clear(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="CIFAR-10's images too.")] = False,
+) -> None:
+    """Remove the published files from the cache; anything else in the folder stays."""
+    from cifar_noisy.cache import cached_artifacts, cached_images, clear_cache, clear_images
+
+    store = Store.from_environment()
+    cached = cached_artifacts(store)
+    size = readable_size(sum(artifact.size for artifact in cached))
+    if not yes:
+        also = " and CIFAR-10's images" if images and cached_images(store) else ""
+        typer.confirm(f"Remove {len(cached)} files ({size}){also} from {store.cache}?", abort=True)
+    for path in clear_images(store) if images else ():
+        typer.echo(f"{path} removed")
+    removed = clear_cache(store)
+    size = readable_size(sum(artifact.size for artifact in removed))
+    typer.echo(f"{len(removed)} files ({size}) removed from {store.cache}")
+
+
+@cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
+def cache_prune(as_json: AsJson = False) -> None:
+    """Remove what killed processes left unfinished; what a running one is writing stays."""
+    from cifar_noisy.cache import prune_cache
+
+    removed = prune_cache(Store.from_environment())
+    if as_json:
+        print_json([{"path": path, "size": size} for path, size in removed])
+    else:
+        size = readable_size(sum(size for _, size in removed))
+        typer.echo(f"{len(removed)} leftovers ({size}) removed")
+
+
+@cache_app.command("export", epilog="Example: cifar-noisy cache export pyx.tar --kind pyx")
+def cache_export(
+    file: Annotated[Path, typer.Argument(help="The tar to write.")],
+    kind: Kind = None,
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="With CIFAR-10's image archive (170 MB).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write all files, or those chosen, as a bundle for a machine without a network.
+
+    The bundle is a plain tar in the cache's own layout; sha256sum -c SHA256SUMS checks it.
+    """
+    from cifar_noisy.bundle import export_bundle
+
+    wanted = at_least_one(artifacts(kind=kind, noise=noise, sparsity=sparsity))
+    with byte_progress("reading", wanted) as progress:
+        paths = export_bundle(
+            Store.from_environment(), file, wanted, images=images, progress=progress
+        )
+    _report_bundle(file, paths, "written to", as_json)
+
+
+@cache_app.command("import", epilog="Example: cifar-noisy cache import pyx.tar")
+def cache_import(
+    file: Annotated[Path, typer.Argument(help="The tar that cache export wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a bundle against the registry, then put them into the cache."""
+    from cifar_noisy.bundle import import_bundle
+
+    with byte_progress("importing", ()) as progress:
+        paths = import_bundle(Store.from_environment(), file, progress)
+    _report_bundle(file, paths, "checked and imported from", as_json)
+
+
+def _cache_row(setting: Setting, cached: set[Artifact]) -> dict[str, Any]:
+    of_setting = artifacts(noise=setting.noise, sparsity=setting.sparsity)
+    here = [artifact for artifact in of_setting if artifact in cached]
+    counts: dict[str, Any] = {
+        kind: {
+            "cached": sum(artifact.kind == kind for artifact in here),
+            "published": sum(artifact.kind == kind for artifact in of_setting),
+        }
+        for kind in KINDS
+    }
+    return {
+        "noise": setting.noise,
+        "sparsity": setting.sparsity,
+        **counts,
+        "size": sum(artifact.size for artifact in here),
+        "is_complete": len(here) == len(of_setting),
+    }
+
+
+def _report_bundle(file: Path, paths: Sequence[str], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"bundle": str(file), "files": list(paths)})
+    else:
+        typer.echo(f"{len(paths)} files {what} {file}")

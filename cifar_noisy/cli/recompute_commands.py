@@ -1,0 +1,449 @@
+"""Commands that train again: recompute and recompute plan, run, slurm, status, collect."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifar_noisy.cli.app import recompute_app
+from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
+from cifar_noisy.cli.output import print_json, print_table, rate
+from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
+from cifar_noisy.settings import Setting
+from cifar_noisy.store import Store
+
+if TYPE_CHECKING:
+    from cifar_noisy.evaluation import PyxEvaluation
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import Request, Task
+    from cifar_noisy.recompute.slurm import JobArray
+
+Noises = Annotated[
+    list[float] | None, typer.Option("--noise", help="Fraction of wrong labels; may be repeated.")
+]
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option("--sparsity", help="Fraction of zero noise rates; may be repeated."),
+]
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", help="cifar10, or digits, which need no download.")
+]
+PlanFolder = Annotated[
+    Path, typer.Option("--folder", help="Belongs to one plan; everything is written there.")
+]
+Seed = Annotated[int, typer.Option(help="All randomness is drawn from it.")]
+Folds = Annotated[int, typer.Option("--folds", help="Of the cross-validation.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option("--recipe", help="fast, or paper: the original ResNet-50, which takes days."),
+]
+TrainKept = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD,...", help="Then train on what these methods keep, and test."),
+]
+Coteaching = Annotated[
+    str | None, typer.Option(metavar="METHOD,...", help="The same with Co-Teaching.")
+]
+DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
+]
+SlurmOption = Annotated[str | None, typer.Option(help="As sbatch has it.")]
+RECOMPUTED = Path("recomputed")
+
+
+@recompute_app.callback(
+    epilog="Example: cifar-noisy recompute --dataset digits --noise 0.4 --sparsity 0.2"
+)
+def recompute(
+    context: typer.Context,
+    noise: Noises = None,
+    sparsity: Sparsities = None,
+    dataset: DatasetOption = "cifar10",
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    seed: Seed = 0,
+    folds: Folds = 4,
+    recipe: RecipeOption = "fast",
+    overrides: Overrides = None,
+    train_kept: TrainKept = None,
+    coteaching: Coteaching = None,
+    dtype: DType = "float16",
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make probabilities and masks from images: plan, run and collect in one go, or by itself.
+
+    Whatever interrupts it, the same command continues.
+    """
+    from cifar_noisy.recompute.command import RunCommand
+
+    if context.invoked_subcommand is None:
+        command = RunCommand(folder, root, trust, device, threads)
+        request = make_plan(
+            command, dataset, noise, sparsity, overrides, seed=seed, n_folds=folds, recipe=recipe,
+            dtype=dtype, kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
+        )  # fmt: skip
+        run_and_report(request, command, as_json=as_json)
+
+
+@recompute_app.command(
+    "plan",
+    epilog="Example: cifar-noisy recompute plan --dataset digits --noise 0.4 --sparsity 0.2",
+)
+def recompute_plan(
+    noise: Noises = None,
+    sparsity: Sparsities = None,
+    dataset: DatasetOption = "cifar10",
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    seed: Seed = 0,
+    folds: Folds = 4,
+    recipe: RecipeOption = "fast",
+    overrides: Overrides = None,
+    train_kept: TrainKept = None,
+    coteaching: Coteaching = None,
+    dtype: DType = "float16",
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Write a plan into a folder and list its tasks; nothing is trained."""
+    from cifar_noisy.recompute.command import RunCommand
+
+    request = make_plan(
+        RunCommand(folder, root, trust, device), dataset, noise, sparsity, overrides, seed=seed,
+        n_folds=folds, recipe=recipe, dtype=dtype,
+        kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
+    )  # fmt: skip
+    _print_tasks(request, folder, as_json)
+
+
+@recompute_app.command("run", epilog="Example: cifar-noisy recompute run --tasks 0-3 --threads 2")
+def recompute_run(
+    folder: PlanFolder = RECOMPUTED,
+    task: Annotated[list[str] | None, typer.Option(help="By id; may be repeated.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="A-B", help="By number, both ends included.")
+    ] = None,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Several at once, such as cuda:0,cuda:1."),
+    ] = None,
+    jobs_per_device: Annotated[
+        int, typer.Option(min=1, help="Tasks at a time on each device.")
+    ] = 1,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the tasks of a plan, all or those chosen; done ones are left, begun ones continue.
+
+    With several devices, or several jobs on one, each task gets a process of its own, and the
+    threads of the CPU are shared out among them. SIGTERM and SIGUSR1 make it save and end with
+    status 75.
+    """
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import load_plan
+
+    if devices is not None and device != "cpu":
+        raise InvalidInputError("--device and --devices are both given: pass one of them")
+    request = load_plan(folder)
+    chosen = _chosen(request, task, tasks)
+    slots = (devices or device).split(",") * jobs_per_device
+    command = RunCommand(folder, root, trust, device, threads)
+    run_and_report(request, command, chosen, slots, as_json)
+
+
+@recompute_app.command(
+    "slurm",
+    epilog="Example: cifar-noisy recompute slurm --partition gpu --gres gpu:1 --time 4:00:00",
+)
+def recompute_slurm(
+    folder: PlanFolder = RECOMPUTED,
+    partition: SlurmOption = None,
+    gres: SlurmOption = None,
+    time: SlurmOption = None,
+    cpus_per_task: Annotated[int, typer.Option(min=1, help="Of each task.")] = 1,
+    mem: SlurmOption = None,
+    account: SlurmOption = None,
+    array_limit: Annotated[
+        int | None, typer.Option(help="The most tasks of an array; by default the site's.")
+    ] = None,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; by default cuda where --gres has a gpu.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU; by default as --cpus-per-task.")
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Submit them too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the tasks that are not done as Slurm job arrays, and with --submit submit them.
+
+    Each task saves and goes back into the queue when its time is up. Compute nodes need no network,
+    but the folder, the cache and this Python where they are here.
+    """
+    from cifar_noisy.recompute import slurm
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.plan import load_plan, tasks_of
+
+    tasks = tasks_of(load_plan(folder))
+    done = {task.id for task in tasks if state_of(task, folder) == "done"}
+    limit = slurm.site_array_limit() if array_limit is None else array_limit
+    arrays = slurm.job_arrays(tasks, done, limit)
+    resources = slurm.Resources(cpus_per_task, partition, gres, time, mem, account)
+    command = RunCommand(folder, root, trust, device or resources.device, threads or cpus_per_task)
+    paths = slurm.write_scripts(arrays, command, resources, Store.from_environment().cache)
+    jobs = slurm.submit(folder) if submit and arrays else ()
+    _print_arrays(folder, arrays, paths, jobs, as_json)
+
+
+@recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
+def recompute_status(folder: PlanFolder = RECOMPUTED, as_json: AsJson = False) -> None:
+    """Say how far each task of a plan is."""
+    from cifar_noisy.recompute.plan import load_plan
+
+    _print_tasks(load_plan(folder), folder, as_json)
+
+
+@recompute_app.command("collect", epilog="Example: cifar-noisy recompute collect")
+def recompute_collect(
+    folder: PlanFolder = RECOMPUTED,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+) -> None:
+    """Combine trained folds into pyx, masks and a record of where they came from."""
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import load_plan, tasks_of
+
+    request = load_plan(folder)
+    chosen = tuple(task.id for task in tasks_of(request) if task.kind == "collect")
+    run_and_report(request, RunCommand(folder, root, trust), chosen, as_json=as_json)
+
+
+def make_plan(
+    command: "RunCommand",
+    dataset: str,
+    noises: Sequence[float | None] | None,
+    sparsities: Sequence[float | None] | None,
+    overrides: Sequence[str] | None = None,
+    **choices: Any,
+) -> "Request":
+    """Plan settings in the command's folder; `choices` are those of `make_request`."""
+    from cifar_noisy.recompute.plan import make_request, save_plan
+    from cifar_noisy.recompute.sources import open_dataset
+
+    settings = [
+        Setting(noise, sparsity)
+        for noise in noises or ()
+        for sparsity in sparsities or ()
+        if noise is not None and sparsity is not None
+    ]
+    if not settings:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    pairs = [text.partition("=") for text in overrides or ()]
+    values = {name: value for name, _, value in pairs}
+    request = make_request(
+        settings, "", dataset=dataset, device=command.device, overrides=values, **choices
+    )
+    images = open_dataset(dataset, command.root, trust=command.trust, with_test=request.needs_test)
+    images.hold_aligned()
+    request = replace(request, data_digest=images.digest())
+    save_plan(request, command.folder)
+    return request
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Return what an option lists, separated by commas."""
+    return tuple(text.split(",")) if text else ()
+
+
+def _chosen(
+    request: "Request", ids: Sequence[str] | None, numbers: str | None
+) -> tuple[str, ...] | None:
+    """Return the ids of tasks chosen by id and by number; None if there was no choice."""
+    from cifar_noisy.recompute.plan import tasks_of
+
+    if ids is None and numbers is None:
+        return None
+    chosen = list(ids or ())
+    if numbers is not None:
+        everything = [task.id for task in tasks_of(request)]
+        first, _, last = numbers.partition("-")
+        ends = [int(end) if end.isdecimal() else -1 for end in (first, last or first)]
+        if not 0 <= ends[0] <= ends[1] < len(everything):
+            raise InvalidInputError(
+                f"--tasks {numbers} is no range of this plan's tasks, 0-{len(everything) - 1}"
+            )
+        chosen += everything[ends[0] : ends[1] + 1]
+    return tuple(chosen)
+
+
+def run_and_report(
+    request: "Request",
+    command: "RunCommand",
+    chosen: tuple[str, ...] | None = None,
+    slots: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    """Run tasks of a plan, and print what they came to."""
+    from cifar_noisy.recompute.engine import read_record
+
+    records = []
+    for task, before in run_tasks(request, command, chosen, slots):
+        if not as_json:
+            typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
+        if task.kind == "train":
+            continue
+        record = read_record(task, command.folder)
+        published = _published(request, task)
+        if as_json:
+            records.append(record | {"published": published and published.as_dict()})
+        elif task.kind == "collect":
+            _print_summary(task, record["summary"], published)
+        else:
+            _print_test_accuracy(task, record)
+    if as_json:
+        print_json(records)
+
+
+def run_tasks(
+    request: "Request",
+    command: "RunCommand",
+    chosen: tuple[str, ...] | None = None,
+    slots: Sequence[str] = (),
+) -> Iterator[tuple["Task", str]]:
+    """Run tasks in this process, or, where there are several slots, in one process each."""
+    from cifar_noisy.recompute import engine
+    from cifar_noisy.recompute.plan import tasks_of
+    from cifar_noisy.recompute.progress import step_bar, task_bar
+    from cifar_noisy.recompute.slots import run_in_slots
+    from cifar_noisy.recompute.sources import open_dataset
+
+    dataset = open_dataset(
+        request.dataset, command.root, trust=command.trust, with_test=request.needs_test
+    )
+    if len(slots) > 1:
+        n_tasks = len(tasks_of(request) if chosen is None else chosen)
+        yield from task_bar(run_in_slots(request, command, slots, task_ids=chosen), n_tasks)
+        return
+    device = slots[0] if slots else command.device
+    with step_bar() as show:
+        yield from engine.run_tasks(
+            request, dataset, command.folder,
+            task_ids=chosen, device=device, threads=command.threads, on_step=show,
+        )  # fmt: skip
+
+
+def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
+    """Return what the published files of a collected setting are worth, where there are any."""
+    from cifar_noisy.evaluation import evaluate_pyx
+    from cifar_noisy.loaders import published_pyx
+
+    if task.kind != "collect" or request.dataset != "cifar10":
+        return None
+    try:
+        pyx = published_pyx(task.setting)
+    except UnknownArtifactError:
+        return None
+    except UnavailableError as error:
+        typer.echo(f"cifar-noisy: nothing published to compare with: {error}", err=True)
+        return None
+    return evaluate_pyx(pyx, task.setting.noise, task.setting.sparsity)
+
+
+def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
+    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.plan import tasks_of
+
+    rows = [
+        {"number": number, "id": task.id, "state": state_of(task, folder), "needs": task.needs}
+        for number, task in enumerate(tasks_of(request))
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        (">number", "task", "state"),
+        ((str(row["number"]), str(row["id"]), str(row["state"])) for row in rows),
+    )
+
+
+def _print_arrays(
+    folder: Path,
+    arrays: Sequence["JobArray"],
+    paths: Sequence[Path],
+    jobs: Sequence[str],
+    as_json: bool,
+) -> None:
+    job_of = dict(zip(paths, jobs, strict=False))  # no jobs where nothing was submitted
+    if as_json:
+        print_json(
+            [
+                {"script": str(path), "tasks": array.task_ids, "job": job_of.get(path)}
+                for array, path in zip(arrays, paths, strict=True)
+            ]
+        )
+        return
+    if not arrays:
+        typer.echo("all tasks are done: nothing to submit")
+        return
+    print_table(
+        ("script", ">tasks", "job"),
+        (
+            (str(path), str(len(array.task_ids)), job_of.get(path, "not submitted"))
+            for array, path in zip(arrays, paths, strict=True)
+        ),
+    )
+    if not jobs:
+        script = shlex.quote(str(folder / "slurm" / "submit.sh"))
+        typer.echo(f"submit them with --submit, or by: bash {script}")
+
+
+def _print_test_accuracy(task: "Task", record: dict[str, Any]) -> None:
+    typer.echo(
+        f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
+        f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
+    )
+
+
+def _print_summary(
+    task: "Task", summary: dict[str, Any], published: "PyxEvaluation | None"
+) -> None:
+    """Print what probabilities and masks are worth, and beside it what the published ones are."""
+    given = f"the noise allows {summary['given_bound']:.3f}"
+    true = ""
+    if published is not None:
+        given = f"published {published.against_given.accuracy:.3f}, {given}"
+        true = f" (published {published.against_true.accuracy:.3f})"
+    typer.echo(
+        f"{task.setting}: accuracy against given labels {summary['given_accuracy']:.3f} ({given}), "
+        f"against true labels {summary['true_accuracy']:.3f}{true}"
+    )
+    names = ("precision", "recall", "F1")
+    theirs = {found.name: found.row() for found in published.published} if published else {}
+    print_table(
+        ("method", *(f">{name}" for name in names),
+         *(f">published {name}" for name in names if theirs)),
+        (
+            (method, *(rate(row[name.lower()]) for row in rows for name in names))
+            for method, score in summary["scores"].items()
+            for rows in ([score, theirs[method]] if theirs else [score],)
+        ),
+    )  # fmt: skip

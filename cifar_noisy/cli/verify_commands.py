@@ -1,0 +1,266 @@
+"""Commands that recompute and compare: verify, demo."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import cifar_noisy
+from cifar_noisy.cli.app import NOT_REACHABLE, OK, WRONG, app
+from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, Sparsity, Trust
+from cifar_noisy.cli.output import busy, byte_progress, print_json, print_table, rate
+from cifar_noisy.cli.recompute_commands import RECOMPUTED, make_plan, run_and_report, run_tasks
+from cifar_noisy.errors import InvalidInputError, MissingExtraError
+from cifar_noisy.registry import artifacts
+from cifar_noisy.settings import METHODS, Setting
+from cifar_noisy.store import Store
+
+if TYPE_CHECKING:
+    from cifar_noisy.verification import Check
+
+_EXAMPLES_SHOWN = 20
+_CELL_WIDTH = 5
+_VERDICTS = ("exact", "explained", "known", "unexplained", "not reachable")
+_FROM_SEED = {"noisy_labels": "labels", "noise_matrix": "matrix"}
+
+
+@app.command(epilog="Example: cifar-noisy verify --noise 0.4 --sparsity 0.2 --json verdicts.json")
+def verify(
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    edition: Edition = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Also write every verdict there; - for stdout."
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first unexplained difference.")
+    ] = False,
+    recomputed: Annotated[
+        Path | None,
+        typer.Option(help="Compare a folder of recompute with the published probabilities."),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train first, into that folder or ./recomputed.")
+    ] = False,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
+) -> None:
+    """Recompute labels, noise matrices and masks, and compare them with what was published.
+
+    With --recomputed or --retrain, compare trained-again probabilities of one setting instead, by
+    accuracy and agreement. Exit status: 0 all as expected, 1 something differs unexplained or is
+    worse than expected, 3 nothing wrong but not everything could be had.
+    """
+    from cifar_noisy.recompute.command import RunCommand
+
+    if recomputed is not None or retrain:
+        command = RunCommand(recomputed or RECOMPUTED, root, trust, device)
+        if retrain:
+            request = make_plan(command, "cifar10", [noise], [sparsity])
+            for task, _ in run_tasks(request, command):
+                typer.echo(f"{task.id}: done", err=True)
+        _compare_recomputed(command.folder, noise, sparsity, json_file)
+        return
+    filters: dict[str, Any] = {
+        "noise": noise, "sparsity": sparsity, "method": method, "edition": edition
+    }  # fmt: skip
+    checks = _verify(Store.from_environment(), filters, fail_fast)
+    if json_file != "-":
+        _print_verdicts(checks)
+        absent = [check for check in checks if check.verdict == "not reachable"]
+        if absent:
+            typer.echo(f"not reachable: {len(absent)} masks; the first since {absent[0].detail}")
+    if json_file is not None:
+        print_json([_check_json(check) for check in checks], json_file)
+    raise typer.Exit(_status(checks, NOT_REACHABLE))
+
+
+@app.command(epilog="Example: cifar-noisy demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="The HTML file to write, a page to look at.")] = Path(
+        "demo_report.html"
+    ),
+) -> None:
+    """Run the whole chain on scikit-learn's digits, then verify what needs no network.
+
+    The chain: noise 0.4, sparsity 0.2 -> noisy labels -> four folds -> probabilities -> five masks
+    -> their scores against the true errors -> a page. Verified are labels, noise matrices, and
+    masks whose files are here.
+    """
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.report.retrained import write_retrained_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
+        command = RunCommand(Path(folder), threads=1)
+        request = make_plan(command, "digits", [0.4], [0.2])
+        typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
+        run_and_report(request, command)
+        try:
+            write_retrained_report(out, open_dataset("digits"), Path(folder), request.settings[0])
+            typer.echo(f"a page to look at: {out.absolute()}\n")
+        except MissingExtraError as error:
+            typer.echo(f"no page: {error}", err=True)
+    store = replace(Store.from_environment(), is_offline=True)
+    checks = _verify(store, {}, fail_fast=False)
+    _print_verdicts(checks)
+    if any(check.verdict == "not reachable" for check in checks):
+        typer.echo(
+            "The demo opens no socket, so masks whose files are not on this machine were not "
+            "checked.\nWith a network, cifar-noisy verify fetches (16 MB) and checks them."
+        )
+    raise typer.Exit(_status(checks, OK))
+
+
+def _compare_recomputed(
+    folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
+) -> None:
+    from cifar_noisy.agreement import WORSE
+
+    if noise is None or sparsity is None:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    with busy("comparing"):
+        rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
+    if json_file != "-":
+        print_table(
+            ("quantity", ">recomputed", ">published", ">expected", "verdict"),
+            (
+                (
+                    row.quantity,
+                    rate(row.recomputed),
+                    rate(row.published),
+                    "{:.3f} to {:.3f}".format(*row.expected),
+                    row.verdict,
+                )
+                for row in rows
+            ),
+        )
+    if json_file is not None:
+        print_json([{**asdict(row), "verdict": row.verdict} for row in rows], json_file)
+    raise typer.Exit(WRONG if any(row.verdict == WORSE for row in rows) else OK)
+
+
+def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
+    from cifar_noisy.verification import files_needed
+
+    masks = [a for a in artifacts(**filters) if a.kind == "train_mask"]
+    checks = []
+    with byte_progress("reading", files_needed(masks)) as progress:
+        for check in cifar_noisy.verify(**filters, store=store, progress=progress):
+            checks.append(check)
+            if fail_fast and check.verdict == "unexplained":
+                break
+    return checks
+
+
+def _status(checks: Sequence["Check"], if_not_reachable: int) -> int:
+    verdicts = {check.verdict for check in checks}
+    if "unexplained" in verdicts:
+        return WRONG
+    return if_not_reachable if "not reachable" in verdicts else OK
+
+
+def _print_verdicts(checks: Sequence["Check"]) -> None:
+    """Print a row per setting, then what the cells leave unsaid."""
+    cells: dict[tuple[Setting, str], list[str]] = {}
+    for check in sorted(checks, key=lambda check: check.artifact.edition or ""):
+        column = check.artifact.method or _FROM_SEED[check.artifact.kind]
+        cells.setdefault((check.artifact.setting, column), []).append(_cell(check))
+    editions = sorted({check.artifact.edition for check in checks if check.artifact.edition})
+    columns = [c for c in (*_FROM_SEED.values(), *METHODS) if any(c == key[1] for key in cells)]
+    print_table(
+        ("noise", "sparsity", *_verdict_heads(columns, editions)),
+        (
+            (
+                f"{setting.noise:g}",
+                f"{setting.sparsity:g}",
+                *(
+                    _joined(cells.get((setting, column), []), editions if column in METHODS else [])
+                    for column in columns
+                ),
+            )
+            for setting in sorted({setting for setting, _ in cells})
+        ),
+    )
+    typer.echo("= exact   ~n differs in n, all explained   *n differs in n, one or more known")
+    typer.echo("!n differs in n, some unexplained   ? not reachable")
+    for line in (*_summary(checks), *_remarks(checks)):
+        typer.echo(line)
+
+
+def _verdict_heads(columns: Sequence[str], editions: Sequence[str]) -> Iterator[str]:
+    """Yield the column heads; a method's has the editions below its name."""
+    for column in columns:
+        is_method = column in METHODS
+        yield f"{column}\n{_joined(editions, editions)}" if is_method else column
+
+
+def _joined(cells: Sequence[str], editions: Sequence[str]) -> str:
+    """Set the cells of a method's editions in line; at noise 0 the first edition is missing."""
+    missing = [""] * (len(editions) - len(cells)) if cells else []
+    return "".join(f"{cell:<{_CELL_WIDTH}}" for cell in (*missing, *cells)).rstrip()
+
+
+def _cell(check: "Check") -> str:
+    symbol = {"exact": "=", "explained": "~", "known": "*", "unexplained": "!"}
+    return symbol.get(check.verdict, "?") + (str(len(check.differences) or ""))
+
+
+def _summary(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield, per kind and edition, how many files came out how."""
+    groups: dict[str, Counter[str]] = {}
+    for check in checks:
+        edition = check.artifact.edition
+        name = check.artifact.kind.replace("_", " ") + (f" {edition}" if edition else "")
+        groups.setdefault(name, Counter())[check.verdict] += 1
+    for name, verdicts in groups.items():
+        counts = ", ".join(f"{verdicts[v]} {v}" for v in _VERDICTS if verdicts[v])
+        yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
+    explained = [d.explanation for check in checks for d in check.differences if d.explanation]
+    if explained:
+        from cifar_noisy.rounding import REASONS
+
+        for reason, count in Counter(explanation.reason for explanation in explained).items():
+            ranks = [e.ranks_from_cut for e in explained if e.ranks_from_cut is not None]
+            distance = f", 0 to {max(ranks)} ranks away" if reason == "cut" else ""
+            yield f"{count} differing bits explained: {REASONS[reason]}{distance}"
+
+
+def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield a line for each known anomaly and each unexplained file."""
+    for check in checks:
+        for difference in check.differences:
+            if difference.known:
+                yield f"known: {check.artifact}, example {difference.index}: {difference.known}"
+        unexplained = [d.index for d in check.differences if d.is_unexplained]
+        if check.verdict == "unexplained":
+            examples = ", ".join(map(str, unexplained[:_EXAMPLES_SHOWN]))
+            more = ", …" if len(unexplained) > _EXAMPLES_SHOWN else ""
+            yield (
+                f"unexplained: {check.artifact}: "
+                + (f"{len(unexplained)} examples: {examples}{more}" if examples else check.detail)
+            )
+
+
+def _check_json(check: "Check") -> dict[str, Any]:
+    return {
+        "path": check.artifact.path,
+        "kind": check.artifact.kind,
+        "noise": check.artifact.setting.noise,
+        "sparsity": check.artifact.setting.sparsity,
+        "method": check.artifact.method,
+        "edition": check.artifact.edition,
+        "verdict": check.verdict,
+        "detail": check.detail,
+        "differences": [asdict(difference) for difference in check.differences],
+    }
