@@ -83,14 +83,14 @@ def test_the_record_tells_where_the_files_came_from(finished: Path, request_: Re
     assert len(record["sha256"]) == 6
     assert {about["threads"] for about in record["trainings"].values()} == {1}
     summary = record["summary"]
-    assert summary["given_bound"] == pytest.approx(0.6166, abs=1e-4)  # 0.6008 but for the draw
+    assert summary["given_bound"] == pytest.approx(0.6171, abs=1e-4)  # 0.6008 but for the draw
     whole = np.average([f[0] for f in summary["fold_accuracies"]], weights=[450, 449, 449, 449])
     assert summary["given_accuracy"] == pytest.approx(whole)
 
 
 def test_the_log_is_one_that_the_parser_reads(finished: Path, request_: Request) -> None:
     text = (finished / "work" / tasks_of(request_)[0].id / "log.txt").read_text()
-    assert "\nThe noise allows an accuracy of 61.66% against given labels\n" in text
+    assert "\nThe noise allows an accuracy of 61.71% against given labels\n" in text
     log = parse_training_log(text)
     assert log.is_complete
     assert log.train_size == 1347
