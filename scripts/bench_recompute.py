@@ -26,10 +26,9 @@ import torchvision
 from torch import Tensor
 
 from cifar_noisy import Setting
-from cifar_noisy.recompute.engine import folds_of
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
-from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 
 _ROUNDS = 2

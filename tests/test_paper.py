@@ -19,11 +19,12 @@ from cifar_noisy import InvalidInputError, Setting, UnknownArtifactError, parse_
 from cifar_noisy.recompute import coteaching, paper
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTrainer, small_losses
-from cifar_noisy.recompute.engine import folds_of, read_record, run_tasks
+from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
+from cifar_noisy.recompute.layout import read_record
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
-from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.settings import train_mask_path, training_log_path
 

@@ -20,12 +20,13 @@ from cifar_noisy import (
     label_errors,
     parse_training_log,
 )
-from cifar_noisy.recompute import checkpoints, engine
+from cifar_noisy.recompute import checkpoints
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint, write_whole
-from cifar_noisy.recompute.engine import folds_of, run_tasks, state_of
+from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
+from cifar_noisy.recompute.layout import state_of, work_folder
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
-from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Training
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
 
@@ -327,7 +328,7 @@ def test_two_processes_do_not_run_the_same_task(
 ) -> None:
     task = tasks_of(request_)[0]
     with (
-        checkpoints.only_one(engine._work(task.id, tmp_path), task.id),
+        checkpoints.only_one(work_folder(task.id, tmp_path), task.id),
         pytest.raises(RecomputeError, match="is being run by another process"),
     ):
         list(run_tasks(request_, digits, tmp_path, task_ids=(task.id,)))

@@ -12,7 +12,8 @@ import torch
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.engine import run_tasks, state_of
+from cifar_noisy.recompute.engine import run_tasks
+from cifar_noisy.recompute.layout import state_of
 from cifar_noisy.recompute.plan import Request, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.slots import run_in_slots
 from cifar_noisy.recompute.sources import open_dataset

@@ -15,7 +15,8 @@ import torch
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.recompute import slurm
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.engine import run_tasks, state_of
+from cifar_noisy.recompute.engine import run_tasks
+from cifar_noisy.recompute.layout import state_of
 from cifar_noisy.recompute.plan import Task, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import open_dataset
 from tests.slurm_cluster import Cluster, cluster, wait_for, why_not

@@ -199,7 +199,7 @@ def recompute_slurm(
     """
     from cifar_noisy.recompute import slurm
     from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import load_plan, tasks_of
 
     tasks = tasks_of(load_plan(folder))
@@ -303,7 +303,7 @@ def run_and_report(
     as_json: bool = False,
 ) -> None:
     """Run tasks of a plan, and print what they came to."""
-    from cifar_noisy.recompute.engine import read_record
+    from cifar_noisy.recompute.layout import read_record
 
     records = []
     for task, before in run_tasks(request, command, chosen, slots):
@@ -369,7 +369,7 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
 
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
-    from cifar_noisy.recompute.engine import state_of
+    from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import tasks_of
 
     rows = [

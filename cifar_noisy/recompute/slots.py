@@ -15,7 +15,8 @@ import torch
 
 from cifar_noisy.errors import CifarNoisyWarning, InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.engine import State, check_device, state_of
+from cifar_noisy.recompute.engine import check_device
+from cifar_noisy.recompute.layout import State, state_of
 from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 

@@ -116,6 +116,20 @@ def open_dataset(
     return replace(dataset, test_pixels=test.pixels, test_labels=test.labels)
 
 
+def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64], ...]:
+    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in folds_of(np.repeat([0, 1], 8), 4)]
+    [4, 4, 4, 4]
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    return tuple(rows.astype(np.int64) for _, rows in folds.split(labels, labels))
+
+
 def _digits(with_test: bool) -> Dataset:
     from sklearn.datasets import load_digits
 
