@@ -1,9 +1,11 @@
 """Measure the training steps of recompute: fast against the ordinary way, and paper's step time.
 
     python scripts/bench_recompute.py TORCHVISION_ROOT [--trust pixels] [--steps 6] [--threads 2]
+    python scripts/bench_recompute.py --recomputed FOLDER ...
 
-TORCHVISION_ROOT holds CIFAR-10 as torchvision has it. Three measurements, each after a few steps
-that do not count:
+With folders of cifar-noisy recompute, it prints what their settings came to beside the published
+files and the figures that `fast` is to reach. Without, TORCHVISION_ROOT holds CIFAR-10 as
+torchvision has it, and there are three measurements, each after a few steps that do not count:
 
 1. images per second of a step of fast, on full-sized images, against the same network, optimizer
    and schedule with torchvision's transforms on PIL images, a DataLoader and contiguous float32
@@ -25,12 +27,20 @@ import torch.nn.functional as F  # noqa: N812
 import torchvision
 from torch import Tensor
 
-from cifar_noisy import Setting
+from cifar_noisy import Setting, evaluate_pyx
+from cifar_noisy.loaders import published_pyx
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 
+# At sparsity 0: accuracy against given and true labels, best F1 of a mask.
+TO_REACH = {
+    Setting(0, 0): (0.87, 0.87, None),
+    Setting(0.2, 0): (0.68, 0.83, 0.81),
+    Setting(0.4, 0): (0.52, 0.79, 0.88),
+    Setting(0.7, 0): (0.31, None, None),
+}
 _ROUNDS = 2
 _WARM_UP = 4  # the loader has as many batches ready: two workers with two each
 _WORKERS = 2
@@ -38,7 +48,8 @@ _WORKERS = 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("root", type=Path, metavar="TORCHVISION_ROOT")
+    parser.add_argument("root", type=Path, metavar="TORCHVISION_ROOT", nargs="?")
+    parser.add_argument("--recomputed", type=Path, metavar="FOLDER", nargs="+", default=[])
     parser.add_argument("--trust", help="as for load_images: pixels admits other checksums")
     parser.add_argument(
         "--steps", type=int, default=6, help="that are timed of fast, in each round"
@@ -46,6 +57,12 @@ def main() -> None:
     parser.add_argument("--paper-steps", type=int, default=5, help="that are timed, of paper")
     parser.add_argument("--threads", type=int, help="of the CPU; by default torch's")
     arguments = parser.parse_args()
+    for folder in arguments.recomputed:
+        print_settings(folder)
+    if arguments.root is None:
+        if not arguments.recomputed:
+            parser.error("pass TORCHVISION_ROOT, or --recomputed with a folder")
+        return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     dataset = open_dataset("cifar10", arguments.root, trust=arguments.trust)
@@ -57,6 +74,32 @@ def main() -> None:
         "paper": project_paper(training, arguments.paper_steps),
     }
     print(json.dumps(figures, indent=2))
+
+
+def print_settings(folder: Path) -> None:
+    """Print each collected setting: published, bound, to reach, and what it came to."""
+    for file in sorted(folder.glob("cifar10/*/provenance.json")):
+        record = json.loads(file.read_text())
+        setting, summary = Setting(**record["setting"]), record["summary"]
+        published = evaluate_pyx(published_pyx(setting), setting.noise, setting.sparsity)
+        given, true, f1 = TO_REACH.get(setting, (None, None, None))
+        seconds = [training["seconds"] for training in record["trainings"].values()]
+        print(f"{setting}; seconds of the folds: {', '.join(f'{s:.0f}' for s in seconds)}")
+        rows = [
+            ("accuracy against given labels", published.against_given.accuracy, given,
+             summary["given_accuracy"]),
+            ("accuracy against true labels", published.against_true.accuracy, true,
+             summary["true_accuracy"]),
+        ]  # fmt: skip
+        if setting.noise:
+            theirs = max(found.f1 or 0.0 for found in published.published)
+            scores = {name: score["f1"] for name, score in summary["scores"].items()}
+            best = max(scores, key=lambda name: scores[name])
+            rows.append((f"best F1 of a mask (here {best})", theirs, f1, scores[best]))
+        for name, theirs, reach, here in rows:
+            bound = f" / bound {summary['given_bound']:.3f}" if "given" in name else ""
+            verdict = "" if reach is None else f" / reach {reach} / {here - reach:+.4f}"
+            print(f"  {name}: published {theirs:.3f}{bound} / here {here:.4f}{verdict}")
 
 
 def fold_of(dataset: Dataset) -> Training:
