@@ -20,6 +20,7 @@ from cifar_noisy.recompute import coteaching, paper
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTrainer, small_losses
 from cifar_noisy.recompute.engine import run_tasks
+from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
 from cifar_noisy.recompute.layout import read_record
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
@@ -358,6 +359,9 @@ def test_bad_input_is_refused(digits: Dataset, training: Training) -> None:
     for trainer, recipe in ((PaperTrainer, SMALL), (CoteachingTrainer, TAUGHT)):
         with pytest.raises(InvalidInputError, match="batch_size 101 does not fit 100"):
             trainer(replace(recipe, batch_size=101), training)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="batch_size 33 leaves one of 100"):
+        PaperTrainer(replace(SMALL, batch_size=33, drop_last=False), training)
+    assert FastTrainer(FastRecipe(momentum=0, batch_size=50, width=2), training).n_steps == 42
     request = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2)
     task = ("train-noise0.4-sparsity0.2-fold2",)
     with pytest.raises(InvalidInputError, match="fold2' is not in this plan"):
@@ -372,14 +376,19 @@ def test_bad_input_is_refused(digits: Dataset, training: Training) -> None:
         ({"recipe": "paper", "overrides": {"peak_rate": 1}}, InvalidInputError, "is unknown"),
         ({"recipe": "paper", "overrides": {"drop_last": "no"}}, InvalidInputError, "true or false"),
         ({"recipe": "paper", "overrides": {"checkpoint": "best"}}, InvalidInputError, "best-test"),
-        ({"recipe": "paper", "overrides": {"width": 0}}, InvalidInputError, "width 0"),
+        ({"recipe": "paper", "overrides": {"width": 0}}, InvalidInputError, "width is 0: use"),
+        ({"overrides": {"epochs": "-1"}}, InvalidInputError, "epochs is -1: use 1 or more"),
+        ({"overrides": {"batch_size": 1}}, InvalidInputError, "batch_size is 1: use 2 or more"),
+        ({"overrides": {"peak_rate": "nan"}}, InvalidInputError, "peak_rate is nan"),
+        ({"overrides": {"weight_decay": "inf"}}, InvalidInputError, "weight_decay is inf"),
+        ({"overrides": {"warmup": 1}}, InvalidInputError, "warmup is 1: use 0 to 0.99"),
         ({"overrides": {"coteaching.epochs": 3}}, InvalidInputError, "no method"),
         ({"coteaching_methods": ["argmax"], "overrides": {"coteaching.epoch": 3}},
          InvalidInputError, r"'coteaching\.epoch' is unknown"),
         ({"coteaching_methods": ["argmax"], "overrides": {"coteaching.epochs": 1}},
          InvalidInputError, "use 2 or more"),
         ({"coteaching_methods": ["argmax"], "overrides": {"coteaching.forget_rate": 1}},
-         InvalidInputError, "less than 1"),
+         InvalidInputError, r"coteaching\.forget_rate is 1: use 0 to 0\.999"),
     ],
 )  # fmt: skip
 def test_plans_that_make_no_sense_are_refused(

@@ -23,6 +23,7 @@ from cifar_noisy.recompute.training import (
     Images,
     Trainer,
     Training,
+    check_ranges,
     in_parts,
     make_network,
 )
@@ -80,10 +81,11 @@ class CoteachingRecipe:
             raise InvalidInputError(
                 f"coteaching.epochs is {self.epochs}: the first is an evaluation, so use 2 or more"
             )
-        if not 0 <= self.forget_rate < 1:
-            raise InvalidInputError(
-                f"coteaching.forget_rate is {self.forget_rate:g}: use 0 or more, and less than 1"
-            )
+        check_ranges(
+            self, "coteaching.", batch_size=(2, np.inf), rate=(0, np.inf), decay_start=(0, np.inf),
+            late_beta1=(0, 0.999), forget_rate=(0, 0.999), gradual_epochs=(0, np.inf),
+            padding=(0, np.inf), width=(1, np.inf),
+        )  # fmt: skip
 
 
 class CNN(nn.Module):

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.classifier import ClassifierTrainer
-from cifar_noisy.recompute.training import Images, Training, in_parts, make_network
+from cifar_noisy.recompute.training import (
+    Images,
+    Training,
+    check_ranges,
+    in_parts,
+    make_network,
+)
 
 _SMALLEST_SIDE = 8
 
@@ -49,6 +55,11 @@ class FastRecipe:
     width : int
         Channels of the first convolution; the last has eight times as many. Plans take the
         `suited_width` of the device that they are made for.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value makes no sense.
     """
 
     epochs: int = 21
@@ -60,6 +71,13 @@ class FastRecipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     width: int = 16
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self, epochs=(1, np.inf), small_epochs=(0, np.inf), small_scale=(0, 1),
+            batch_size=(2, np.inf), peak_rate=(0, np.inf), warmup=(0, 0.99), momentum=(0, 1),
+            weight_decay=(0, np.inf), width=(1, np.inf),
+        )  # fmt: skip
 
 
 class Residual(nn.Module):
@@ -143,7 +161,7 @@ class FastTrainer(ClassifierTrainer):
             lr=0.0,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            nesterov=True,
+            nesterov=recipe.momentum > 0,
         )
         super().__init__(
             training,

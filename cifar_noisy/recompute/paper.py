@@ -23,7 +23,13 @@ from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.classifier import ClassifierTrainer
-from cifar_noisy.recompute.training import Images, Training, in_parts, make_network
+from cifar_noisy.recompute.training import (
+    Images,
+    Training,
+    check_ranges,
+    in_parts,
+    make_network,
+)
 
 CHECKPOINTS = ("last", "best-test")
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -78,10 +84,10 @@ class PaperRecipe:
             raise InvalidInputError(
                 f"checkpoint is {self.checkpoint!r}: it takes {' or '.join(CHECKPOINTS)}"
             )
-        if self.padding < 0 or self.width < 1:
-            raise InvalidInputError(
-                f"padding is {self.padding} and width {self.width}: use 0 and 1, or more"
-            )
+        check_ranges(
+            self, epochs=(1, np.inf), batch_size=(2, np.inf), rate=(0, np.inf), momentum=(0, 1),
+            weight_decay=(0, np.inf), padding=(0, np.inf), width=(1, np.inf),
+        )  # fmt: skip
 
 
 class PaperTrainer(ClassifierTrainer):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cifar_noisy.errors import InvalidInputError, RecomputeError, UnknownArtifactError
+from cifar_noisy.errors import CifarNoisyError, InvalidInputError, RecomputeError
 from cifar_noisy.recompute.checkpoints import write_whole
 from cifar_noisy.recompute.coteaching import CoteachingRecipe
 from cifar_noisy.recompute.paper import PaperRecipe
@@ -289,7 +289,7 @@ def load_plan(folder: Path) -> Request:
         raise RecomputeError(
             f"{folder} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, UnknownArtifactError) as error:
+    except (OSError, ValueError, KeyError, TypeError, CifarNoisyError) as error:
         raise RecomputeError(f"{path} cannot be read ({error}): plan in another folder") from error
     if request.digest() != written:
         raise RecomputeError(f"{path} was changed after it was written: plan in another folder")

@@ -21,6 +21,28 @@ _MONITORED = 1_000
 _PREDICTED_AT_ONCE = 1_000
 
 
+def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]) -> None:
+    """Hold hyperparameters to ranges, both ends included.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is outside, or no number.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, np.inf))
+    Traceback (most recent call last):
+    cifar_noisy.errors.InvalidInputError: epochs is 0: use 1 or more
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(recipe, name)
+        if not (low <= value <= high and np.isfinite(value)):
+            said = f"{low:g} or more" if high == np.inf else f"{low:g} to {high:g}"
+            raise InvalidInputError(f"{prefix}{name} is {value:g}: use {said}")
+
+
 class Training(NamedTuple):
     """What a training sees and what it predicts.
 
@@ -174,8 +196,11 @@ class Trainer(ABC):
                 f"batch_size {batch_size:,} does not fit {n_train:,} training examples: "
                 f"choose 1 to {n_train:,}"
             )
-        if epochs < 1:
-            raise InvalidInputError(f"epochs leaves {epochs} to train: choose more")
+        if not drop_last and n_train % batch_size == 1:
+            raise InvalidInputError(
+                f"batch_size {batch_size:,} leaves one of {n_train:,} training examples over, "
+                "which batch normalisation cannot take: choose another, or drop_last"
+            )
         self.training, self.images, self.device = training, images, images.device
         self.batch_size = batch_size
         self.steps_per_epoch = n_train // batch_size if drop_last else -(-n_train // batch_size)
