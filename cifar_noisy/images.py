@@ -478,7 +478,8 @@ def _no_images(root: str | os.PathLike[str] | None, where: Path) -> str:
     if root is None:
         return (
             f"CIFAR-10's images are not in the cache ({where}) and no mirror folder has them: pass "
-            "root=, the folder that has them, or download=True"
+            "root (--root), the folder that has them, or download=True (cifar-noisy images "
+            "--download)"
         )
     return (
         f"{where} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "

@@ -54,7 +54,7 @@ def read_train_mask(folder: Path, setting: Setting, method: Method) -> NDArray[n
     return mask
 
 
-_REMEDY = "run cifar-noisy recompute into another folder"
+_REMEDY = "remove its provenance.json, and cifar-noisy recompute collect writes all of it again"
 
 
 def _read(folder: Path, path: str, setting: Setting) -> NDArray[Any]:

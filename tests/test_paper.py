@@ -1,5 +1,6 @@
 """The original experiment and Co-Teaching on small data: schedules, quirks, resuming, kept sets."""
 
+import hashlib
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import train_mask_path, training_log_path
 
 SETTING = Setting(0.4, 0.2)
@@ -81,8 +84,12 @@ def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     # Two epochs teach a ResNet-50 nothing, so that the kept sets would lack classes.
     list(run_tasks(request, digits, folder, task_ids=collecting(request), threads=1))
     is_clean = digits.noisy_labels(SETTING) == digits.labels
-    np.save(folder / train_mask_path(SETTING, "cl_pbc", "2021"), is_clean)
-    np.save(folder / train_mask_path(SETTING, "argmax", "2021"), is_clean)
+    record = json.loads((folder / provenance_path(SETTING)).read_text())
+    for method in ("cl_pbc", "argmax"):
+        path = train_mask_path(SETTING, method, "2021")
+        (folder / path).write_bytes(npy_bytes(is_clean))
+        record["sha256"][path] = hashlib.sha256(npy_bytes(is_clean)).hexdigest()
+    (folder / provenance_path(SETTING)).write_text(json.dumps(record))
     list(run_tasks(request, digits, folder, threads=1))
     return request, folder
 

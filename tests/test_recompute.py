@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from cifar_noisy.recompute import checkpoints
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint, write_whole
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
-from cifar_noisy.recompute.layout import state_of, work_folder
+from cifar_noisy.recompute.layout import last_file, state_of, work_folder
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Training
@@ -239,7 +241,10 @@ def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path:
     save_plan(request_, tmp_path)
     assert load_plan(tmp_path) == request_
     other = make_request([SETTING], request_.data_digest, dataset="digits", seed=1)
-    with pytest.raises(RecomputeError, match=r"another configuration \(recipe, seed differ"):
+    with pytest.raises(
+        RecomputeError,
+        match=r"\(recipe\.epochs 3 there, 12 here; .*seed 0 there",
+    ):
         save_plan(other, tmp_path)
     path = tmp_path / "plan.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
@@ -250,7 +255,10 @@ def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path:
         load_plan(tmp_path)
     with pytest.raises(RecomputeError, match=r"has no plan\.json"):
         load_plan(tmp_path / "nowhere")
-    for overrides, said in (({"epoch": "2"}, "is unknown"), ({"epochs": "x"}, "takes a number")):
+    for overrides, said in (
+        ({"epoch": "2"}, "is unknown"),
+        ({"epochs": "x"}, "takes a whole number"),
+    ):
         with pytest.raises(InvalidInputError, match=said):
             make_request([SETTING], "-", overrides=overrides)
     with pytest.raises(InvalidInputError, match="no setting"):
@@ -291,10 +299,42 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
     digits: Dataset, tmp_path: Path
 ) -> None:
     request = make_request(
-        [SETTING], digits.digest(), dataset="digits", overrides={**SHORT, "peak_rate": 1e30}
+        [SETTING], digits.digest(), dataset="digits", overrides={**SHORT, "peak_rate": 1e9}
     )
     with pytest.raises(RecomputeError, match="lower peak_rate"):
         list(run_tasks(request, digits, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"{", None], ids=str)
+@pytest.mark.parametrize("name", ["probabilities.npy", "about.json"])
+def test_a_fold_that_is_not_as_it_was_written_is_not_collected(
+    name: str, content: bytes | None, finished: Path, request_: Request, digits: Dataset,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """None: still an array of the right shape, but with another number in it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    collect = tasks_of(request_)[-1]
+    last_file(collect, folder).unlink()
+    path = work_folder(tasks_of(request_)[1].id, folder) / name
+    if content is None:
+        *most, last = path.read_bytes()
+        content = bytes([*most, last ^ 1])
+    path.write_bytes(content)
+    with pytest.raises(RecomputeError, match=r"fold1.*probabilities\.npy is damaged .*: remove it"):
+        list(run_tasks(request_, digits, folder, task_ids=(collect.id,)))
+    assert not last_file(collect, folder).exists()
+
+
+def test_a_record_that_is_damaged_is_one_line(
+    finished: Path, request_: Request, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    last_file(tasks_of(request_)[-1], tmp_path / "copy").write_text("{")
+    process = program(tmp_path / "copy")
+    _, complained = process.communicate()
+    assert process.returncode == 1
+    assert re.fullmatch(r"cifar-noisy: .*provenance\.json is damaged .*\n", complained)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

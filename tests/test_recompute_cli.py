@@ -56,10 +56,12 @@ def test_json_tells_tasks_and_summaries(tmp_path: Path) -> None:
     assert tasks[4]["needs"] == [task["id"] for task in tasks[:4]]
     assert json.loads(run(tmp_path, "recompute", "status", "--json").stdout) == tasks
     result = run(tmp_path, "recompute", "run", "--task", tasks[2]["id"], "--tasks", "3", "--json")
-    assert json.loads(result.stdout) == []
+    folds = [{"task": task["id"], "before": "ready"} for task in tasks[2:4]]
+    assert json.loads(result.stdout) == folds
     states = json.loads(run(tmp_path, "recompute", "status", "--json").stdout)
     assert [task["state"] for task in states] == ["ready", "ready", "done", "done", "waiting"]
-    (record,) = json.loads(run(tmp_path, "recompute", "run", "--json").stdout)
+    *before, record = json.loads(run(tmp_path, "recompute", "run", "--json").stdout)
+    assert [task["before"] for task in before] == ["ready", "ready", "done", "done"]
     for path in record["sha256"]:
         assert len(np.load(tmp_path / "recomputed" / path)) == 1797
 
@@ -83,6 +85,12 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*PLAN[1:], "--set", "epoch=1"), 2, "'epoch' is unknown"),
         (("plan", "--noise", "0.4"), 2, "Pass --noise and --sparsity"),
         (("status", "--folder", "nowhere"), 1, r"has no plan\.json"),
+        (("--folder", "elsewhere", "status"), 2, "options of recompute status stand before it"),
+        ((*PLAN[1:], "--device", "tpu"), 2, "device 'tpu' is unknown"),
+        (("run", "--devices", "meta,meta"), 2, "device 'meta' is unknown"),
+        (("slurm", "--device", "gpu"), 2, "device 'gpu' is unknown"),
+        ((*PLAN[1:], "--set", "width"), 2, "'width' is no pair"),
+        (("run", "--tasks", "0-"), 2, "--tasks 0- is no range"),
     ],
 )
 def test_an_error_is_one_line(
@@ -91,6 +99,22 @@ def test_an_error_is_one_line(
     result = run(planned, "recompute", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "batch_size=1348"), "does not fit 1,347 training examples"),
+        (("--folds", "200"), "200 folds of 174 examples of a class"),
+    ],
+)
+def test_what_cannot_be_trained_is_not_planned(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    result = run(tmp_path, *PLAN, *words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_terminal_sees_the_steps_of_a_training(tmp_path: Path) -> None:

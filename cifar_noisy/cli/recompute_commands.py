@@ -1,5 +1,6 @@
 """Commands that train again: recompute and recompute plan, run, slurm, status, collect."""
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +39,11 @@ Seed = Annotated[int, typer.Option(help="All randomness is drawn from it.")]
 Folds = Annotated[int, typer.Option("--folds", help="Of the cross-validation.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A hyperparameter; a wrong NAME lists them all. May be repeated.",
+    ),
 ]
 RecipeOption = Annotated[
     str,
@@ -46,14 +51,17 @@ RecipeOption = Annotated[
 ]
 TrainKept = Annotated[
     str | None,
-    typer.Option(metavar="METHOD,...", help="Then train on what these methods keep, and test."),
+    typer.Option(
+        metavar="METHOD,...", help="Then train on what these (argmax, cl_pbc, ...) keep, and test."
+    ),
 ]
 Coteaching = Annotated[
     str | None, typer.Option(metavar="METHOD,...", help="The same with Co-Teaching.")
 ]
 DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Of the CPU; bits depend on it. By default torch's.")
+    int | None,
+    typer.Option(min=1, max=4096, help="Of the CPU; bits depend on it. By default torch's."),
 ]
 SlurmOption = Annotated[str | None, typer.Option(help="As sbatch has it.")]
 RECOMPUTED = Path("recomputed")
@@ -87,13 +95,15 @@ def recompute(
     """
     from cifar_noisy.recompute.command import RunCommand
 
-    if context.invoked_subcommand is None:
-        command = RunCommand(folder, root, trust, device, threads)
-        request = make_plan(
-            command, dataset, noise, sparsity, overrides, seed=seed, n_folds=folds, recipe=recipe,
-            dtype=dtype, kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
-        )  # fmt: skip
-        run_and_report(request, command, as_json=as_json)
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    command = RunCommand(folder, root, trust, device, threads)
+    request = make_plan(
+        command, dataset, noise, sparsity, overrides, seed=seed, n_folds=folds, recipe=recipe,
+        dtype=dtype, kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
+    )  # fmt: skip
+    run_and_report(request, command, as_json=as_json)
 
 
 @recompute_app.command(
@@ -133,7 +143,7 @@ def recompute_run(
     folder: PlanFolder = RECOMPUTED,
     task: Annotated[list[str] | None, typer.Option(help="By id; may be repeated.")] = None,
     tasks: Annotated[
-        str | None, typer.Option(metavar="A-B", help="By number, both ends included.")
+        str | None, typer.Option(metavar="A-B", help="By number, one or from A to B.")
     ] = None,
     root: ImagesRoot = None,
     trust: Trust = None,
@@ -151,8 +161,8 @@ def recompute_run(
     """Run the tasks of a plan, all or those chosen; done ones are left, begun ones continue.
 
     With several devices, or several jobs on one, each task gets a process of its own, and the
-    threads of the CPU are shared out among them. SIGTERM and SIGUSR1 make it save and end with
-    status 75.
+    threads of the CPU are shared out among them. Ctrl-C, SIGTERM and SIGUSR1 make it save and end
+    with status 75.
     """
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
@@ -201,7 +211,9 @@ def recompute_slurm(
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import load_plan, tasks_of
+    from cifar_noisy.recompute.training import device_named
 
+    device_named(device or "cpu")
     tasks = tasks_of(load_plan(folder))
     done = {task.id for task in tasks if state_of(task, folder) == "done"}
     limit = slurm.site_array_limit() if array_limit is None else array_limit
@@ -237,6 +249,17 @@ def recompute_collect(
     run_and_report(request, RunCommand(folder, root, trust), chosen, as_json=as_json)
 
 
+def _refuse_options_before(context: typer.Context) -> None:
+    """Refuse options that stand before a subcommand, which would not see them."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInputError(
+                f"options of recompute {context.invoked_subcommand} stand before it: write "
+                f"cifar-noisy recompute {context.invoked_subcommand}, then the options"
+            )
+
+
 def make_plan(
     command: "RunCommand",
     dataset: str,
@@ -246,7 +269,7 @@ def make_plan(
     **choices: Any,
 ) -> "Request":
     """Plan settings in the command's folder; `choices` are those of `make_request`."""
-    from cifar_noisy.recompute.plan import make_request, save_plan
+    from cifar_noisy.recompute.plan import check_fit, make_request, save_plan
     from cifar_noisy.recompute.sources import open_dataset
 
     settings = [
@@ -257,13 +280,18 @@ def make_plan(
     ]
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
-    pairs = [text.partition("=") for text in overrides or ()]
-    values = {name: value for name, _, value in pairs}
+    for text in overrides or ():
+        if "=" not in text:
+            raise InvalidInputError(
+                f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
+            )
+    values = dict(text.split("=", 1) for text in overrides or ())
     request = make_request(
         settings, "", dataset=dataset, device=command.device, overrides=values, **choices
     )
     images = open_dataset(dataset, command.root, trust=command.trust, with_test=request.needs_test)
     images.hold_aligned()
+    check_fit(request, images.labels)
     request = replace(request, data_digest=images.digest())
     save_plan(request, command.folder)
     return request
@@ -285,8 +313,8 @@ def _chosen(
     chosen = list(ids or ())
     if numbers is not None:
         everything = [task.id for task in tasks_of(request)]
-        first, _, last = numbers.partition("-")
-        ends = [int(end) if end.isdecimal() else -1 for end in (first, last or first)]
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", numbers)
+        ends = [int(found[1]), int(found[2] or found[1])] if found else [-1, -1]
         if not 0 <= ends[0] <= ends[1] < len(everything):
             raise InvalidInputError(
                 f"--tasks {numbers} is no range of this plan's tasks, 0-{len(everything) - 1}"
@@ -305,8 +333,9 @@ def run_and_report(
     """Run tasks of a plan, and print what they came to."""
     from cifar_noisy.recompute.layout import read_record
 
-    records = []
+    records: list[dict[str, Any]] = []
     for task, before in run_tasks(request, command, chosen, slots):
+        records.append({"task": task.id, "before": before})
         if not as_json:
             typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "train":
@@ -314,7 +343,7 @@ def run_and_report(
         record = read_record(task, command.folder)
         published = _published(request, task)
         if as_json:
-            records.append(record | {"published": published and published.as_dict()})
+            records[-1] |= record | {"published": published and published.as_dict()}
         elif task.kind == "collect":
             _print_summary(task, record["summary"], published)
         else:

@@ -76,15 +76,20 @@ def load_checkpoint(path: Path, configuration: str) -> dict[str, Any] | None:
     except (
         RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError,
     ) as error:  # fmt: skip
-        raise RecomputeError(
-            f"{path} is damaged ({type(error).__name__}): remove it, and that task starts again"
-        ) from error
+        raise damaged(path, error) from error
     if written != configuration:
         raise RecomputeError(
             f"{path} is of another configuration ({written[:12]}, not {configuration[:12]}): "
             "name another folder"
         )
     return state
+
+
+def damaged(path: Path, error: Exception) -> RecomputeError:
+    """Return the error to raise on a file of a training that cannot be read."""
+    return RecomputeError(
+        f"{path} is damaged ({type(error).__name__}): remove it, and that task starts again"
+    )
 
 
 @contextlib.contextmanager

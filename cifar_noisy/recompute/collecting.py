@@ -1,6 +1,7 @@
 """Combining trained folds into the files that were published, with a record of their origin."""
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 import cifar_noisy
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.evaluation import Detection, accuracy_bound, count_pairs
-from cifar_noisy.recompute.checkpoints import write_whole
+from cifar_noisy.recompute.checkpoints import damaged, write_whole
 from cifar_noisy.recompute.layout import last_file, work_folder
 from cifar_noisy.recompute.plan import Request, Task
 from cifar_noisy.recompute.sources import Dataset, folds_of
@@ -55,9 +56,7 @@ def collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> Non
     pyx = np.empty((len(dataset.labels), int(dataset.labels.max()) + 1), dtype=request.dtype)
     trainings = {}
     for need, rows in zip(task.needs, folds, strict=True):
-        work = work_folder(need, folder)
-        pyx[rows] = np.load(work / "probabilities.npy", allow_pickle=False)
-        trainings[need] = json.loads((work / "about.json").read_text(encoding="utf-8"))
+        pyx[rows], trainings[need] = _read_fold(work_folder(need, folder))
     given = dataset.noisy_labels(task.setting)
     errors = label_errors(given, pyx)
     files = {pyx_path(task.setting): npy_bytes(pyx)}
@@ -78,6 +77,25 @@ def collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> Non
     }
     text = json.dumps(record, indent=2) + "\n"
     write_whole(last_file(task, folder), text.encode())
+
+
+def _read_fold(work: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Return the probabilities of a fold as they were written, and what is known of its training.
+
+    Raises
+    ------
+    RecomputeError
+        If they are not as they were written.
+    """
+    path = work / "probabilities.npy"
+    try:
+        about: dict[str, Any] = json.loads((work / "about.json").read_bytes())
+        content, expected = path.read_bytes(), about["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise damaged(path, ValueError("another sha256"))
+    return np.load(io.BytesIO(content), allow_pickle=False), about
 
 
 def summarise(

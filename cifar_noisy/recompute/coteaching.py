@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.training import (
+    LARGEST,
     Batch,
     Images,
     Trainer,
@@ -82,9 +83,9 @@ class CoteachingRecipe:
                 f"coteaching.epochs is {self.epochs}: the first is an evaluation, so use 2 or more"
             )
         check_ranges(
-            self, "coteaching.", batch_size=(2, np.inf), rate=(0, np.inf), decay_start=(0, np.inf),
-            late_beta1=(0, 0.999), forget_rate=(0, 0.999), gradual_epochs=(0, np.inf),
-            padding=(0, np.inf), width=(1, np.inf),
+            self, "coteaching.", batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
+            decay_start=(0, LARGEST), late_beta1=(0, 0.999), forget_rate=(0, 0.999),
+            gradual_epochs=(0, LARGEST), padding=(0, 64), width=(1, 4096),
         )  # fmt: skip
 
 

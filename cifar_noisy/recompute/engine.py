@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
 from cifar_noisy.evaluation import accuracy_bound, count_pairs
 from cifar_noisy.recompute.checkpoints import (
+    damaged,
     load_checkpoint,
     only_one,
     save_checkpoint,
@@ -44,9 +45,10 @@ from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import make_trainer
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.stop_signals import stop_signals
-from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recompute.training import Trainer, Training, device_named
+from cifar_noisy.recomputed import read_pyx, read_train_mask
 from cifar_noisy.registry import npy_bytes
-from cifar_noisy.settings import Setting, pyx_path, train_mask_path
+from cifar_noisy.settings import Setting
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
@@ -92,7 +94,7 @@ def run_tasks(
     RecomputeError
         If the device is not there, the loss is no number, or something that is needed is not done.
     InterruptedRunError
-        After SIGTERM or SIGUSR1, once the state is saved.
+        After SIGTERM, SIGINT or SIGUSR1, once the state is saved.
     StorageError
         If the folder cannot be written; the last checkpoint stays.
     """
@@ -149,10 +151,7 @@ def check_device(device: str) -> None:
     RecomputeError
         If this machine does not have it.
     """
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise InvalidInputError(f"device {device!r} is unknown: use cpu, cuda or cuda:1") from None
+    wanted = device_named(device)
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise RecomputeError(
             f"device {device!r} is not there: this torch ({torch.__version__}) sees "
@@ -179,7 +178,11 @@ class _Run:
             trainer = self._fold_trainer(task) if task.kind == "train" else self._kept_trainer(task)
             self._train(trainer, task)
             probabilities = trainer.predict()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            # The CPU's allocator has no error type of its own.
+            is_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)
+            if not is_memory:
+                raise
             raise RecomputeError(
                 f"{task.id} does not fit in the memory of {self.device}: lower batch_size or "
                 "width, in another folder; the last checkpoint is kept"
@@ -216,16 +219,18 @@ class _Run:
 
     def _kept_trainer(self, task: Task) -> Trainer:
         """Train on what the task's mask keeps; the test set is predicted."""
-        mask_path = self.folder / train_mask_path(task.setting, task.kept_method, "2021")
-        is_kept = np.load(mask_path, allow_pickle=False)
+        is_kept = read_train_mask(self.folder, task.setting, task.kept_method)
         given = self.dataset.noisy_labels(task.setting)
         key = f"{self.request.seed}/{self.request.dataset}/{task.id}"
-        training = kept_training(self.dataset, given, is_kept, key)
+        try:
+            training = kept_training(self.dataset, given, is_kept, key)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{task.id}: {error}") from error
         if task.kind == "kept" or self.request.coteaching is None:
             return make_trainer(self.request.recipe, training, self.device)
         forget_rate = None
         if self.request.coteaching.estimate_forget_rate:
-            pyx = np.load(self.folder / pyx_path(task.setting), allow_pickle=False)
+            pyx = read_pyx(self.folder, task.setting)
             forget_rate = share_of_errors(given[is_kept], pyx[is_kept])
         return CoteachingTrainer(self.request.coteaching, training, self.device, forget_rate)
 
@@ -234,7 +239,10 @@ class _Run:
         checkpoint = checkpoint_file(task, self.folder)
         saved = load_checkpoint(checkpoint, self.request.digest())
         if saved is not None:
-            trainer.load_state(saved)
+            try:
+                trainer.load_state(saved)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise damaged(checkpoint, error) from error
         saving = _Saving(checkpoint, self.request.digest(), self.stops)
 
         def should_stop(trainer: Trainer) -> bool:
@@ -254,10 +262,11 @@ class _Run:
         about: dict[str, Any],
         probabilities: NDArray[np.float32],
     ) -> None:
-        work = work_folder(task.id, self.folder)
+        work, content = work_folder(task.id, self.folder), npy_bytes(probabilities)
+        about["sha256"] = hashlib.sha256(content).hexdigest()
         write_whole(work / "log.txt", _log_text(trainer))
         write_whole(work / "about.json", json.dumps(about).encode())
-        write_whole(work / "probabilities.npy", npy_bytes(probabilities))
+        write_whole(work / "probabilities.npy", content)
 
     def _save_kept(
         self,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.classifier import ClassifierTrainer
 from cifar_noisy.recompute.training import (
+    LARGEST,
     Images,
     Training,
     check_ranges,
@@ -74,9 +75,9 @@ class FastRecipe:
 
     def __post_init__(self) -> None:
         check_ranges(
-            self, epochs=(1, np.inf), small_epochs=(0, np.inf), small_scale=(0, 1),
-            batch_size=(2, np.inf), peak_rate=(0, np.inf), warmup=(0, 0.99), momentum=(0, 1),
-            weight_decay=(0, np.inf), width=(1, np.inf),
+            self, epochs=(1, LARGEST), small_epochs=(0, LARGEST), small_scale=(0.01, 1),
+            batch_size=(2, LARGEST), peak_rate=(1e-9, LARGEST), warmup=(0, 0.99),
+            momentum=(0, 0.999), weight_decay=(0, LARGEST), width=(1, 4096),
         )  # fmt: skip
 
 

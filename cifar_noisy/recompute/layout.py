@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from cifar_noisy.recompute.checkpoints import damaged
 from cifar_noisy.recompute.plan import Task
 from cifar_noisy.recomputed import provenance_path
 from cifar_noisy.settings import training_log_path
@@ -36,8 +37,17 @@ def read_record(task: Task, folder: Path) -> dict[str, Any]:
 
     Of a collected setting the provenance record, summary included; of a training on a kept set its
     test accuracy.
+
+    Raises
+    ------
+    RecomputeError
+        If it cannot be read.
     """
-    record: dict[str, Any] = json.loads(last_file(task, folder).read_text(encoding="utf-8"))
+    path = last_file(task, folder)
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
     return record
 
 

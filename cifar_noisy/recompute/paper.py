@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.classifier import ClassifierTrainer
 from cifar_noisy.recompute.training import (
+    LARGEST,
     Images,
     Training,
     check_ranges,
@@ -85,8 +86,8 @@ class PaperRecipe:
                 f"checkpoint is {self.checkpoint!r}: it takes {' or '.join(CHECKPOINTS)}"
             )
         check_ranges(
-            self, epochs=(1, np.inf), batch_size=(2, np.inf), rate=(0, np.inf), momentum=(0, 1),
-            weight_decay=(0, np.inf), padding=(0, np.inf), width=(1, np.inf),
+            self, epochs=(1, LARGEST), batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
+            momentum=(0, 0.999), weight_decay=(0, LARGEST), padding=(0, 64), width=(1, 4096),
         )  # fmt: skip
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cifar_noisy.errors import CifarNoisyError, InvalidInputError, RecomputeError
 from cifar_noisy.recompute.checkpoints import write_whole
 from cifar_noisy.recompute.coteaching import CoteachingRecipe
@@ -243,6 +246,34 @@ def find_task(request: Request, task_id: str) -> Task:
     return tasks[task_id]
 
 
+def check_fit(request: Request, labels: NDArray[np.int64]) -> None:
+    """Hold folds and batches to a dataset, before anything is written or trained.
+
+    Parameters
+    ----------
+    request : Request
+    labels : (N,) int64
+        True labels of the dataset.
+
+    Raises
+    ------
+    InvalidInputError
+        If a class has fewer examples than there are folds, or a training fewer than a batch.
+    """
+    smallest = int(np.bincount(labels).min())
+    if request.n_folds > smallest:
+        raise InvalidInputError(
+            f"{request.n_folds:,} folds of {smallest:,} examples of a class: use {smallest:,} at "
+            "most"
+        )
+    n_train = len(labels) - -(-len(labels) // request.n_folds)
+    if request.recipe.batch_size > n_train:
+        raise InvalidInputError(
+            f"batch_size {request.recipe.batch_size:,} does not fit {n_train:,} training examples: "
+            f"choose 2 to {n_train:,}"
+        )
+
+
 def save_plan(request: Request, folder: Path) -> None:
     """Make the folder belong to the request; nothing to do where it does already.
 
@@ -289,7 +320,7 @@ def load_plan(folder: Path) -> Request:
         raise RecomputeError(
             f"{folder} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, CifarNoisyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CifarNoisyError) as error:
         raise RecomputeError(f"{path} cannot be read ({error}): plan in another folder") from error
     if request.digest() != written:
         raise RecomputeError(f"{path} was changed after it was written: plan in another folder")
@@ -297,5 +328,18 @@ def load_plan(folder: Path) -> Request:
 
 
 def _differing(one: Request, other: Request) -> str:
-    mine, theirs = one.as_json(), other.as_json()
-    return ", ".join(name for name in mine if mine[name] != theirs[name]) + " differ"
+    mine, theirs = _flat(one.as_json()), _flat(other.as_json())
+    return "; ".join(
+        f"{name} {mine.get(name)} there, {theirs.get(name)} here"
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name)
+    )
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values with those of inner mappings beside."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return flat

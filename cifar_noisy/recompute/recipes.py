@@ -9,7 +9,7 @@ from cifar_noisy.recompute.coteaching import CoteachingRecipe
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, suited_width
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
 from cifar_noisy.recompute.sources import DatasetName
-from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recompute.training import Trainer, Training, device_named
 from cifar_noisy.settings import check_choice
 
 RecipeName = Literal["fast", "paper"]
@@ -51,13 +51,14 @@ def make_recipe(
     UnknownArtifactError
         If there is no such recipe.
     InvalidInputError
-        If a hyperparameter is unknown or has no such value.
+        If a hyperparameter is unknown or has no such value, or the device is no name of one.
 
     Examples
     --------
     >>> make_recipe("paper", "cifar10", {"epochs": "2"}).epochs
     2
     """
+    device_named(device)
     own = {key: value for key, value in overrides.items() if not key.startswith(COTEACHING_PREFIX)}
     is_digits = dataset == "digits"
     if check_choice(name, RECIPES, "recipe") == "paper":
@@ -113,6 +114,5 @@ def _converted(name: str, value: Any, example: Any) -> Any:
     try:
         return type(example)(value)
     except ValueError:
-        raise InvalidInputError(
-            f"{name} is {value!r}: it takes a number such as {example}"
-        ) from None
+        kind = "a whole number" if isinstance(example, int) else "a number"
+        raise InvalidInputError(f"{name} is {value!r}: it takes {kind} such as {example}") from None

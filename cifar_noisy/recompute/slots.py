@@ -56,7 +56,8 @@ def run_in_slots(
         If a device is not there, a task needs one that is neither done nor among these, or, once
         all that does not need it is done, if a task failed.
     InterruptedRunError
-        After SIGTERM or SIGUSR1, which is passed on, once every process has saved and ended.
+        After SIGTERM, SIGINT or SIGUSR1, which is passed on, once every process has saved and
+        ended.
     """
     for device in dict.fromkeys(devices):
         check_device(device)

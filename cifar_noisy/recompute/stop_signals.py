@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextmanager
 def stop_signals(pass_on: Callable[[int], object] | None = None) -> Iterator[list[int]]:
-    """Note SIGTERM and SIGUSR1 in a list instead of dying of them.
+    """Note SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a list instead of dying of them.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ def stop_signals(pass_on: Callable[[int], object] | None = None) -> Iterator[lis
         if pass_on is not None:
             pass_on(number)
 
-    numbers = [signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    names = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is not everywhere
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     try:
         before = {number: signal.signal(number, note) for number in numbers}
     except ValueError:  # not the main thread, which alone may do this

@@ -17,8 +17,33 @@ from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError
 
+LARGEST = 1e9
+"""Of a hyperparameter that has no other bound."""
+
 _MONITORED = 1_000
 _PREDICTED_AT_ONCE = 1_000
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device of a name, whether this machine has it or not.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none that trains here.
+
+    Examples
+    --------
+    >>> device_named("cuda:1")
+    device(type='cuda', index=1)
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InvalidInputError(f"device {name!r} is unknown: use cpu, cuda or cuda:1")
+    return device
 
 
 def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]) -> None:
@@ -32,14 +57,14 @@ def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, np.inf))
+    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, LARGEST))
     Traceback (most recent call last):
     cifar_noisy.errors.InvalidInputError: epochs is 0: use 1 or more
     """
     for name, (low, high) in ranges.items():
         value = getattr(recipe, name)
-        if not (low <= value <= high and np.isfinite(value)):
-            said = f"{low:g} or more" if high == np.inf else f"{low:g} to {high:g}"
+        if not low <= value <= high:
+            said = f"{low:g} or more" if high == LARGEST > value else f"{low:g} to {high:g}"
             raise InvalidInputError(f"{prefix}{name} is {value:g}: use {said}")
 
 
@@ -194,7 +219,7 @@ class Trainer(ABC):
         if not 0 < batch_size <= n_train:
             raise InvalidInputError(
                 f"batch_size {batch_size:,} does not fit {n_train:,} training examples: "
-                f"choose 1 to {n_train:,}"
+                f"choose 2 to {n_train:,}"
             )
         if not drop_last and n_train % batch_size == 1:
             raise InvalidInputError(
