@@ -110,7 +110,7 @@ def test_what_is_done_is_left_alone(finished: Path, digits: Dataset, request_: R
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75),
-                           (signal.SIGUSR1, 75)],
+                           (signal.SIGUSR1, 75), (signal.SIGINT, 75)],
 )  # fmt: skip
 def test_a_killed_and_resumed_training_is_bit_identical(
     number: signal.Signals, status: int, finished: Path, request_: Request, tmp_path: Path
