@@ -9,8 +9,8 @@ and what was not measured, stands in ``docs/results.md``.
 What it does, in order of what it saves: images stay on the device as uint8, padded once; one gather
 per batch crops and flips them; most epochs see them shrunk; tensors are channels-last; Nesterov SGD
 follows a triangular schedule by step; the last step's weights predict, averaged over an image, the
-same moved by a pixel, and their mirror images. No test data, and nothing held out, ever chooses
-anything.
+same moved by a pixel, and their mirror images. No test data, and nothing held out, enters or ends a
+training; the defaults were looked for on fold 0 at noise 0.4.
 """
 
 from collections.abc import Callable, Iterator

@@ -204,7 +204,7 @@ class Trainer(ABC):
     Raises
     ------
     InvalidInputError
-        If a batch is larger than the training set, or there is no epoch.
+        If a batch is larger than the training set, or the last batch would hold a single example.
     """
 
     def __init__(
