@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,15 +93,18 @@ def recompute(
     Whatever interrupts it, the same command continues.
     """
     from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import make_plan
 
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    command = RunCommand(folder, root, trust, device, threads)
-    request = make_plan(
-        command, dataset, noise, sparsity, overrides, seed=seed, n_folds=folds, recipe=recipe,
-        dtype=dtype, kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
+    request, _ = make_plan(
+        chosen_settings(noise, sparsity), folder, dataset=dataset, root=root, trust=trust,
+        seed=seed, n_folds=folds, recipe=recipe, overrides=_hyperparameters(overrides),
+        dtype=dtype, device=device,
+        kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
     )  # fmt: skip
+    command = RunCommand(folder, root, trust, device, threads)
     run_and_report(request, command, as_json=as_json)
 
 
@@ -128,11 +130,12 @@ def recompute_plan(
     as_json: AsJson = False,
 ) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
-    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import make_plan
 
-    request = make_plan(
-        RunCommand(folder, root, trust, device), dataset, noise, sparsity, overrides, seed=seed,
-        n_folds=folds, recipe=recipe, dtype=dtype,
+    request, _ = make_plan(
+        chosen_settings(noise, sparsity), folder, dataset=dataset, root=root, trust=trust,
+        seed=seed, n_folds=folds, recipe=recipe, overrides=_hyperparameters(overrides),
+        dtype=dtype, device=device,
         kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
     )  # fmt: skip
     _print_tasks(request, folder, as_json)
@@ -260,18 +263,10 @@ def _refuse_options_before(context: typer.Context) -> None:
             )
 
 
-def make_plan(
-    command: "RunCommand",
-    dataset: str,
-    noises: Sequence[float | None] | None,
-    sparsities: Sequence[float | None] | None,
-    overrides: Sequence[str] | None = None,
-    **choices: Any,
-) -> "Request":
-    """Plan settings in the command's folder; `choices` are those of `make_request`."""
-    from cifar_noisy.recompute.plan import check_fit, make_request, save_plan
-    from cifar_noisy.recompute.sources import open_dataset
-
+def chosen_settings(
+    noises: Sequence[float | None] | None, sparsities: Sequence[float | None] | None
+) -> list[Setting]:
+    """Return each noise with each sparsity; a command trains nothing that was not named."""
     settings = [
         Setting(noise, sparsity)
         for noise in noises or ()
@@ -280,21 +275,17 @@ def make_plan(
     ]
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    return settings
+
+
+def _hyperparameters(overrides: Sequence[str] | None) -> dict[str, str]:
+    """Return hyperparameters by name, of NAME=VALUE each."""
     for text in overrides or ():
         if "=" not in text:
             raise InvalidInputError(
                 f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
             )
-    values = dict(text.split("=", 1) for text in overrides or ())
-    request = make_request(
-        settings, "", dataset=dataset, device=command.device, overrides=values, **choices
-    )
-    images = open_dataset(dataset, command.root, trust=command.trust, with_test=request.needs_test)
-    images.hold_aligned()
-    check_fit(request, images.labels)
-    request = replace(request, data_digest=images.digest())
-    save_plan(request, command.folder)
-    return request
+    return dict(text.split("=", 1) for text in overrides or ())
 
 
 def _names(text: str | None) -> tuple[str, ...]:

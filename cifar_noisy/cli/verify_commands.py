@@ -13,7 +13,12 @@ import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, OK, WRONG, app
 from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, Sparsity, Trust
 from cifar_noisy.cli.output import busy, byte_progress, print_json, print_table, rate
-from cifar_noisy.cli.recompute_commands import RECOMPUTED, make_plan, run_and_report, run_tasks
+from cifar_noisy.cli.recompute_commands import (
+    RECOMPUTED,
+    chosen_settings,
+    run_and_report,
+    run_tasks,
+)
 from cifar_noisy.errors import InvalidInputError, MissingExtraError
 from cifar_noisy.registry import artifacts
 from cifar_noisy.settings import METHODS, Setting
@@ -61,11 +66,13 @@ def verify(
     worse than expected, 3 nothing wrong but not everything could be had.
     """
     from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import make_plan
 
     if recomputed is not None or retrain:
         command = RunCommand(recomputed or RECOMPUTED, root, trust, device)
         if retrain:
-            request = make_plan(command, "cifar10", [noise], [sparsity])
+            settings = chosen_settings([noise], [sparsity])
+            request, _ = make_plan(settings, command.folder, root=root, trust=trust, device=device)
             for task, _ in run_tasks(request, command):
                 typer.echo(f"{task.id}: done", err=True)
         _compare_recomputed(command.folder, noise, sparsity, json_file)
@@ -97,17 +104,17 @@ def demo(
     masks whose files are here.
     """
     from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.recompute.plan import make_plan
     from cifar_noisy.report.retrained import write_retrained_report
 
     with tempfile.TemporaryDirectory() as folder:
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         command = RunCommand(Path(folder), threads=1)
-        request = make_plan(command, "digits", [0.4], [0.2])
+        request, digits = make_plan([Setting(0.4, 0.2)], command.folder, dataset="digits")
         typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
         run_and_report(request, command)
         try:
-            write_retrained_report(out, open_dataset("digits"), Path(folder), request.settings[0])
+            write_retrained_report(out, digits, command.folder, request.settings[0])
             typer.echo(f"a page to look at: {out.absolute()}\n")
         except MissingExtraError as error:
             typer.echo(f"no page: {error}", err=True)

@@ -32,18 +32,18 @@ from cifar_noisy.recompute.layout import (
     state_of,
     work_folder,
 )
+from cifar_noisy.recompute.memory import freed_memory_kept
 from cifar_noisy.recompute.plan import (
     Request,
     Task,
     find_task,
-    make_request,
+    make_plan,
     needs_test,
-    save_plan,
     tasks_of,
 )
 from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import make_trainer
-from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
+from cifar_noisy.recompute.sources import Dataset, folds_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recompute.training import Trainer, Training, device_named
 from cifar_noisy.recomputed import read_pyx, read_train_mask
@@ -108,7 +108,7 @@ def run_tasks(
         torch.set_num_threads(threads)
     chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
     tasks = [find_task(request, task_id) for task_id in chosen]
-    with stop_signals() as stops:
+    with stop_signals() as stops, freed_memory_kept():
         run = _Run(request, dataset, folder, device, stops, on_step)
         for task in tasks:
             before = state_of(task, folder)
@@ -127,15 +127,10 @@ def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
 
     Raises
     ------
-    UnavailableError, ImagesError
-        If the images are not there.
-    RecomputeError, StorageError
-        As `run_tasks` does.
+    CifarNoisyError
+        As `make_plan` and `run_tasks` do.
     """
-    dataset = open_dataset("cifar10")
-    dataset.hold_aligned()
-    request = make_request(settings, dataset.digest())
-    save_plan(request, folder)
+    request, dataset = make_plan(settings, folder)
     with step_bar() as show:
         for _ in run_tasks(request, dataset, folder, on_step=show):
             pass

@@ -67,8 +67,8 @@ class FastRecipe:
         If a value makes no sense.
     """
 
-    epochs: int = 21
-    small_epochs: int = 14
+    epochs: int = 26
+    small_epochs: int = 18
     small_scale: float = 0.625
     batch_size: int = 256
     peak_rate: float = 0.4

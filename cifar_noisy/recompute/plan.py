@@ -24,7 +24,7 @@ from cifar_noisy.recompute.recipes import (
     make_recipe,
     read_recipe,
 )
-from cifar_noisy.recompute.sources import DATASETS, DatasetName
+from cifar_noisy.recompute.sources import DATASETS, Dataset, DatasetName, open_dataset
 from cifar_noisy.settings import METHODS, Method, Setting, check_choice
 
 PLAN_FILE = "plan.json"
@@ -188,6 +188,61 @@ def make_request(
         coteaching_methods=taught,
         coteaching=make_coteaching(name, values) if taught else None,
     )
+
+
+def make_plan(
+    settings: Iterable[Setting],
+    folder: Path,
+    *,
+    dataset: str = "cifar10",
+    root: Path | None = None,
+    trust: str | None = None,
+    **choices: Any,
+) -> tuple[Request, Dataset]:
+    """Plan settings: open the images, hold the request to them, and make the folder theirs.
+
+    Parameters
+    ----------
+    settings : iterable of Setting
+    folder : Path
+    dataset : {"cifar10", "digits"}
+    root, trust
+        Where CIFAR-10's images are, as for `load_images`.
+    **choices
+        The other keywords of `make_request`.
+
+    Returns
+    -------
+    (Request, Dataset)
+        The dataset has its test set only where a task needs it.
+
+    Raises
+    ------
+    InvalidInputError, UnknownArtifactError
+        As `make_request` does, or if folds or batches do not fit the images.
+    UnavailableError, ImagesError
+        If the images are not there, or are in another order than the published.
+    RecomputeError
+        If the folder belongs to another request.
+    StorageError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     request, digits = make_plan([Setting(0.4, 0.2)], Path(folder), dataset="digits")
+    ...     load_plan(Path(folder)) == request, len(digits.labels)
+    (True, 1797)
+    """
+    # First without images: what is wrong with the choices shows before anything is read.
+    request = make_request(settings, "", dataset=dataset, **choices)
+    images = open_dataset(dataset, root, trust=trust, with_test=request.needs_test)
+    images.hold_aligned()
+    check_fit(request, images.labels)
+    request = dataclasses.replace(request, data_digest=images.digest())
+    save_plan(request, folder)
+    return request, images
 
 
 def needs_test(recipe: Recipe, *methods: tuple[str, ...]) -> bool:
