@@ -9,7 +9,8 @@ torchvision has it, and there are three measurements, each after a few steps tha
 
 1. images per second of a step of fast, on full-sized images, against the same network, optimizer
    and schedule with torchvision's transforms on PIL images, a DataLoader and contiguous float32
-   tensors; both in turns, so that a busy machine slows both;
+   tensors; and against the same step where the C library gives freed memory back; all in turns,
+   so that a busy machine slows all;
 2. the share of a step of fast in which its data are prepared;
 3. the time of a step of paper at its published size, and what a fold and a setting would take.
 """
@@ -19,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from torch import Tensor
 from cifar_noisy import Setting, evaluate_pyx
 from cifar_noisy.loaders import published_pyx
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
+from cifar_noisy.recompute.memory import freed_memory_kept
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
@@ -117,17 +120,24 @@ def compare_fast(
     data_seconds: list[float] = []
     note_data(trainer, data_seconds)
     ours, theirs = steps_of(trainer), ordinary_steps(recipe, training, root)
-    times: dict[str, list[float]] = {"fast": [], "ordinary": []}
+    turns = (
+        ("fast", ours, freed_memory_kept),
+        ("given back", ours, nullcontext),
+        ("ordinary", theirs, nullcontext),
+    )
+    times: dict[str, list[float]] = {name: [] for name, *_ in turns}
     for _ in range(_ROUNDS):
-        for name, steps in (("fast", ours), ("ordinary", theirs)):
-            # Not counted: what warms up, and for the loader what it prepared in the other's turn.
-            block = [next(steps) for _ in range(_WARM_UP + n_steps)]
+        for name, steps, memory in turns:
+            # Not counted: what warms up, and for the loader what it prepared in the others' turns.
+            with memory():
+                block = [next(steps) for _ in range(_WARM_UP + n_steps)]
             times[name] += block[_WARM_UP:]
-    fast, ordinary = statistics.mean(times["fast"]), statistics.mean(times["ordinary"])
+    fast, given_back, ordinary = (statistics.mean(times[name]) for name in times)
     return {
         "fast_images_per_second": round(recipe.batch_size / fast, 1),
         "ordinary_images_per_second": round(recipe.batch_size / ordinary, 1),
         "ratio": round(ordinary / fast, 2),
+        "ratio_to_memory_given_back": round(given_back / fast, 2),
         "data_share_of_step": round(statistics.mean(data_seconds[_WARM_UP:]) / fast, 4),
     }
 
