@@ -37,7 +37,7 @@ def evaluate(
     ] = "imagefolder",
     edition: Edition = None,
     by: Annotated[
-        str | None, typer.Option(help="Also a row per given or true class, or per pair of them.")
+        str | None, typer.Option(help="given, true or pair: also a row per class or pair of them.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
