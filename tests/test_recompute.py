@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import functional
 
 from cifar_noisy import (
     InvalidInputError,
@@ -204,16 +205,22 @@ def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "is_mirrored", "weights"),
-    [(32, True, {0: 0.5, 1: 0.25, -1: 0.25}), (16, True, {0: 1.0}), (16, False, {0: 1.0})],
+    ("side", "is_mirrored", "small_epochs", "weights"),
+    [
+        (32, True, 1, {(0, 32): 0.4, (1, 32): 0.2, (-1, 32): 0.2, (0, 28): 0.2}),
+        (32, True, 0, {(0, 32): 0.5, (1, 32): 0.25, (-1, 32): 0.25}),
+        (16, True, 1, {(0, 16): 1.0}),
+        (16, False, 0, {(0, 16): 1.0}),
+    ],
 )
 def test_predictions_are_averages_over_views_of_a_plain_loop(
-    side: int, is_mirrored: bool, weights: dict[int, float]
+    side: int, is_mirrored: bool, small_epochs: int, weights: dict[tuple[int, int], float]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, side, side, 3)).astype(np.uint8)
     rows = np.arange(6)
     training = Training(pixels, rows, rows, rows[::2], 6, is_mirrored, "k")
-    trainer = FastTrainer(FastRecipe(batch_size=2, width=4), training)
+    recipe = FastRecipe(batch_size=2, width=4, small_epochs=small_epochs)
+    trainer = FastTrainer(recipe, training)
     pad = side // 8
     padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     flat = pixels.reshape(-1, 3).astype(np.float64)
@@ -223,14 +230,16 @@ def test_predictions_are_averages_over_views_of_a_plain_loop(
         network.head.weight *= 100  # type: ignore[union-attr, operator]  # views differ visibly
     for found, row in zip(trainer.predict(), rows[::2], strict=True):
         expected = np.zeros(6)
-        for offset, weight in weights.items():
+        for (offset, seen_side), weight in weights.items():
             start = pad + offset
             image = padded[row, start : start + side, start : start + side]
             views = (image, image[:, ::-1]) if is_mirrored else (image,)
             for view in views:
                 normal = torch.tensor((view - flat.mean(axis=0)) / flat.std(axis=0))
+                planes = normal.float().permute(2, 0, 1)[None]
+                seen = functional.resize(planes, [seen_side, seen_side], antialias=True)
                 with torch.no_grad():
-                    logits = network(normal.float().permute(2, 0, 1)[None])[0]
+                    logits = network(seen)[0]
                 expected += weight * logits.softmax(0).numpy() / len(views)
         np.testing.assert_allclose(found, expected, atol=1e-4)
         assert found.sum() == pytest.approx(1.0, abs=1e-5)
