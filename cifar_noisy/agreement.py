@@ -41,7 +41,8 @@ _TWO_SEEDS = {
         "agreement of cl_both": 0.9321,
     }
 }
-"""By noise, how far the two seeds agree on fold 0 at sparsity 0; others were not measured."""
+"""By noise, how far two seeds of `fast` agreed on fold 0 at sparsity 0, when it had 21 epochs at
+width 24; others were not measured."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The recipe `fast`: out-of-sample probabilities of a small residual network, in minutes.
 
 Measured at noise 0.4, sparsity 0, in one run of four folds on two cores of an Intel Xeon with AMX
-(about 51 core-minutes, no GPU, torch 2.14.1): 0.807 accuracy against true labels where the
-published probabilities have 0.754, 0.519 against given labels where those have 0.478 and the noise
-allows 0.601, and an F1 of 0.885 for the best mask where the best published one has 0.850. The rest,
-and what was not measured, stands in ``docs/results.md``.
+(27 minutes, no GPU, torch 2.14.1): 0.814 accuracy against true labels where the published
+probabilities have 0.754, 0.521 against given labels where those have 0.478 and the noise allows
+0.601, and an F1 of 0.887 for the best mask where the best published one has 0.850. The rest, and
+what was not measured, stands in ``docs/results.md``.
 
 What it does, in order of what it saves: images stay on the device as uint8, padded once; one gather
 per batch crops and flips them; most epochs see them shrunk; tensors are channels-last; Nesterov SGD
