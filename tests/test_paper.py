@@ -368,7 +368,8 @@ def test_bad_input_is_refused(digits: Dataset, training: Training) -> None:
             trainer(replace(recipe, batch_size=101), training)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="batch_size 33 leaves one of 100"):
         PaperTrainer(replace(SMALL, batch_size=33, drop_last=False), training)
-    assert FastTrainer(FastRecipe(momentum=0, batch_size=50, width=2), training).n_steps == 42
+    plain = FastRecipe(epochs=3, momentum=0, batch_size=50, width=2)
+    assert FastTrainer(plain, training).n_steps == 6
     request = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2)
     task = ("train-noise0.4-sparsity0.2-fold2",)
     with pytest.raises(InvalidInputError, match="fold2' is not in this plan"):
