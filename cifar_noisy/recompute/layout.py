@@ -1,12 +1,14 @@
 """Where the folder of a plan holds what, and what that says of its tasks.
 
-plan.json                                            the request
-work/<task>/checkpoint.pt                            of a training under way
-work/<task>/{about.json,log.txt,probabilities.npy}   of a training that is done
-cifar10/cifar10_noisy_labels__.../                   pyx, five masks and provenance.json, as
-                                                     upstream has them
-.../train_pruned_<method>/                           log and test_accuracy.json of a training
-                                                     on a kept set
+    plan.json                                            the request
+    work/<task>/checkpoint.pt                            of a training under way
+    work/<task>/{about.json,log.txt,probabilities.npy}   of a training that is done
+    cifar10/cifar10_noisy_labels__.../                   pyx, five masks and provenance.json, as
+                                                         upstream has them
+    .../train_pruned_<method>/                           log and test_accuracy.json of a training
+                                                         on a kept set
+
+How far a task is follows from these files alone.
 """
 
 import json
