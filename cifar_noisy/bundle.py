@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from cifar_noisy.errors import BundleError, StorageError
-from cifar_noisy.files import whole
+from cifar_noisy.files import atomic_file, output_file
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
 from cifar_noisy.registry import Artifact, all_artifacts
@@ -93,7 +93,7 @@ def export_bundle(
     sums = "".join(f"{member.sha256}  {member.path}\n" for member in members).encode()
     try:
         with (
-            whole(file) as out,
+            output_file(file) as out,
             tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
         ):
             tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
@@ -255,7 +255,7 @@ def _put(member: Pinned, chunks: Iterator[bytes], file: Path, store: Store) -> N
         if _is_right(target, member):
             return
         store.make_cache()
-        with whole(target) as out:
+        with atomic_file(target) as out:
             # Checked again on the way: the bundle may have changed since it was checked.
             _check(member, _copied(chunks, out), file)
     except OSError as error:

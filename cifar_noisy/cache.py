@@ -4,20 +4,20 @@ Only files of the registry and CIFAR-10's images are looked at or removed; whate
 folder is left alone.
 """
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import abandoned_parts
+from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import IMAGES_FOLDER, Images, packed_images
+from cifar_noisy.locks import is_unheld, lock_path
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Store, is_there
-from cifar_noisy.turns import unheld_locks
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,9 @@ def check_images(store: Store) -> Iterator[CachedImages]:
 
 
 def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
-    """Remove what dead processes left unfinished in the cache, and locks that nobody holds.
+    """Remove what killed processes left of registered files and images, and locks nobody holds.
 
-    A process of this machine is dead if it does not run; one of another machine counts as dead when
-    its leftover was not written for a day.
+    An unfinished file counts as left when it was not written for an hour.
 
     Returns
     -------
@@ -153,13 +152,13 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     ()
     """
     removed = []
-    for path in chain(abandoned_parts(store.cache), unheld_locks(store.cache)):
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            continue  # another process was faster
-        _remove(path, store)
-        removed.append((str(path.relative_to(store.cache)), size))
+    for target in (*map(store.cache_path, all_artifacts()), store.cache / IMAGES_FOLDER / ARCHIVE):
+        locks = [lock for lock in [lock_path(target)] if is_unheld(lock)]
+        for path in (*abandoned_parts_of(target), *locks):
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                size = path.stat().st_size
+                _remove(path, store)
+                removed.append((str(path.relative_to(store.cache)), size))
     return tuple(removed)
 
 

@@ -1,20 +1,18 @@
 """Files that are, whenever one looks or kills, absent, as they were, or complete.
 
-Whatever is being written lies beside its target under a name that tells machine and process, and is
+A file is written beside its target under a name of its own, ``.<name>.<8 hex digits>.part``, and
 renamed when it is complete. So any number of processes may write the same file, with or without a
-lock, and whoever comes later sees whose a leftover was: that of a dead process is continued by the
-next one that wants the file, or removed by ``cifar-noisy cache prune``.
-
-Nothing is flushed to the disk before the rename. What a power failure garbles no longer has its
-checksum, and is fetched again.
+lock. What a killed process leaves is only ever copied from, never written to: it may be a link, or
+another process's. A part that was not written for `SECONDS_UNTIL_ABANDONED` counts as left over.
 """
 
 import contextlib
-import functools
+import errno
 import os
-import platform
 import re
 import secrets
+import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,27 +21,37 @@ from typing import IO
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
 
-SECONDS_UNTIL_ABANDONED = 24 * 3600
-"""After this long without a write, a leftover of another machine counts as a dead process's."""
+SECONDS_UNTIL_ABANDONED = 3600
+"""A live download writes, or gives up, much more often than this."""
 
-_NOBODY = 0
-_PART = re.compile(r"\.(?P<name>.+)\.(?P<machine>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
+_CHUNK = 1 << 20
 
 
-def write_atomically(path: Path, content: bytes | bytearray | memoryview) -> None:
+def write_atomically(
+    path: Path, content: bytes | bytearray | memoryview, *, durable: bool = False
+) -> None:
     """Write a file that is, whenever one looks or kills, absent, as it was, or complete.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made.
+    content : bytes-like
+    durable : bool, default False
+        Flush it to the disk before the rename, so that a loss of power finds it complete too; for
+        files that no registry has a checksum of.
 
     Raises
     ------
     OSError
         If it cannot be written; nothing of it is left then.
     """
-    with whole(path) as file:
+    with atomic_file(path, durable=durable) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that is renamed to `path` when the block ends without an error.
 
     Raises
@@ -51,125 +59,186 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     OSError
         If it cannot be written; nothing of it is left then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of this process's own, so that others may write the same file at the same time.
-    part = _part(path, os.getpid())
+    part = _new_part(path)
     try:
         with part.open("xb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def continued(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that is renamed to `path` when the block ends without an error.
+def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
+    """Open a file for reading and writing that is renamed to `path` when the block ends well.
 
-    It begins with what a dead process had written of it, if any. After an error, a beginning worth
-    keeping is left for the next process; after an `OSError`, such as a full disk, only what there
-    was before.
+    It begins with a copy of the largest leftover of `path`, if any, of `size` bytes at most. After
+    an error, a beginning worth keeping is left for the next process; after an `OSError`, such as a
+    full disk, only what there was before. Once `path` is complete its leftovers are removed. One of
+    them may be a live process's: that one writes its file again from what it holds open.
 
     Raises
     ------
     OSError
         If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path, os.getpid())
-    _claim_leftover(path, part)
-    file = part.open("a+b")
-    n_before = part.stat().st_size
+    part = _new_part(path)
+    n_kept = 0
     try:
-        yield file
-        file.close()
-        part.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            file.close()
-        _leave(part, path, n_before if isinstance(error, OSError) else part.stat().st_size)
-        raise
+        with part.open("x+b") as file:
+            _take_leftover(path, file, size)
+            n_before = file.tell()
+            try:
+                yield file
+            except BaseException as error:
+                n_kept = n_before if isinstance(error, OSError) else file.seek(0, os.SEEK_END)
+                file.truncate(n_kept)
+                raise
+            file.flush()
+            _rename_open(part, path, file)
     finally:
-        part.unlink(missing_ok=True)
-    for leftover in _abandoned_parts_of(path):
-        leftover.unlink(missing_ok=True)
-
-
-def _leave(part: Path, path: Path, size: int) -> None:
-    """Give the first bytes of a part to whoever wants `path` next, if there are enough of them."""
-    if size >= WORTH_KEEPING:
-        os.truncate(part, size)
-        part.rename(_part(path, _NOBODY))
-
-
-def abandoned_parts(folder: Path) -> Iterator[Path]:
-    """Yield what dead processes left unfinished in a folder and those below.
-
-    A process of this machine is dead if it does not run. Whether one of another machine does cannot
-    be seen from here; its leftovers count as abandoned a day after they were last written.
-    """
-    for path in folder.rglob(".*.part"):
-        if _is_abandoned(path):
-            yield path
-
-
-def _part(path: Path, pid: int) -> Path:
-    return path.with_name(f".{path.name}.{_machine()}.{pid}.{secrets.token_hex(4)}.part")
-
-
-@functools.cache
-def _machine() -> str:
-    """Return a name of this machine; containers count process ids on their own, so each is one."""
-    name = re.sub(r"[^\w-]", "-", platform.node())
-    try:
-        return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino:x}"
-    except OSError:
-        return name
-
-
-def _claim_leftover(path: Path, part: Path) -> None:
-    """Rename the largest leftover of a dead process to `part`, if there is one."""
-    leftovers = sorted(_abandoned_parts_of(path), key=_size, reverse=True)
-    for leftover in leftovers:
-        # Another process may claim it first: a rename succeeds for one of them.
+        if n_kept < WORTH_KEEPING:
+            part.unlink(missing_ok=True)
+    for leftover in parts_of(path):
         with contextlib.suppress(OSError):
-            leftover.rename(part)
-            return
+            leftover.unlink()
 
 
-def _abandoned_parts_of(path: Path) -> Iterator[Path]:
-    for sibling in path.parent.iterdir():
-        match = _PART.fullmatch(sibling.name)
-        if match and match["name"] == path.name and _is_abandoned(sibling):
-            yield sibling
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open for writing what a person named as an output; an existing file is replaced at the end.
 
+    A link is followed and stays. A file keeps its mode and, where that is allowed, its owner. What
+    is no regular file, such as ``/dev/null`` or a pipe, is written to.
 
-def _is_abandoned(path: Path) -> bool:
-    match = _PART.fullmatch(path.name)
-    if match is None:
-        return False
-    pid = int(match["pid"])
-    if pid == _NOBODY:
-        return True
-    # On Windows os.kill would end the process instead of asking for it.
-    if match["machine"] == _machine() and os.name == "posix":
-        return not _runs(pid)
-    with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime > SECONDS_UNTIL_ABANDONED
-    return False
-
-
-def _runs(pid: int) -> bool:
+    Raises
+    ------
+    OSError
+        If it cannot be written; an existing file is as it was then.
+    """
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it runs under another user
-    return True
+        before = path.stat()
+    except FileNotFoundError:
+        before = None
+    if before is not None and (not stat.S_ISREG(before.st_mode) or _is_descriptor(path)):
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as file:
+            yield file
+        return
+    with atomic_file(path.resolve()) as file:
+        if before is not None and os.name == "posix":
+            with contextlib.suppress(OSError):
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+        yield file
 
 
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file for reading; a pipe or a device is refused and never waited for.
+
+    Raises
+    ------
+    OSError
+        If it is no regular file, or cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    _check_regular(Path(path).stat().st_mode, path)  # before opening, which a device may act on
+    descriptor = os.open(path, flags)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def reason(error: OSError) -> str:
+    """Return why an operation on a file failed, for a message.
+
+    Examples
+    --------
+    >>> reason(OSError("the archive ends early"))
+    'the archive ends early'
+    """
+    return error.strerror or str(error) or type(error).__name__
+
+
+def parts_of(path: Path) -> Iterator[Path]:
+    """Yield the unfinished files of `path`, those of live processes included; links are none."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def abandoned_parts_of(path: Path) -> Iterator[Path]:
+    """Yield the unfinished files of `path` that were not written for `SECONDS_UNTIL_ABANDONED`."""
+    for part in parts_of(path):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > SECONDS_UNTIL_ABANDONED:
+                yield part
+
+
+def _new_part(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _rename_open(part: Path, path: Path, file: IO[bytes]) -> None:
+    if os.name != "posix":
+        file.close()  # Windows renames no open file, and removes none either
+    try:
+        part.replace(path)
+    except FileNotFoundError:
+        # Another process took the part for a leftover; its bytes are still held open here.
+        file.seek(0)
+        with atomic_file(path) as again:
+            shutil.copyfileobj(file, again, _CHUNK)
+
+
+def _take_leftover(path: Path, file: IO[bytes], size: int | None) -> None:
+    """Begin `file` with the bytes of the largest leftover of `path`, and remove that."""
+    mine = os.fstat(file.fileno()).st_ino
+    sizes: dict[Path, int] = {}
+    for part in parts_of(path):
+        with contextlib.suppress(OSError):
+            status = part.stat()
+            if status.st_ino != mine and status.st_size <= (size or status.st_size):
+                sizes[part] = status.st_size
+    if not sizes:
+        return
+    largest = max(sizes, key=sizes.__getitem__)
+    with contextlib.suppress(OSError), open_regular(largest) as leftover:
+        remaining = sizes[largest]
+        while remaining and (chunk := leftover.read(min(_CHUNK, remaining))):
+            file.write(chunk)
+            remaining -= len(chunk)
+        largest.unlink()
+
+
+def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket", os.fspath(path))
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Whether a path such as ``/dev/stdout`` names an open file, which others write to as well."""
+    return path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a rename to the disk, where the system lets folders be opened."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -34,9 +34,9 @@ from cifar_noisy.errors import (
     UnavailableError,
 )
 from cifar_noisy.files import write_atomically
+from cifar_noisy.locks import locked
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
 from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, readable_size, shown_url
-from cifar_noisy.turns import turn
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
@@ -235,7 +235,7 @@ class Store:
         target = self.cache_path(artifact)
         try:
             self.make_cache()
-            with turn(target, batch.patience):
+            with locked(target, batch.lock_timeout):
                 # Another process may have fetched it while this one waited its turn.
                 with contextlib.suppress(_SourceError):
                     content = _read_in_place(target, artifact)

@@ -28,8 +28,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from cifar_noisy.errors import StorageError, UnavailableError
-from cifar_noisy.files import WORTH_KEEPING, continued
-from cifar_noisy.turns import Patience, turn
+from cifar_noisy.files import WORTH_KEEPING, resumable_file
+from cifar_noisy.locks import LockTimeout, locked
 
 if TYPE_CHECKING:
     import requests
@@ -69,7 +69,7 @@ class Batch:
         Told of every byte.
     unreachable : dict
         Hosts that could not be reached, and why; they are not asked again.
-    patience : Patience
+    lock_timeout : LockTimeout
         How long to wait for other processes.
     is_stopped : threading.Event
         Set when nobody waits for the results any more.
@@ -77,7 +77,7 @@ class Batch:
 
     progress: Progress | None = None
     unreachable: dict[str, str] = field(default_factory=dict)
-    patience: Patience = field(default_factory=Patience)
+    lock_timeout: LockTimeout = field(default_factory=LockTimeout)
     is_stopped: threading.Event = field(default_factory=threading.Event)
 
     def count(self, n: int) -> None:
@@ -139,10 +139,10 @@ def download(
         return complaint(Path(file.name))
 
     try:
-        with turn(target, batch.patience):
+        with locked(target, batch.lock_timeout):
             if target.is_file() and complaint(target) is None:
                 return target
-            with continued(target) as file:
+            with resumable_file(target, size) as file:
                 batch.count(_end(file))
                 try:
                     fill(file, urls, complaint_of_file, size, batch)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from cifar_noisy import StorageError, UnavailableError
-from cifar_noisy.files import _part
 from cifar_noisy.transfer import download
 from tests.range_server import Behaviour, RangeServer, serving_ranges
 
@@ -71,7 +70,7 @@ def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match=r"/file broke off; the 250.0 kB .* are kept"):
         download([server.url("/file")], tmp_path / "file", complaint())
     (left,) = tmp_path.iterdir()
-    assert re.fullmatch(r"\.file\.[\w-]+\.0\.\w+\.part", left.name)
+    assert re.fullmatch(r"\.file\.[0-9a-f]{8}\.part", left.name)
     count = Count()
     download([server.url("/file")], tmp_path / "file", complaint(), count)
     assert server.asked[-1] == ("/file", "bytes=250000-")
@@ -90,7 +89,7 @@ def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> Non
 @pytest.mark.parametrize("n_left", [100, len(CONTENT), len(CONTENT) + 5])
 def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n_left: int) -> None:
     server.files["/file"] = Behaviour(CONTENT)
-    _part(tmp_path / "file", pid=0).write_bytes(b"x" * n_left)
+    (tmp_path / ".file.0123abcd.part").write_bytes(b"x" * n_left)
     assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == [f"bytes={n_left}-", None]
@@ -98,7 +97,7 @@ def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n
 
 def test_a_part_that_is_whole(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT)
-    _part(tmp_path / "file", pid=0).write_bytes(CONTENT)
+    (tmp_path / ".file.0123abcd.part").write_bytes(CONTENT)
     assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import write_atomically
+from cifar_noisy.files import output_file
 from cifar_noisy.registry import Artifact
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def print_json(value: object, file: str = "-") -> None:
         typer.echo(text, nl=False)
         return
     try:
-        write_atomically(Path(file), text.encode())
+        with output_file(Path(file)) as out:
+            out.write(text.encode())
     except OSError as error:
         raise StorageError(f"{file} cannot be written ({error.strerror}): name another") from error
 

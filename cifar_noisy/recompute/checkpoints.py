@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from cifar_noisy.errors import RecomputeError, StorageError
-from cifar_noisy.files import whole
+from cifar_noisy.files import write_atomically
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -23,27 +22,12 @@ def write_whole(path: Path, content: bytes) -> None:
         If it cannot be written; what was at `path` is still there.
     """
     try:
-        with whole(path) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        write_atomically(path, content, durable=True)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror}): make room or name another folder, and "
             "run again; what was saved before is kept"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to the disk, where the system lets folders be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

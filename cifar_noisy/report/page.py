@@ -14,7 +14,7 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import confident_joint
 from cifar_noisy.errors import MissingExtraError, StorageError
 from cifar_noisy.evaluation import Detection, count_pairs
-from cifar_noisy.files import write_atomically
+from cifar_noisy.files import output_file
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
@@ -116,7 +116,8 @@ def write_page(path: Path, html: str) -> None:
         If it cannot be written; what was there stays.
     """
     try:
-        write_atomically(path, html.encode())
+        with output_file(path) as file:
+            file.write(html.encode())
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror}): name another file"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import socket
@@ -22,8 +21,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from cifar_noisy import UnavailableError, artifacts, transfer, turns
+from cifar_noisy import UnavailableError, artifacts, locks, transfer
 from cifar_noisy.cache import prune_cache
+from cifar_noisy.files import resumable_file
 from cifar_noisy.store import Host, Store
 from cifar_noisy.transfer import download
 from tests.faults import worker
@@ -125,7 +125,7 @@ def locks_held(store: Store) -> Iterator["subprocess.Popen[str]"]:
 def test_lock_held_for_ever(
     good: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 1.0)
     monkeypatch.setattr(transfer, "PARALLEL_TRANSFERS", 1)
     store = store_of(tmp_path, good.url)
     waits: list[float] = []
@@ -152,7 +152,7 @@ def test_lock_of_a_dead_process(good: FaultServer, tmp_path: Path) -> None:
         holder.wait()
         start = time.monotonic()
         store.fetch([MASK, OTHER])
-    assert time.monotonic() - start < turns.LOCK_SECONDS / 2
+    assert time.monotonic() - start < locks.LOCK_SECONDS / 2
     assert len(files_below(tmp_path)) == 2  # their locks are gone too
 
 
@@ -163,7 +163,7 @@ def test_locks_not_supported(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr(turns, "LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 1.0)
     store = store_of(tmp_path, good.url)
     store.fetch(FILES)
     assert good.asked.total() == len(FILES)
@@ -196,14 +196,13 @@ def test_terminated_while_receiving(large: FaultServer, tmp_path: Path) -> None:
     assert len(large.ranges) == 1
 
 
-def leftover(target: Path, content: bytes) -> None:
-    """Leave what a dead process might have written of a file."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    from cifar_noisy import files
-
+def leftover(target: Path, content: bytes, seconds_ago: float = 0) -> Path:
+    """Leave what a killed process might have written of a file."""
     target.parent.mkdir(exist_ok=True)
-    files._part(target, dead.pid).write_bytes(content)
+    part = target.with_name(f".{target.name}.0123abcd.part")
+    part.write_bytes(content)
+    os.utime(part, times=(time.time() - seconds_ago,) * 2)
+    return part
 
 
 def test_range_ignored(large: FaultServer, tmp_path: Path) -> None:
@@ -225,26 +224,71 @@ def test_leftover_complete(large: FaultServer, tmp_path: Path) -> None:
     assert large.asked.total() == 0
 
 
-def test_prune_with_a_live_process(large: FaultServer, tmp_path: Path) -> None:
+def test_prune_with_a_live_process(
+    large: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large.answer = Answer(bytes_per_second=2_000_000)
-    cache = tmp_path / "cache"
-    target = cache / "file"
+    store = Store(tmp_path / "cache")
+    target, other = (store.cache_path(artifact) for artifact in (MASK, OTHER))
     one = worker.start()
     worker.hear(one)
     worker.tell(one, task_of(large, target))
-    while sum(path.stat().st_size for path in cache.rglob("*.part")) < 500_000:
+    while sum(path.stat().st_size for path in store.cache.rglob("*.part")) < 500_000:
         time.sleep(0.01)
-    leftover(cache / "dead", bytes(1000))
-    (cache / ".mine.part").write_bytes(b"a file of another program")
-    (cache / ".dead.lock").touch()
-    removed = dict(prune_cache(Store(cache)))
-    assert sorted(re.sub(r"\.[\w-]+\.\d+\.\w+\.part$", "", name) for name in removed) == [
-        ".dead", ".dead.lock"
-    ]  # fmt: skip
+    other.parent.mkdir(parents=True, exist_ok=True)
+    dead = leftover(other, bytes(1000), seconds_ago=3700)
+    lock = other.with_name(f".{other.name}.lock")
+    lock.touch()
+    not_ours = [other.with_name(name) for name in (".mine.part", ".poetry.lock", ".a.b.lock")]
+    link = other.with_name(f".{other.name}.00000000.part")
+    link.symlink_to(not_ours[0])
+    for path in not_ours:
+        path.write_bytes(b"a file of another program")
+        os.utime(path, times=(0, 0))
+    removed = [store.cache / name for name, _ in prune_cache(store)]
+    assert removed == [dead, lock]
     assert worker.hear(one) == ""
     worker.end(one)
     assert target.read_bytes() == (large.folder / "file").read_bytes()
-    assert sorted(path.name for path in files_below(cache)) == [".mine.part", "file"]
+    assert all(path.exists() for path in [*not_ours, link])
+
+
+def test_leftover_is_a_link(large: FaultServer, tmp_path: Path) -> None:
+    """A link planted in a shared cache is neither followed nor written through."""
+    target, victim = tmp_path / "cache" / "file", tmp_path / "victim"
+    victim.write_bytes((large.folder / "file").read_bytes()[:1_000_000])
+    target.parent.mkdir()
+    link = target.with_name(".file.0123abcd.part")
+    link.symlink_to(victim)
+    before = victim.read_bytes()
+    task = task_of(large, target)
+    download([str(task["url"])], target, worker.sha256_complaint(str(task["sha256"])), size=SIZE)
+    assert target.read_bytes() == (large.folder / "file").read_bytes()
+    assert victim.read_bytes() == before
+    assert len(large.ranges) == 0
+    assert link.is_symlink()
+
+
+def test_leftover_is_a_pipe(large: FaultServer, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    os.mkfifo(tmp_path / "cache" / ".file.0123abcd.part")
+    task = task_of(large, tmp_path / "cache" / "file")
+    check = worker.sha256_complaint(str(task["sha256"]))
+    download([str(task["url"])], tmp_path / "cache" / "file", check, size=SIZE)
+
+
+def test_part_removed_while_it_is_written(tmp_path: Path) -> None:
+    """What a live process writes is complete even where another took its part for a leftover."""
+    with resumable_file(tmp_path / "file") as first:
+        first.write(bytes(100_000))
+        first.flush()
+        with resumable_file(tmp_path / "file") as second:
+            assert second.tell() == 100_000
+            second.write(b"end")
+        (tmp_path / "file").unlink()
+        first.write(b"other end")
+    assert (tmp_path / "file").read_bytes() == bytes(100_000) + b"other end"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 # Permissions and disks
@@ -282,8 +326,9 @@ import os, sys
 from pathlib import Path
 from cifar_noisy import StorageError, artifacts
 from cifar_noisy.cache import check_cache
+from cifar_noisy.files import resumable_file
 from cifar_noisy.store import Host, Store
-import cifar_noisy.transfer, cifar_noisy.turns, requests, filelock, encodings.idna, netrc
+import cifar_noisy.transfer, cifar_noisy.locks, requests, filelock, encodings.idna, netrc
 cache, url, uid = sys.argv[1:]
 masks = artifacts(kind="train_mask", edition="2021")[:2]
 if int(uid):
@@ -360,6 +405,7 @@ FULL = """
 import json, os, resource, sys
 from pathlib import Path
 from cifar_noisy import StorageError, artifacts
+from cifar_noisy.files import resumable_file
 from cifar_noisy.store import Host, Store
 from cifar_noisy.transfer import download
 cache, url, large = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

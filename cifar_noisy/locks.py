@@ -1,17 +1,18 @@
-"""Taking turns at fetching a file, so that many processes fetch it once.
+"""Locks on files that are being fetched or packed, so that many processes do that work once.
 
 A lock only saves work here; no file is right because of one. File systems of clusters grant locks
-to everyone or to nobody, and a dead machine may hold one for long. So a lock that cannot be had is
-done without, after `LOCK_SECONDS` at most.
+to everyone or to nobody, and a stopped process may hold one for long. So a lock that cannot be had
+is done without, after `LOCK_SECONDS` at most.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cifar_noisy.files import parts_of
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -19,29 +20,27 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 60.0
 """How long to wait for a process that holds a lock while nothing of its file arrives."""
 
-_LOCK = re.compile(r"\..+\.lock")
-
 
 @dataclass
-class Patience:
+class LockTimeout:
     """How long to wait for locks that others hold; one that was waited for in vain ends it."""
 
     seconds: float = field(default_factory=lambda: LOCK_SECONDS)
 
 
 @contextlib.contextmanager
-def turn(target: Path, patience: Patience) -> Iterator[None]:
-    """Wait until no other process fetches `target`, or until waiting has been in vain."""
+def locked(target: Path, timeout: LockTimeout) -> Iterator[None]:
+    """Hold the lock on `target`, or go on without it where it cannot be had in time."""
     import filelock
 
-    path = target.with_name(f".{target.name}.lock")
+    path = lock_path(target)
     lock = filelock.FileLock(path)
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _wait(lock, target, patience)
+            _acquire(lock, target, timeout)
         except filelock.Timeout:
-            patience.seconds = 0
+            timeout.seconds = 0
         except (OSError, NotImplementedError):
             pass  # a folder that cannot be written, a file system without locks
         else:
@@ -51,17 +50,23 @@ def turn(target: Path, patience: Patience) -> Iterator[None]:
         yield
 
 
-def unheld_locks(folder: Path) -> Iterator[Path]:
-    """Yield the lock files in a folder and those below that no process holds."""
+def lock_path(target: Path) -> Path:
+    """Return the lock file of a target."""
+    return target.with_name(f".{target.name}.lock")
+
+
+def is_unheld(lock: Path) -> bool:
+    """Whether a lock file is there and no process holds it."""
     import filelock
 
-    for path in folder.rglob(".*.lock"):
-        if _LOCK.fullmatch(path.name):
-            with (
-                contextlib.suppress(filelock.Timeout, OSError, NotImplementedError),
-                filelock.FileLock(path, timeout=0),
-            ):
-                yield path
+    if not lock.is_file() or lock.is_symlink():
+        return False
+    with (
+        contextlib.suppress(filelock.Timeout, OSError, NotImplementedError),
+        filelock.FileLock(lock, timeout=0),
+    ):
+        return True
+    return False
 
 
 def _remove(path: Path) -> None:
@@ -69,17 +74,17 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _wait(lock: "BaseFileLock", target: Path, patience: Patience) -> None:
+def _acquire(lock: "BaseFileLock", target: Path, timeout: LockTimeout) -> None:
     import filelock
 
-    seen, deadline = _bytes_arrived(target), time.monotonic() + patience.seconds
+    seen, deadline = _bytes_arrived(target), time.monotonic() + timeout.seconds
     while True:
         try:
-            lock.acquire(timeout=min(1, patience.seconds))
+            lock.acquire(timeout=min(1, timeout.seconds))
         except filelock.Timeout:
             arrived = _bytes_arrived(target)
             if arrived != seen:
-                seen, deadline = arrived, time.monotonic() + patience.seconds
+                seen, deadline = arrived, time.monotonic() + timeout.seconds
             elif time.monotonic() >= deadline:
                 raise
         else:
@@ -87,9 +92,9 @@ def _wait(lock: "BaseFileLock", target: Path, patience: Patience) -> None:
 
 
 def _bytes_arrived(target: Path) -> int:
-    """Return how much of the target lies in parts: grows while some process fetches it."""
+    """Return how much of the target lies in parts: grows while some process writes it."""
     total = 0
-    for part in target.parent.glob(f".{target.name}.*.part"):
+    for part in parts_of(target):
         with contextlib.suppress(OSError):
             total += part.stat().st_size
     return total
