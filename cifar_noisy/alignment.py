@@ -30,12 +30,7 @@ from cifar_noisy.any_dataset import Rows, read_rows
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loaders import load_noisy_labels, load_true_labels, published_pyx
 from cifar_noisy.noise import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
-from cifar_noisy.order import (
-    OFFICIAL_LABELS_SHA256,
-    official_indices,
-    official_indices_of,
-    official_indices_published,
-)
+from cifar_noisy.order import official_indices_published
 from cifar_noisy.settings import CLASSES, SETTINGS, Setting
 
 Float = TypeVar("Float", bound="np.floating[Any]")
@@ -215,24 +210,14 @@ def published_labels(labels: NDArray[np.int64]) -> str | None:
 
 def _judge_by_labels(rows: Rows) -> Alignment | None:
     """Return a verdict where labels decide it; None where they may be somebody's own noisy ones."""
-    digest = hashlib.sha256(rows.labels.astype(np.uint8).tobytes()).hexdigest()
-    if digest == OFFICIAL_LABELS_SHA256:
+    published = published_labels(rows.labels[official_indices_published()])
+    if published is not None:
         return Alignment(
             "misaligned",
-            "its labels are CIFAR-10's in the official order; map rows with "
+            f"its labels are the {published} in the official order; map rows with "
             "load_...(order='torchvision')",
             "torchvision order",
         )
-    indices = _official_indices(rows)
-    if indices is not None:
-        published = published_labels(rows.labels[indices])
-        if published is not None:
-            return Alignment(
-                "misaligned",
-                f"its labels are the {published} in the official order; map rows with "
-                "load_...(order='torchvision')",
-                "torchvision order",
-            )
     agreement = float((rows.labels == load_true_labels()).mean())
     detail = f"its labels are no published ones; {agreement:.1%} equal the true label of their row"
     if tuple(rows.labels[: len(TFDS_FIRST_LABELS)].tolist()) == TFDS_FIRST_LABELS:
@@ -287,11 +272,9 @@ def _judge_by_images(
 
 def _mistake_within_classes(rows: Rows, deviations: NDArray[np.float64]) -> tuple[Mistake, str]:
     """Name what was done to the order, by undoing it; else say how much is out of place."""
-    indices = _official_indices(rows)
-    if indices is not None:
-        for mistake, order in _orders(indices).items():
-            if _fits(rows.pooled[order]):
-                return mistake, f"the images are in another order: {mistake}"
+    for mistake, order in _orders(official_indices_published()).items():
+        if _fits(rows.pooled[order]):
+            return mistake, f"the images are in another order: {mistake}"
     off = np.flatnonzero(deviations > _largest_in_order())
     squared = deviations[off] / _N_SUMS * _TOLERANCE**2
     n_off = np.minimum(squared / _SHUFFLED_DEVIATION, 1) * EXAMPLES_PER_CLASS
@@ -308,24 +291,6 @@ def _orders(indices: NDArray[np.intp]) -> dict[Mistake, NDArray[np.intp]]:
     starts = np.arange(N_CLASSES)[:, None] * EXAMPLES_PER_CLASS
     numeric = (by_class.argsort(1).argsort(1) + starts).ravel()
     return {"numeric sort": numeric, "torchvision order": indices}
-
-
-def _official_indices(rows: Rows) -> NDArray[np.intp] | None:
-    """Return the official index of each published row, from where it can be had."""
-    try:
-        return official_indices_published()
-    except UnavailableError:
-        pass
-    try:
-        named = official_indices_of(rows.names or ())
-    except ValueError:
-        return None
-    if not np.array_equal(np.sort(named), np.arange(N_EXAMPLES)):
-        return None
-    labels = np.empty(N_EXAMPLES, np.uint8)
-    labels[named] = rows.labels
-    is_known = hashlib.sha256(labels.tobytes()).hexdigest() == OFFICIAL_LABELS_SHA256
-    return official_indices(labels) if is_known else None
 
 
 def _published_pyx() -> NDArray[np.floating[Any]] | None:

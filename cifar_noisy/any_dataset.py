@@ -33,13 +33,10 @@ class Rows:
     labels : (N,) int64
     pooled : (N, 8, 8, 3) float32
         Mean of the image in each cell of an 8x8 grid, in the image's own units.
-    names : tuple of str or None
-        File names without folders, where rows are files.
     """
 
     labels: NDArray[np.int64]
     pooled: NDArray[np.float32]
-    names: tuple[str, ...] | None = None
 
 
 def read_rows(dataset: object) -> Rows:
@@ -164,7 +161,7 @@ def _image_files(folder: Path) -> Iterator[str]:
 def _from_files(samples: Iterable[tuple[str, int]]) -> Rows:
     from PIL import Image
 
-    labels, pooled, names = [], [], []
+    labels, pooled = [], []
     for file, label in samples:
         try:
             with Image.open(file) as image:
@@ -172,8 +169,7 @@ def _from_files(samples: Iterable[tuple[str, int]]) -> Rows:
         except (OSError, SyntaxError) as error:
             raise ImagesError(f"{file} is no image that can be read ({error})") from error
         labels.append(label)
-        names.append(Path(file).name)
-    return Rows(np.array(labels, np.int64), np.stack(pooled), tuple(names))
+    return Rows(np.array(labels, np.int64), np.stack(pooled))
 
 
 def _from_items(dataset: object) -> Rows:

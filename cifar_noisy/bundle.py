@@ -149,7 +149,7 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
         for member, chunks in _members(tar, file):
             paths.append(member.path)
             _put(member, chunks, file, store)
-            if progress:
+            if progress is not None:  # a bar without a total has no truth
                 progress.update(member.size)
     return tuple(paths)
 

@@ -6,7 +6,6 @@ folder is left alone.
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from cifar_noisy.errors import StorageError
 from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
-from cifar_noisy.images import IMAGES_FOLDER, Images, packed_images
+from cifar_noisy.images import IMAGES_FOLDER, Images, image_files, packed_images
 from cifar_noisy.locks import is_unheld, lock_path
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Store, is_there
@@ -86,7 +85,7 @@ class CachedImages:
     Attributes
     ----------
     path : Path
-        The folder that a split is packed in, or the archive.
+        The file that a split is packed in, or the archive.
     complaint : str or None
         What is wrong with them; None if all bytes are those that were packed, or the archive's.
     """
@@ -96,7 +95,7 @@ class CachedImages:
 
 
 def cached_images(store: Store) -> tuple[Path, ...]:
-    """Return the folders of packed images in the cache, and the archive if it is there.
+    """Return the packed images in the cache, and the archive if it is there.
 
     Examples
     --------
@@ -124,9 +123,9 @@ def check_images(store: Store) -> Iterator[CachedImages]:
             if path.name == ARCHIVE:
                 complaint = CIFAR10.archive_complaint(path)
             else:
-                is_intact = Images.open(path).is_intact()
-                complaint = None if is_intact else "holds other images than were packed"
-        except (OSError, StorageError) as error:
+                Images.open(path)
+                complaint = None
+        except OSError as error:  # a StorageError is one
             complaint = str(error)
         yield CachedImages(path, complaint)
 
@@ -152,7 +151,8 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     ()
     """
     removed = []
-    for target in (*map(store.cache_path, all_artifacts()), store.cache / IMAGES_FOLDER / ARCHIVE):
+    targets = map(store.cache_path, all_artifacts())
+    for target in (*targets, *image_files(store.cache, unfinished=True)):
         locks = [lock for lock in [lock_path(target)] if is_unheld(lock)]
         for path in (*abandoned_parts_of(target), *locks):
             with contextlib.suppress(FileNotFoundError):  # another process was faster
@@ -198,7 +198,9 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
 
 
 def clear_images(store: Store) -> tuple[Path, ...]:
-    """Remove CIFAR-10's images from the cache, packed ones and the archive.
+    """Remove CIFAR-10's images from the cache, packed ones and the archive; all else stays.
+
+    What a link leads to is somebody else's, and stays too.
 
     Returns
     -------
@@ -215,15 +217,18 @@ def clear_images(store: Store) -> tuple[Path, ...]:
     >>> clear_images(Store(Path("nowhere")))
     ()
     """
-    removed = cached_images(store)
     folder = store.cache / IMAGES_FOLDER
-    if removed and not folder.is_symlink():
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            raise _not_removed(folder, store, error) from error
-        return removed
-    return ()
+    if folder.is_symlink():
+        return ()
+    removed = []
+    for path in image_files(store.cache):
+        if not path.parent.is_symlink():
+            _remove(path, store)
+            removed.append(path)
+    for empty in (folder / "sources", folder):
+        with contextlib.suppress(OSError):  # something else lies there, or it is not there
+            empty.rmdir()
+    return tuple(path for path in removed if path.parent == folder)
 
 
 def _remove(path: Path, store: Store) -> None:

@@ -366,8 +366,6 @@ def evaluate(
         If `found` has another length or dtype, or its scores are NaN, infinite or all equal.
     UnknownArtifactError
         If the setting, edition or order was never published.
-    UnavailableError
-        If ``order="torchvision"`` and the official labels are not at hand.
 
     Warns
     -----
@@ -430,7 +428,7 @@ def evaluate_pyx(
     InvalidInputError
         If `pyx` has another shape or dtype, or an entry is NaN or outside 0 to 1, or all entries
         are equal.
-    UnknownArtifactError, UnavailableError
+    UnknownArtifactError
         As for `evaluate`.
 
     Warns
@@ -670,13 +668,8 @@ def _doubt_of_order(
     if abs(strength_of(rows)) > _NONE:
         return None
     other = "imagefolder" if order == "torchvision" else "torchvision"
-    try:
-        # The rows stand in the published order if `order` is right; undone if it is not.
-        undone = (
-            in_order(rows, order) if order == "torchvision" else in_published_order(rows, other)
-        )
-    except UnavailableError:
-        return None
+    # The rows stand in the published order if `order` is right; undone if it is not.
+    undone = in_order(rows, order) if order == "torchvision" else in_published_order(rows, other)
     strength = strength_of(undone)
     if strength < _STRONG:
         return None

@@ -60,6 +60,10 @@ class Release:
         Hex digests of the official batch files.
     png_blobs : dict
         Git blob ids of upstream's PNG archives.
+    records_sha256 : dict
+        Hex digests of the batch files of CIFAR-10's *binary* version, which hold a byte of label
+        and 3,072 of colour planes for each image, and nothing else. They are the same images in
+        the same order, so that these digests tell the official pixels, wherever they come from.
     """
 
     n_train: int = 50_000
@@ -83,6 +87,16 @@ class Release:
             "train_part_1_of_2.tar.gz": "2dca3f0eabe60264fc97f9b49825bd15b44d62b6",
             "train_part_2_of_2.tar.gz": "f5fba1235c7ae39f7f631563257cfa6b1ad9ec7c",
             "test.tar.gz": "6d2142c632e13e2554d7104b08a2ce120ba43ccc",
+        }
+    )
+    records_sha256: dict[str, str] = field(
+        default_factory=lambda: {
+            "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+            "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+            "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+            "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+            "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+            "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
         }
     )
 
@@ -127,13 +141,10 @@ class OfficialOrder(NamedTuple):
     ----------
     pixels : (N, 32, 32, 3) uint8
     labels : (N,) uint8
-    is_official : bool
-        Whether the bytes that they were read from are the official ones.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
-    is_official: bool
 
 
 class Source(abc.ABC):
@@ -193,7 +204,7 @@ class Source(abc.ABC):
                 )
             pixels, labels = self._read(train)
         _check_labels(labels, train, self)
-        return OfficialOrder(pixels, labels, complaint is None)
+        return OfficialOrder(pixels, labels)
 
 
 class BatchFolder(Source):

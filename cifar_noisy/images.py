@@ -1,13 +1,14 @@
 """CIFAR-10's pixels as one read-only memory map per split, whatever they came from.
 
-A source is read once, checked, and packed into a folder of the cache, rows in the published order:
+A source is read once, checked, and packed into a sealed file of the cache:
 
-    images/official-train/     from bytes whose checksums hold
-    images/pixels-train-<digest>/   from bytes that only the caller vouches for, by their content
-    images/sources/<digest>    which of these folders a source that was seen before is packed in
-    images/official_train_labels    what `cifar_noisy.order` needs
+    images/official-train.sealed           the official pixels, told by their digests in `Release`
+    images/pixels-train-<digest>.sealed    pixels that only the caller vouches for
+    images/sources/<digest>                which of these a source that was seen before is packed in
 
-A folder appears by one rename, when it is complete. Where a source is a file or folder of the
+A pack is the pixels of a split, rows in the published order, and after them the labels in the
+official order, a byte each, from which the rest follows. It is hashed whenever it is opened, and
+one that is not as it should be counts as absent. Where a source is a file or folder of the
 caller's, nothing is written into it, except the archive itself where ``download=True`` asks for it.
 """
 
@@ -16,36 +17,38 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
-from cifar_noisy.errors import InvalidInputError, StorageError, UnavailableError
-from cifar_noisy.files import write_atomically
+from cifar_noisy.errors import ImagesError, InvalidInputError, StorageError, UnavailableError
+from cifar_noisy.files import reason
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
     PIXELS,
     PNG_FOLDER,
+    SIDE,
     OfficialArchive,
-    OfficialOrder,
     PngArchives,
     Release,
     Source,
     find_source,
 )
-from cifar_noisy.order import OFFICIAL_LABELS_FILE, official_indices
+from cifar_noisy.locks import LockTimeout, locked
+from cifar_noisy.order import official_indices
 from cifar_noisy.registry import REPOSITORY, REVISION
+from cifar_noisy.sealed import map_sealed, read_sealed, write_sealed, write_sealed_chunks
 from cifar_noisy.settings import CLASSES, check_choice
 from cifar_noisy.store import (
     CACHE_VARIABLE,
@@ -78,7 +81,9 @@ PNG_URLS = (
 IMAGES_FOLDER = "images"
 """Where images lie in the cache."""
 
-_ROWS_AT_ONCE = 5_000
+_PACK = r"(?P<kind>official|pixels)-(?P<split>train|test)(?:-[0-9a-f]{16})?\.sealed"
+_ROWS_AT_ONCE = 100  # what fits a processor's cache, which makes hashing twice as fast
+_VALUES = SIDE * SIDE * 3
 
 
 @dataclass(frozen=True)
@@ -94,53 +99,35 @@ class Images:
     indices : (N,) int64
         Official index of each row, its index in ``torchvision.datasets.CIFAR10``.
     is_official : bool
-        Whether they were read from bytes whose checksums are the official ones.
+        Whether these are the official pixels, bit for bit.
     path : Path
-        The folder that they are packed in.
+        The file that they are packed in; images of the same file are equal.
     """
 
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    indices: NDArray[np.int64]
+    pixels: NDArray[np.uint8] = field(compare=False)
+    labels: NDArray[np.int64] = field(compare=False)
+    indices: NDArray[np.int64] = field(compare=False)
     is_official: bool
     path: Path
 
     @classmethod
     def open(cls, path: Path) -> Images:
-        """Open a packed folder.
+        """Open a packed file and hash it.
 
         Raises
         ------
         StorageError
-            If its files are not as they were written.
+            If it is not there, or not as it was packed.
         """
-        try:
-            about = json.loads((path / "about.json").read_bytes())
-            pixels = np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False)
-            labels = np.load(path / "labels.npy", allow_pickle=False)
-            indices = np.load(path / "indices.npy", allow_pickle=False)
-            if {len(pixels), len(labels), len(indices)} != {about["n_images"]}:
-                raise ValueError("lengths differ")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"{path} is damaged ({error}): remove that folder, and it will be packed again"
-            ) from error
-        labels.flags.writeable = indices.flags.writeable = False
-        return cls(pixels, labels, indices, about["is_official"], path)
-
-    def is_intact(self) -> bool:
-        """Hash all images again: whether they are those that were packed."""
-        about = json.loads((self.path / "about.json").read_bytes())
-        official = np.argsort(self.indices)
-        digest = hashlib.sha256()
-        for start in range(0, len(self), _ROWS_AT_ONCE):
-            digest.update(self.pixels[official[start : start + _ROWS_AT_ONCE]].data)
-        digest.update(self.labels[official].astype(np.uint8).data)
-        return bool(digest.hexdigest() == about.get("official_order_sha256"))
+        images = _opened(path, image_sources.CIFAR10)
+        if images is None:
+            state = "damaged, or not what its name says" if path.exists() else "not there"
+            raise StorageError(f"{path} is {state}: cifar-noisy images packs the images again")
+        return images
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to other processes by path: pickled as they are, memory maps become copies."""
-        return (Images.open, (self.path,))
+        return (_travelled, (self.path,))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -161,7 +148,8 @@ def load_images(
     root : path, optional
         Where the images are: a torchvision root, the folder ``cifar-10-batches-py``, the archive
         ``cifar-10-python.tar.gz``, a folder with upstream's PNG archives, or an image tree with
-        upstream's file names. By default the cache, then mirror folders.
+        upstream's file names. By default the cache, then mirror folders. With `trust`, images that
+        were packed with `trust` before are in the cache too.
     train : bool, default True
         The train set, else the test set.
     download : bool, default False
@@ -184,6 +172,8 @@ def load_images(
         If the images are not there, and are not to be downloaded or cannot be.
     ImagesError
         If what is there is not CIFAR-10, or its checksums do not hold and it is not trusted.
+    InvalidInputError
+        If `trust` is unknown, or several packs in the cache could be meant.
     StorageError
         If the cache folder cannot be used.
 
@@ -197,45 +187,118 @@ def load_images(
         raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
     store, release = Store.from_environment(), image_sources.CIFAR10
     packs = _Packs(store.cache / IMAGES_FOLDER, release)
-    if root is None:
-        if packs.has_official(train):
-            return Images.open(packs.official(train))
-        # An archive that was put into the cache, by hand or by an import, comes first.
-        source = find_source(packs.folder, release) or _in_mirror_folders(store, release)
-    else:
-        source = find_source(Path(root).expanduser(), release)
-    if source is not None:
-        return packs.images(source, train, trust)
-    where = packs.folder if root is None else Path(root).expanduser()
-    if not download:
-        raise UnavailableError(_no_images(root, where))
     if root is not None:
-        return packs.images(_download(store, release, where, progress), train, trust)
-    with packs.alone():
-        # Another process may have packed them while this one waited.
-        if not packs.has_official(train):
-            source = _download(store, release, where, progress)
-            for split in (True, False):
-                packs.pack(source, split)
+        return _from_root(packs, store, Path(root).expanduser(), train, download, trust, progress)
+    images = packs.official(train)
+    if images is not None:
+        return images
+    try:
+        return _into_cache(packs, store, train, download, trust, progress)
+    except (ImagesError, UnavailableError):
+        # Another process may have packed what this one was to read, and removed it.
+        images = packs.official(train)
+        if images is None:
+            raise
+        return images
+
+
+def _from_root(
+    packs: _Packs,
+    store: Store,
+    root: Path,
+    train: bool,
+    download: bool,
+    trust: str | None,
+    progress: Progress | None,
+) -> Images:
+    source = find_source(root, packs.release)
+    if source is not None:
+        try:
+            return packs.images(source, train, trust)
+        except ImagesError:
+            # What is left of a download that broke off; the whole archive may lie beside it.
+            if not download or root.is_file():
+                raise
+    elif not download:
+        raise UnavailableError(
+            f"{root} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "
+            f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass "
+            "download=True"
+        )
+    return packs.images(_download(store, packs.release, root, progress), train, trust)
+
+
+def _into_cache(
+    packs: _Packs,
+    store: Store,
+    train: bool,
+    download: bool,
+    trust: str | None,
+    progress: Progress | None,
+) -> Images:
+    # An archive that was put into the cache, by hand or by an import, comes first.
+    source = find_source(packs.folder, packs.release) or _in_mirror_folders(store, packs.release)
+    if source is not None:
+        try:
+            return packs.images(source, train, trust)
+        except ImagesError:
+            if not download:
+                raise
+    trusted = packs.trusted(train) if trust == PIXELS else None
+    if trusted is not None:
+        return trusted
+    if not download:
+        raise UnavailableError(packs.absent())
+    with packs.lock():
+        images = packs.official(train)
+        if images is None:  # another process may have packed them while this one waited
+            source = _download(store, packs.release, packs.folder, progress)
+            packed = {split: packs.pack(source, split, trust) for split in (True, False)}
             # Packed, the download only takes room.
             for file in {*source.files(True), *source.files(False)}:
-                file.unlink()
-    return Images.open(packs.official(train))
+                file.unlink(missing_ok=True)
+            images = packed[train]
+    return images
 
 
 def packed_images(cache: Path) -> tuple[Path, ...]:
-    """Return the folders in a cache that have packed images.
+    """Return the files in a cache that have packed images, by their names.
 
     Examples
     --------
     >>> packed_images(Path("nowhere"))
     ()
     """
-    folder = cache / IMAGES_FOLDER
-    if not os.path.isdir(folder):  # noqa: PTH112, False too where no folder can have that name
-        return ()
-    # What begins with a dot is being packed.
-    return tuple(sorted(path.parent for path in folder.glob("[!.]*/about.json")))
+    return tuple(path for path in image_files(cache) if re.fullmatch(_PACK, path.name))
+
+
+def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
+    """Return the files in a cache that have names which only this module gives, links not.
+
+    Parameters
+    ----------
+    cache : Path
+    unfinished : bool, default False
+        Return the files that have a lock or unfinished parts instead, whether they are there or
+        not.
+
+    Examples
+    --------
+    >>> image_files(Path("nowhere"))
+    ()
+    """
+    downloads = map(re.escape, (ARCHIVE, *image_sources.CIFAR10.png_blobs))
+    before, after = (r"\.", r"\.(?:lock|[0-9a-f]{8}\.part)") if unfinished else ("", "")
+    found = set()
+    for name, names in (("", "|".join((_PACK, *downloads))), ("sources", "[0-9a-f]{64}")):
+        pattern = re.compile(f"{before}({names}){after}")
+        folder = cache / IMAGES_FOLDER / name
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                match = pattern.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    found.add(folder / match[1])
+    return tuple(sorted(found))
 
 
 def write_images(
@@ -307,99 +370,168 @@ def write_images(
 
 @dataclass(frozen=True)
 class _Packs:
-    """The packed folders in the cache."""
+    """The packed images in the cache."""
 
     folder: Path
     release: Release
 
-    def official(self, train: bool) -> Path:
-        return self.folder / f"official-{_split(train)}"
+    def official(self, train: bool) -> Images | None:
+        return _opened(self._official(train), self.release)
 
-    def has_official(self, train: bool) -> bool:
-        return self.official(train).is_dir()
+    def _official(self, train: bool) -> Path:
+        return self.folder / f"official-{_split(train)}.sealed"
+
+    def _unofficial(self, train: bool | None = None) -> list[Path]:
+        start = "pixels-" if train is None else f"pixels-{_split(train)}-"
+        return [path for path in packed_images(self.folder.parent) if path.name.startswith(start)]
+
+    def trusted(self, train: bool) -> Images | None:
+        """Return the images of the only pack of unofficial pixels, if there is one."""
+        opened = (_opened(path, self.release) for path in self._unofficial(train))
+        found = [images for images in opened if images is not None]
+        if len(found) > 1:
+            names = ", ".join(images.path.name for images in found)
+            raise InvalidInputError(
+                f"pass root (--root) to say which images you mean: {self.folder} has several that "
+                f"are not official, {names}"
+            )
+        return found[0] if found else None
+
+    def absent(self) -> str:
+        names = ", ".join(path.name for path in self._unofficial())
+        trust = f", or trust='pixels' (--trust pixels) to use {names} there" if names else ""
+        return (
+            f"CIFAR-10's images are not in the cache ({self.folder}) and no mirror folder has "
+            "them: pass root (--root), the folder that has them, or download=True (cifar-noisy "
+            f"images --download){trust}"
+        )
 
     def images(self, source: Source, train: bool, trust: str | None) -> Images:
         """Return a source's images, packing them if they are not packed or have changed."""
         note = self.folder / "sources" / source.fingerprint(train)
-        packed = self._noted(note, trust or (None if source.needs_trust else PIXELS))
-        if packed is not None:
-            return packed
-        with self.alone():
-            path = self.pack(source, train, trust)
-            write_atomically(note, path.name.encode())
-        return Images.open(path)
+        trust = trust if source.needs_trust else PIXELS
+        images = self._noted(note, train, trust)
+        if images is None:
+            with self.lock():
+                images = self._noted(note, train, trust) or self.pack(source, train, trust)
+            with contextlib.suppress(StorageError):  # without a note the source is read again
+                write_sealed(note, images.path.name.encode())
+        return images
 
-    def pack(self, source: Source, train: bool, trust: str | None = None) -> Path:
-        """Read a source and return the folder that it is packed in; for one process at a time."""
-        content = source.read(train, trust)
-        path = self._pack(content, train)
-        if train:
-            write_atomically(self.folder.parent / OFFICIAL_LABELS_FILE, content.labels.tobytes())
-        return path
-
-    def _noted(self, note: Path, trust: str | None) -> Images | None:
-        try:
-            path = self.folder / note.read_text()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if not path.is_dir():
-            return None
-        images = Images.open(path)
-        # Without trust the source is read again, and says what is wrong with it.
-        return images if images.is_official or trust == PIXELS else None
-
-    def _pack(self, content: OfficialOrder, train: bool) -> Path:
-        indices = official_indices(content.labels)
-        digest = hashlib.sha256(content.pixels.data)
-        digest.update(content.labels.data)
-        path = (
-            self.official(train)
-            if content.is_official
-            else self.folder / f"pixels-{_split(train)}-{digest.hexdigest()[:16]}"
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Let one process read, or download, a source at a time."""
+        downloads = (ARCHIVE, *self.release.png_blobs)
+        return locked(
+            self._official(True),
+            LockTimeout(),
+            self._official(False),
+            *(self.folder / name for name in downloads),
         )
-        if path.is_dir():
-            return path
-        with _renamed_when_complete(path) as folder:
-            _write_rows(folder / "pixels.npy", content.pixels, indices)
-            np.save(folder / "labels.npy", content.labels[indices].astype(np.int64))
-            np.save(folder / "indices.npy", indices.astype(np.int64))
-            about = {
-                "n_images": len(indices),
-                "is_official": content.is_official,
-                "official_order_sha256": digest.hexdigest(),
-            }
-            (folder / "about.json").write_text(json.dumps(about))
-        return path
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let one process of this machine pack at a time, and clear up after killed ones."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "sources").mkdir(exist_ok=True)
-            with (self.folder / ".lock").open("a") as lock:
-                if _lock(lock):
-                    for left in self.folder.glob(".*.part"):
-                        shutil.rmtree(left, ignore_errors=True)
-                yield
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(
-                f"the cache folder {self.folder} cannot be written ({error.strerror}): make room, "
-                f"or set {CACHE_VARIABLE} to a folder of yours"
-            ) from error
+    def pack(self, source: Source, train: bool, trust: str | None) -> Images:
+        """Read a source and pack it, unless the same images are packed."""
+        pixels, labels = source.read(train, trust)
+        digests = _record_digests(pixels, labels, np.arange(len(labels)), self.release, train)
+        path = self._official(train)
+        if digests != _official_digests(self.release, train):
+            digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+            path = self.folder / f"pixels-{_split(train)}-{digest}.sealed"
+        images = _opened(path, self.release)
+        if images is None:
+            try:
+                write_sealed_chunks(path, _chunks(pixels, labels))
+            except StorageError as error:
+                why = reason(error.__cause__) if isinstance(error.__cause__, OSError) else error
+                raise StorageError(
+                    f"the cache folder {self.folder} cannot be written ({why}): make room, or set "
+                    f"{CACHE_VARIABLE} to a folder of yours"
+                ) from error
+            images = _opened(path, self.release, check=False)
+        return images or Images.open(path)
+
+    def _noted(self, note: Path, train: bool, trust: str | None) -> Images | None:
+        name = (read_sealed(note) or b"").decode("ascii", "replace")
+        match = re.fullmatch(_PACK, name)
+        if not match or match["split"] != _split(train):
+            return None
+        images = _opened(self.folder / name, self.release)
+        # Without trust the source is read again, and says what is wrong with it.
+        return images if images and (images.is_official or trust == PIXELS) else None
 
 
-def _lock(file: IO[str]) -> bool:
-    """Wait for a lock that ends with this process; False where the system has none."""
-    try:
-        import fcntl
+def _opened(path: Path, release: Release, *, check: bool = True) -> Images | None:
+    """Open a packed file; None if it is not there, or not as it should be."""
+    match = re.fullmatch(_PACK, path.name)
+    if not match:
+        return None
+    train, is_official = match["split"] == "train", match["kind"] == "official"
+    # The digests of the official pixels cover all of a pack but the seal.
+    content = map_sealed(path, check=check and not is_official)
+    n_images = release.size(train)
+    if content is None or len(content) != n_images * (_VALUES + 1):
+        return None
+    pixels = np.frombuffer(content, np.uint8, n_images * _VALUES).reshape(-1, SIDE, SIDE, 3)
+    official = np.frombuffer(content, np.uint8, offset=n_images * _VALUES)
+    indices = official_indices(official).astype(np.int64)
+    labels = np.repeat(np.arange(len(CLASSES)), n_images // len(CLASSES))
+    if check and is_official:
+        digests = _record_digests(pixels, official, np.argsort(indices), release, train)
+        if digests != _official_digests(release, train):
+            return None
+    elif check:
+        digest = hashlib.sha256(official.data).hexdigest()
+        if (official[indices] != labels).any() or (train and digest != release.train_labels_sha256):
+            return None
+    labels.flags.writeable = indices.flags.writeable = False
+    return Images(pixels, labels, indices, is_official, path)
 
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-        return False
-    return True
+
+def _travelled(path: Path) -> Images:
+    """Open what another process had open, which has hashed it; elsewhere, this machine's pack."""
+    here = Store.from_environment().cache / IMAGES_FOLDER / path.name
+    images = _opened(path, image_sources.CIFAR10, check=False)
+    images = images or _opened(here, image_sources.CIFAR10)
+    if images is None:
+        state = "damaged" if path.exists() else "not on this machine"
+        raise StorageError(
+            f"pack the images here (cifar-noisy images), or set {CACHE_VARIABLE} to the cache that "
+            f"has them: {path}, where they were when they were pickled, is {state}, and nor has "
+            f"{here.parent} them"
+        )
+    return images
+
+
+def _chunks(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[memoryview]:
+    """Yield the content of a pack, without a second copy of it in memory."""
+    indices = official_indices(labels)
+    for start in range(0, len(indices), _ROWS_AT_ONCE):
+        yield pixels[indices[start : start + _ROWS_AT_ONCE]].data
+    yield labels.data
+
+
+def _official_digests(release: Release, train: bool) -> list[str]:
+    return [release.records_sha256[name] for name in release.batches(train)]
+
+
+def _record_digests(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    release: Release,
+    train: bool,
+) -> list[str]:
+    """Return the digests that `Release.records_sha256` has, of labels in the official order.
+
+    Row ``rows[i]`` of `pixels` is image i.
+    """
+    digests = []
+    for batch in np.array_split(np.arange(len(labels)), len(release.batches(train))):
+        digest = hashlib.sha256()
+        for some in np.array_split(batch, -(-len(batch) // _ROWS_AT_ONCE)):
+            planes = pixels[rows[some]].transpose(0, 3, 1, 2).reshape(len(some), -1)
+            digest.update(np.column_stack([labels[some], planes]).data)
+        digests.append(digest.hexdigest())
+    return digests
 
 
 @contextlib.contextmanager
@@ -416,19 +548,6 @@ def _renamed_when_complete(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_rows(path: Path, official: NDArray[np.uint8], indices: NDArray[np.intp]) -> None:
-    """Write ``official[indices]`` without a second copy of it in memory."""
-    header: dict[str, Any] = {
-        "descr": np.lib.format.dtype_to_descr(official.dtype),
-        "fortran_order": False,
-        "shape": official.shape,
-    }
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(indices), _ROWS_AT_ONCE):
-            file.write(official[indices[start : start + _ROWS_AT_ONCE]].data)
 
 
 def _write_tree(images: Images, folder: Path) -> None:
@@ -472,19 +591,6 @@ def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
 def _in_mirror_folders(store: Store, release: Release) -> Source | None:
     folders = (mirror.path for mirror in store.mirrors if isinstance(mirror, Folder))
     return next(filter(None, (find_source(folder, release) for folder in folders)), None)
-
-
-def _no_images(root: str | os.PathLike[str] | None, where: Path) -> str:
-    if root is None:
-        return (
-            f"CIFAR-10's images are not in the cache ({where}) and no mirror folder has them: pass "
-            "root (--root), the folder that has them, or download=True (cifar-noisy images "
-            "--download)"
-        )
-    return (
-        f"{where} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "
-        f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass download=True"
-    )
 
 
 def _download(

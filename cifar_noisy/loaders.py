@@ -139,7 +139,7 @@ def load_train_mask(
     )
     store = Store.from_environment()
     mask: NDArray[np.bool_] = decode_array(store.read(artifact), artifact)
-    return in_order(mask, order, store)
+    return in_order(mask, order)
 
 
 def default_edition(setting: Setting) -> Edition:
@@ -205,8 +205,6 @@ def load_noisy_labels(
     ------
     UnknownArtifactError
         If the setting was never published.
-    UnavailableError
-        If ``order="torchvision"`` and the official labels are not at hand.
 
     Examples
     --------
@@ -237,8 +235,6 @@ def load_true_labels(*, order: str = "imagefolder") -> NDArray[np.int64]:
     ------
     UnknownArtifactError
         If the order is unknown.
-    UnavailableError
-        If ``order="torchvision"`` and the official labels are not at hand.
 
     Examples
     --------

@@ -6,8 +6,9 @@ is done without, after `LOCK_SECONDS` at most.
 """
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,11 @@ class LockTimeout:
 
 
 @contextlib.contextmanager
-def locked(target: Path, timeout: LockTimeout) -> Iterator[None]:
-    """Hold the lock on `target`, or go on without it where it cannot be had in time."""
+def locked(target: Path, timeout: LockTimeout, *others: Path) -> Iterator[None]:
+    """Hold the lock on `target`, or go on without it where it cannot be had in time.
+
+    As long as `target`, or one of the others that its holder writes too, grows, there is time.
+    """
     import filelock
 
     path = lock_path(target)
@@ -38,7 +42,7 @@ def locked(target: Path, timeout: LockTimeout) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _acquire(lock, target, timeout)
+            _acquire(lock, (target, *others), timeout)
         except filelock.Timeout:
             timeout.seconds = 0
         except (OSError, NotImplementedError):
@@ -74,15 +78,15 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _acquire(lock: "BaseFileLock", target: Path, timeout: LockTimeout) -> None:
+def _acquire(lock: "BaseFileLock", targets: Sequence[Path], timeout: LockTimeout) -> None:
     import filelock
 
-    seen, deadline = _bytes_arrived(target), time.monotonic() + timeout.seconds
+    seen, deadline = _bytes_arrived(targets), time.monotonic() + timeout.seconds
     while True:
         try:
             lock.acquire(timeout=min(1, timeout.seconds))
         except filelock.Timeout:
-            arrived = _bytes_arrived(target)
+            arrived = _bytes_arrived(targets)
             if arrived != seen:
                 seen, deadline = arrived, time.monotonic() + timeout.seconds
             elif time.monotonic() >= deadline:
@@ -91,10 +95,10 @@ def _acquire(lock: "BaseFileLock", target: Path, timeout: LockTimeout) -> None:
             return
 
 
-def _bytes_arrived(target: Path) -> int:
-    """Return how much of the target lies in parts: grows while some process writes it."""
+def _bytes_arrived(targets: Sequence[Path]) -> int:
+    """Return how much of the targets lies in parts: grows while some process writes them."""
     total = 0
-    for part in parts_of(target):
+    for part in itertools.chain.from_iterable(map(parts_of, targets)):
         with contextlib.suppress(OSError):
             total += part.stat().st_size
     return total

@@ -3,31 +3,25 @@
 *imagefolder* is the order of every published array: classes in alphabetical order and, in a class,
 the file names ``<i>_<class>.png`` sorted as text, where i is the image's official index.
 *torchvision* is the official order, that of ``torchvision.datasets.CIFAR10``. Both follow from the
-official labels alone.
+official labels alone, and these ship with the package.
 """
 
 import functools
-import hashlib
-import json
-import warnings
-from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.errors import CorruptFileWarning, UnavailableError
-from cifar_noisy.registry import find
-from cifar_noisy.settings import ORDERS, Setting, check_choice
-from cifar_noisy.store import Store
+from cifar_noisy.registry import registry_folder
+from cifar_noisy.settings import ORDERS, check_choice
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-OFFICIAL_LABELS_FILE = "images/official_train_labels"
-"""In the cache: the train set's labels in the official order, a byte each; packing writes it."""
+OFFICIAL_LABELS_FILE = "official_labels.npz"
+"""The shipped labels, written by ``scripts/build_registry.py``."""
 
 OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253"
-"""Hex digest of those bytes, as the published label file of noise 0 gives them."""
+"""Hex digest of the train set's, a byte each, as the published label file of noise 0 gives them."""
 
 
 def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
@@ -58,77 +52,42 @@ def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
     return np.lexsort((names, labels))
 
 
-def official_indices_of(file_names: Iterable[str]) -> NDArray[np.intp]:
-    """Return the official index in each file name of the form ``.../<i>_<class>.png``.
-
-    Examples
-    --------
-    >>> official_indices_of(["train/airplane/10008_airplane.png"])
-    array([10008])
-    """
-    return np.array(
-        [int(name.rpartition("/")[2].partition("_")[0]) for name in file_names], dtype=np.intp
-    )
-
-
-def official_indices_published(store: Store | None = None) -> NDArray[np.intp]:
+@functools.cache
+def official_indices_published() -> NDArray[np.intp]:
     """Return the official index of each published row.
-
-    It follows from the official labels, which come with CIFAR-10's images once they are packed in
-    the cache, else from the file names in the published label file of noise 0.
 
     Returns
     -------
     (50000,) intp, read-only
 
-    Raises
-    ------
-    UnavailableError
-        If there are no packed images, and the label file is not at hand and no source has it.
+    Examples
+    --------
+    >>> official_indices_published()[:3]
+    array([10008, 10010, 10020])
     """
-    return _official_indices_published(store or Store.from_environment())
-
-
-@functools.lru_cache(maxsize=1)
-def _official_indices_published(store: Store) -> NDArray[np.intp]:
-    labels = _packed_official_labels(store)
-    indices = _from_label_file(store) if labels is None else official_indices(labels)
+    indices = official_indices(official_train_labels())
     indices.flags.writeable = False
     return indices
 
 
-def _packed_official_labels(store: Store) -> NDArray[np.uint8] | None:
-    path = store.cache / OFFICIAL_LABELS_FILE
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != OFFICIAL_LABELS_SHA256:
-        warnings.warn(
-            f"{path} holds {len(content):,} bytes of sha256 {digest[:12]}…, which are not the "
-            "official labels: not used",
-            CorruptFileWarning,
-            stacklevel=2,
-        )
-        return None
-    return np.frombuffer(content, dtype=np.uint8)
+def official_train_labels() -> NDArray[np.uint8]:
+    """Return the train set's labels in the official order, which ship with the package.
+
+    Returns
+    -------
+    (50000,) uint8
+
+    Examples
+    --------
+    >>> official_train_labels()[:5]
+    array([6, 9, 9, 4, 1], dtype=uint8)
+    """
+    with np.load(registry_folder() / OFFICIAL_LABELS_FILE, allow_pickle=False) as arrays:
+        labels: NDArray[np.uint8] = arrays["train"]
+    return labels
 
 
-def _from_label_file(store: Store) -> NDArray[np.intp]:
-    try:
-        content = store.read(find("noisy_labels", Setting(0, 0)))
-    except UnavailableError as error:
-        raise UnavailableError(
-            "order='torchvision' needs CIFAR-10's labels in the official order, which CIFAR-10's "
-            "images supply once cifar_noisy.load_images has packed them, or the published label "
-            f"file of noise 0: {error}",
-            error.causes,
-        ) from error
-    return official_indices_of(json.loads(content))
-
-
-def in_order(published: NDArray[Scalar], order: str, store: Store | None = None) -> NDArray[Scalar]:
+def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     """Return an array of the published order in the order asked for.
 
     Parameters
@@ -137,8 +96,6 @@ def in_order(published: NDArray[Scalar], order: str, store: Store | None = None)
         Rows in the published order.
     order : {"imagefolder", "torchvision"}
         "imagefolder" returns the array itself, "torchvision" a copy in the official order.
-    store : Store, optional
-        Where to look for the official labels; by default what the environment says.
 
     Returns
     -------
@@ -148,8 +105,6 @@ def in_order(published: NDArray[Scalar], order: str, store: Store | None = None)
     ------
     UnknownArtifactError
         If the order is neither.
-    UnavailableError
-        If the official labels are needed and not at hand.
 
     Examples
     --------
@@ -159,13 +114,11 @@ def in_order(published: NDArray[Scalar], order: str, store: Store | None = None)
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return published
     reordered = np.empty_like(published)
-    reordered[official_indices_published(store)] = published
+    reordered[official_indices_published()] = published
     return reordered
 
 
-def in_published_order(
-    array: NDArray[Scalar], order: str, store: Store | None = None
-) -> NDArray[Scalar]:
+def in_published_order(array: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     """Return an array whose rows are in some order in the published one: `in_order` undone.
 
     Parameters
@@ -174,8 +127,6 @@ def in_published_order(
         Rows in the order named.
     order : {"imagefolder", "torchvision"}
         "imagefolder" returns the array itself, "torchvision" a copy.
-    store : Store, optional
-        Where to look for the official labels; by default what the environment says.
 
     Returns
     -------
@@ -183,8 +134,8 @@ def in_published_order(
 
     Raises
     ------
-    UnknownArtifactError, UnavailableError
-        As for `in_order`.
+    UnknownArtifactError
+        If the order is neither.
 
     Examples
     --------
@@ -193,4 +144,4 @@ def in_published_order(
     """
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return array
-    return array[official_indices_published(store)]
+    return array[official_indices_published()]

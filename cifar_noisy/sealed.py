@@ -6,15 +6,16 @@ finished reads like one that is not there. An ``.npy`` file stays one; a JSON ob
 with the checksum as its last member.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import mmap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import open_regular, reason, write_atomically
+from cifar_noisy.files import atomic_file, open_regular, reason
 
 _SEAL = b"\nsha256 %s\n"
 _SEAL_SIZE = len(_SEAL % bytes(64))
@@ -30,7 +31,26 @@ def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
     StorageError
         If they cannot be written.
     """
-    _write(path, b"".join((content, _seal(content))))
+    write_sealed_chunks(path, (content,))
+
+
+def write_sealed_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write what `write_sealed` writes, of content that is made while it is written.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    digest = hashlib.sha256()
+
+    def with_seal() -> Iterator[bytes | bytearray | memoryview]:
+        for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
+        yield _SEAL % digest.hexdigest().encode()
+
+    _write(path, with_seal())
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -55,13 +75,26 @@ def map_sealed(path: Path, *, check: bool = True) -> memoryview | None:
 
     Processes that map a file share its memory. One to which another has handed the path after
     checking it may leave out the check of the seal.
+
+    Raises
+    ------
+    StorageError
+        If the file system maps no files.
     """
-    with contextlib.suppress(OSError, ValueError), open_regular(path) as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        content, seal = mapped[:-_SEAL_SIZE], mapped[-_SEAL_SIZE:]
-        if not check or seal == _seal(content):
-            return content
-    return None
+    try:
+        with open_regular(path) as file:
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except ValueError:  # it has 0 bytes
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOMEM):
+            return None
+        raise StorageError(
+            f"{path} cannot be mapped into memory ({reason(error)}), which this file system or a "
+            "limit on memory refuses: put it on a local disk, or raise the limit"
+        ) from error
+    content, seal = mapped[:-_SEAL_SIZE], mapped[-_SEAL_SIZE:]
+    return content if not check or seal == _seal(content) else None
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
@@ -73,7 +106,7 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
         If it cannot be written.
     """
     content = json.dumps(value, indent=2).encode() + b"\n"
-    _write(path, content[:-3] + _JSON_SEAL % _digest(content))
+    _write(path, (content[:-3] + _JSON_SEAL % _digest(content),))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
@@ -113,9 +146,11 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
     try:
-        write_atomically(path, content, durable=True)
+        with atomic_file(path, durable=True) as file:
+            for chunk in chunks:
+                file.write(chunk)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({reason(error)}): make room or name another folder, and "

@@ -82,7 +82,7 @@ class Batch:
 
     def count(self, n: int) -> None:
         """Tell of `n` more bytes."""
-        if self.progress and n:
+        if self.progress is not None and n:
             self.progress.update(n)
 
     def wait(self, seconds: float) -> None:

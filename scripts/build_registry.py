@@ -3,9 +3,10 @@
     python scripts/build_registry.py UPSTREAM_FOLDER
     python scripts/build_registry.py --check UPSTREAM_FOLDER
 
-The folder is a clone of upstream at the pinned revision, or a copy of its data files. Three files
-come out: registry.txt (pooch's format), artifacts.csv (everything else about the same paths) and
-noisy_labels.npz (the labels regenerated from their seeds, which must equal the folder's).
+The folder is a clone of upstream at the pinned revision, or a copy of its data files. Four files
+come out: registry.txt (pooch's format), artifacts.csv (everything else about the same paths),
+noisy_labels.npz (the labels regenerated from their seeds, which must equal the folder's) and
+official_labels.npz (the true labels in the official order, by the file names of the folder's).
 """
 
 import argparse
@@ -16,7 +17,7 @@ import json
 import pickle
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import noise, registry
-from cifar_noisy.order import official_indices_of
+from cifar_noisy.order import OFFICIAL_LABELS_FILE, OFFICIAL_LABELS_SHA256
 from cifar_noisy.registry import Artifact, Kind
 from cifar_noisy.settings import (
     EDITIONS,
@@ -133,9 +134,16 @@ def _load_npy(content: bytes) -> NDArray[np.generic]:
 
 def _load_labels(content: bytes) -> NDArray[np.generic]:
     by_name: dict[str, int] = json.loads(content)
-    if (np.sort(official_indices_of(by_name)) != np.arange(noise.N_EXAMPLES)).any():
+    if (np.sort(_official_indices_of(by_name)) != np.arange(noise.N_EXAMPLES)).any():
         raise SystemExit("a label file does not name each image of the train set once")
     return np.array(list(by_name.values()), dtype=np.int64)
+
+
+def _official_indices_of(file_names: Iterable[str]) -> NDArray[np.intp]:
+    """Return the official index in each file name of the form ``.../<i>_<class>.png``."""
+    return np.array(
+        [int(name.rpartition("/")[2].partition("_")[0]) for name in file_names], dtype=np.intp
+    )
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -165,6 +173,7 @@ def tables(folder: Path) -> dict[str, bytes]:
         "registry.txt": "".join(lines).encode(),
         "artifacts.csv": rows.getvalue().encode(),
         noise.LABELS_FILE: _labels_from_seeds(artifacts),
+        OFFICIAL_LABELS_FILE: _official_labels(folder),
     }
 
 
@@ -193,8 +202,21 @@ def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
             if registry.array_digest(labels) != artifact.array_sha256:
                 raise SystemExit(f"labels from the seed differ from {artifact.path}")
             arrays[noise.shipped_name(artifact.setting)] = labels.astype(np.uint8)
+    return _compressed(**arrays)
+
+
+def _official_labels(folder: Path) -> bytes:
+    by_name: dict[str, int] = json.loads((folder / noisy_labels_path(Setting(0, 0))).read_bytes())
+    labels = np.empty(noise.N_EXAMPLES, np.uint8)
+    labels[_official_indices_of(by_name)] = list(by_name.values())
+    if hashlib.sha256(labels.data).hexdigest() != OFFICIAL_LABELS_SHA256:
+        raise SystemExit("the label file of noise 0 does not give the official labels")
+    return _compressed(train=labels)
+
+
+def _compressed(**arrays: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 
 

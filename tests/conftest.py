@@ -17,7 +17,6 @@ from cifar_noisy import (
     load_images,
     load_noisy_labels,
     load_pyx,
-    order,
 )
 from cifar_noisy.image_sources import BATCH_FOLDER
 from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE
@@ -79,7 +78,18 @@ def official_jpeg(written_jpeg: JpegCopy, monkeypatch: pytest.MonkeyPatch) -> Jp
         name: hashlib.md5((written_jpeg.batches / BATCH_FOLDER / name).read_bytes()).hexdigest()
         for name in image_sources.CIFAR10.batch_md5
     }
-    release = dataclasses.replace(image_sources.CIFAR10, batch_md5=md5)
+    records = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(written_jpeg.cache))
+        for train in (True, False):
+            jpeg = load_images(written_jpeg.batches, train=train, trust="pixels")
+            rows = np.argsort(jpeg.indices)
+            planes = jpeg.pixels[rows].transpose(0, 3, 1, 2).reshape(len(jpeg), -1)
+            table = np.column_stack([jpeg.labels[rows].astype(np.uint8), planes])
+            names = image_sources.CIFAR10.batches(train)
+            for name, part in zip(names, np.split(table, len(names)), strict=True):
+                records[name] = hashlib.sha256(part.tobytes()).hexdigest()
+    release = dataclasses.replace(image_sources.CIFAR10, batch_md5=md5, records_sha256=records)
     monkeypatch.setattr(image_sources, "CIFAR10", release)
     return written_jpeg
 
@@ -115,4 +125,3 @@ def fake(
     cache, release = packed_fake
     monkeypatch.setenv("CIFAR_NOISY_CACHE", str(cache))
     monkeypatch.setattr(image_sources, "CIFAR10", release)
-    monkeypatch.setattr(order, "OFFICIAL_LABELS_SHA256", NUMBERED.labels_sha256)

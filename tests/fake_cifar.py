@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_noisy.image_sources import ARCHIVE, BATCH_FOLDER, CIFAR10, Release
+from cifar_noisy.order import official_train_labels
 from cifar_noisy.settings import CLASSES
 
 BATCHES = tuple(CIFAR10.batch_md5)
@@ -36,8 +37,9 @@ class FakeCifar:
         )
 
     @classmethod
-    def numbered(cls, n_train: int = 50_000, n_test: int = 10_000) -> "FakeCifar":
+    def numbered(cls) -> "FakeCifar":
         """As many images as CIFAR-10 has, each with its official index in its first pixels."""
+        n_train, n_test = 50_000, 10_000
         rng = np.random.default_rng(0)
         sizes = {True: n_train, False: n_test}
         pixels = {}
@@ -46,7 +48,8 @@ class FakeCifar:
             for digit in range(3):
                 images[:, 0, 0, digit] = np.arange(n_images) // 256**digit % 256
             pixels[train] = images
-        return cls(pixels, {t: rng.permutation(np.arange(n) % 10) for t, n in sizes.items()})
+        labels = rng.permutation(np.arange(n_test) % 10)
+        return cls(pixels, {True: official_train_labels().astype(np.int64), False: labels})
 
     @property
     def labels_sha256(self) -> str:
@@ -130,7 +133,15 @@ class FakeCifar:
                 name: blob((folder / name).read_bytes()) if (folder / name).is_file() else "none"
                 for name in PNG_ARCHIVES
             },
+            records_sha256={name: self.records_sha256(name) for name in BATCHES},
         )
+
+    def records_sha256(self, name: str) -> str:
+        """Return the digest of what a batch file of the binary version would be."""
+        digest = hashlib.sha256()
+        for label, planes in zip(self.batch(name)["labels"], self.batch(name)["data"], strict=True):
+            digest.update(bytes([label]) + planes.tobytes())
+        return digest.hexdigest()
 
 
 def blob(content: bytes) -> str:

@@ -146,7 +146,7 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     settings = json.loads(run("cache", "ls", "--json").stdout)["settings"]
     assert [row["pyx"]["cached"] for row in settings] == [1] * 13 + [0] * 4
     assert json.loads(run("list", "--kind", "pyx", "--json").stdout)[0]["where"] == "cache"
-    assert run("cache", "verify").stdout == f"{cache}: 13 files and image folders: 13 right\n"
+    assert run("cache", "verify").stdout == f"{cache}: 13 files: 13 right\n"
 
     wrong = cache / artifacts(kind="pyx")[2].path
     wrong.write_bytes(b"?")

@@ -3,9 +3,9 @@
 import contextlib
 import io
 import json
+import mmap
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy._core.multiarray import _reconstruct
 from torchvision.datasets import CIFAR10, ImageFolder
+from tqdm import tqdm
 
 from cifar_noisy import (
     ImagesError,
@@ -27,14 +28,16 @@ from cifar_noisy import (
     image_sources,
     images,
     load_images,
-    order,
     write_images,
 )
+from cifar_noisy.cache import cached_images, check_images, clear_cache, clear_images, prune_cache
 from cifar_noisy.image_sources import ARCHIVE, BATCH_FOLDER, git_blob_id
+from cifar_noisy.sealed import read_sealed, write_sealed
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store import Store
 from tests.conftest import JpegCopy
 from tests.fake_cifar import PNG_ARCHIVES, FakeCifar, add
+from tests.faults.power_loss import power_loss_of_packs
 from tests.range_server import Behaviour, RangeServer, serving_ranges
 
 FAKE = FakeCifar.random()
@@ -47,7 +50,6 @@ def pin(monkeypatch: pytest.MonkeyPatch) -> Pin:
 
     def pinned(folder: Path) -> None:
         monkeypatch.setattr(image_sources, "CIFAR10", FAKE.release(folder))
-        monkeypatch.setattr(order, "OFFICIAL_LABELS_SHA256", FAKE.labels_sha256)
 
     return pinned
 
@@ -65,7 +67,11 @@ def assert_is_fake(train: bool, loaded: images.Images) -> None:
     assert loaded.pixels.shape == (len(labels), 32, 32, 3)
     for row, (*_, index) in enumerate(names):
         assert (loaded.pixels[row] == FAKE.pixels[train][index]).all()
-    assert isinstance(loaded.pixels, np.memmap)
+    base: object = loaded.pixels
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base, memoryview)
+    assert isinstance(base.obj, mmap.mmap)
     assert not any(a.flags.writeable for a in (loaded.pixels, loaded.labels, loaded.indices))
 
 
@@ -92,7 +98,7 @@ def test_every_form_gives_the_same(form: str, train: bool, tmp_path: Path, pin: 
     before = sorted(tmp_path.rglob("*"))
     loaded = load_images(root, train=train)
     assert_is_fake(train, loaded)
-    assert loaded.is_official == (form != "tree")
+    assert loaded.is_official  # by its pixels: no checksum covers the files of a tree
     assert_is_fake(train, load_images(str(root), train=train))
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -124,28 +130,11 @@ def test_packed_once(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) 
         load_images(root)
 
 
-def test_the_cache_holds_complete_folders_only(tmp_path: Path, pin: Pin) -> None:
+def test_the_cache_holds_one_file_per_split(tmp_path: Path, pin: Pin) -> None:
     root = FORMS["batches"](tmp_path)
     pin(root)
     load_images(root)
-    names = {path.name for path in cache().iterdir()}
-    assert names == {"official-train", "sources", "official_train_labels", ".lock"}
-    labels = np.fromfile(cache() / "official_train_labels", np.uint8)
-    assert (labels == FAKE.labels[True]).all()
-
-
-def test_official_labels_come_with_the_images(tmp_path: Path, pin: Pin) -> None:
-    root = FORMS["batches"](tmp_path)
-    pin(root)
-    with pytest.raises(UnavailableError, match=r"load_images has packed them, or .* label file"):
-        order.official_indices_published(Store(tmp_path, is_offline=True))
-    expected = load_images(root).indices
-    store = Store.from_environment()
-    assert (order.official_indices_published(store) == expected).all()
-    (cache() / "official_train_labels").write_bytes(b"\1" * 100)
-    other = Store(store.cache, is_offline=True)
-    with pytest.warns(match="not the official labels"), pytest.raises(UnavailableError):
-        order.official_indices_published(other)
+    assert {path.name for path in cache().iterdir()} == {"official-train.sealed", "sources"}
 
 
 def test_a_source_that_changes_is_packed_again(tmp_path: Path, pin: Pin) -> None:
@@ -392,6 +381,35 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_images(tmp_path, download=True)
 
 
+# Images whose pixels only the caller vouches for.
+
+
+def other_pixels(root: Path, divisor: int = 2) -> FakeCifar:
+    """Write batches with CIFAR-10's labels and other pixels, and return them."""
+    other = FakeCifar({t: p // divisor for t, p in FAKE.pixels.items()}, FAKE.labels)
+    other.write_batches(root)
+    return other
+
+
+def test_trusted_pixels_are_found_by_what_they_are(tmp_path: Path, pin: Pin) -> None:
+    pin(FORMS["batches"](tmp_path / "official"))
+    other_pixels(tmp_path / "copy")
+    packed = load_images(tmp_path / "copy", trust="pixels")
+    assert load_images(trust="pixels") == packed
+    with pytest.raises(UnavailableError, match=rf"trust='pixels' .* to use {packed.path.name}"):
+        load_images()
+    with pytest.raises(UnavailableError, match="not in the cache"):
+        load_images(train=False, trust="pixels")
+    other_pixels(tmp_path / "another", 3)
+    second = load_images(tmp_path / "another", trust="pixels")
+    with pytest.raises(InvalidInputError, match=r"pass root .*which images you mean") as error:
+        load_images(trust="pixels")
+    assert all(one.path.name in str(error.value) for one in (packed, second))
+    # The official ones, where they are there, are the ones that are meant.
+    official = load_images(tmp_path / "official")
+    assert load_images(trust="pixels") == official != packed
+
+
 # Downloads.
 
 
@@ -448,8 +466,50 @@ def test_mirrors_come_first(
     pin(tmp_path / "there")
     server.files[f"/mine/{ARCHIVE}"] = Behaviour(content)
     monkeypatch.setenv("CIFAR_NOISY_MIRRORS", server.url("/mine"))
-    load_images(download=True)
+    # A bar that does not know its total has no truth value.
+    with tqdm(disable=True) as bar:
+        load_images(download=True, progress=bar)
     assert server.asked == [(f"/mine/{ARCHIVE}", None)]
+
+
+@pytest.mark.parametrize("leftover", ["cut archive", "web page", "half a folder"])
+def test_what_a_broken_download_left_is_downloaded_again(
+    leftover: str, server: RangeServer, tmp_path: Path, pin: Pin
+) -> None:
+    content = FAKE.write_archive(tmp_path / "there").read_bytes()
+    pin(tmp_path / "there")
+    root = tmp_path / "root"
+    root.mkdir()
+    server.files["/official"] = Behaviour(content)
+    if leftover == "half a folder":
+        batches = FAKE.write_batches(root)
+        (batches / "data_batch_1").write_bytes((batches / "data_batch_1").read_bytes()[:1000])
+        (root / ARCHIVE).write_bytes(content)
+    else:
+        (root / ARCHIVE).write_bytes(b"<html>" if leftover == "web page" else content[:1000])
+    with pytest.raises(ImagesError):
+        load_images(root)
+    assert_is_fake(True, load_images(root, download=True))
+    # A whole archive beside what is broken will do.
+    assert len(server.asked) == (leftover != "half a folder")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_the_command_downloads(words: list[str], server: RangeServer, tmp_path: Path) -> None:
+    content = FAKE.write_archive(tmp_path).read_bytes()
+    server.files[f"/mine/{ARCHIVE}"] = Behaviour(content)
+    script = (
+        "import sys; from pathlib import Path; from tests.test_images import FAKE\n"
+        "from cifar_noisy import image_sources; from cifar_noisy.cli import main\n"
+        "image_sources.CIFAR10 = FAKE.release(Path(sys.argv.pop(1))); main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, "images", "--download", *words],
+        env=os.environ | {"CIFAR_NOISY_MIRRORS": server.url("/mine")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(f"official-{split}.sealed" in result.stdout for split in ("train", "test"))
 
 
 @pytest.mark.parametrize("form", ["archive", "batches", "png archives"])
@@ -492,6 +552,7 @@ def test_public_addresses() -> None:
     assert image_sources.CIFAR10.archive_md5 == CIFAR10.tgz_md5
     names = dict([*CIFAR10.train_list, *CIFAR10.test_list])
     assert image_sources.CIFAR10.batch_md5 == names
+    assert image_sources.CIFAR10.records_sha256.keys() == names.keys()
     assert all(url.startswith("https://") for url in (*images.ARCHIVE_URLS, *images.PNG_URLS))
 
 
@@ -500,18 +561,18 @@ def test_public_addresses() -> None:
 PACK = """
 import sys, time
 from pathlib import Path
-from cifar_noisy import image_sources, images, load_images, order
+from cifar_noisy import image_sources, images, load_images
 from tests.test_images import FAKE
 root = Path(sys.argv[1])
 image_sources.CIFAR10 = FAKE.release(root)
-order.OFFICIAL_LABELS_SHA256 = FAKE.labels_sha256
 if "slow" in sys.argv:
-    write = images._write_rows
+    chunks = images._chunks
     def slow(*arguments):
-        write(*arguments)
-        print("written", flush=True)
-        time.sleep(60)
-    images._write_rows = slow
+        for chunk in chunks(*arguments):
+            yield chunk
+            print("written", flush=True)
+            time.sleep(60)
+    images._chunks = slow
 print(len(load_images(root)))
 """
 
@@ -530,12 +591,20 @@ def test_a_killed_run_leaves_nothing_half_made(tmp_path: Path, pin: Pin) -> None
     assert process.stdout.readline() == "written\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (cache() / "official-train").exists()
-    assert len(list(cache().glob(".*.part"))) == 1
+    assert not (cache() / "official-train.sealed").exists()
+    (part,) = cache().glob(".*.part")
     with pytest.raises(UnavailableError):
         load_images()
     assert_is_fake(True, load_images(root))
-    assert not list(cache().glob(".*.part"))
+    assert prune_cache(Store.from_environment()) == ()  # it may be a live process's
+    os.utime(part, (0, 0))
+    (cache() / ".official-test.sealed.lock").touch()
+    not_ours = [cache() / name for name in (".x.part", ".x.lock", ".x.sealed.0123abcd.part")]
+    for path in not_ours:
+        path.touch()
+    removed = {name for name, _ in prune_cache(Store.from_environment())}
+    assert removed == {f"images/{part.name}", "images/.official-test.sealed.lock"}
+    assert all(path.exists() for path in not_ours)
 
 
 def test_processes_that_pack_at_once(tmp_path: Path) -> None:
@@ -543,55 +612,127 @@ def test_processes_that_pack_at_once(tmp_path: Path) -> None:
     processes = [packing(root) for _ in range(3)]
     assert [process.communicate()[0] for process in processes] == ["100\n"] * 3
     assert [process.returncode for process in processes] == [0] * 3
-    assert {path.name for path in cache().iterdir()} >= {"official-train"}
-    assert not list(cache().glob(".*.part"))
+    assert {path.name for path in cache().iterdir()} == {"official-train.sealed", "sources"}
 
 
-def test_a_damaged_pack(tmp_path: Path, pin: Pin) -> None:
+def test_damage_and_loss_of_power(tmp_path: Path) -> None:
+    outcome = power_loss_of_packs(tmp_path)
+    assert outcome.n > 800
+    assert (outcome.n_wrong, outcome.n_stuck) == (0, 0)
+
+
+@pytest.mark.parametrize("pixels", ["black", "another order", "of the other split"])
+@pytest.mark.parametrize("name", ["official-train.sealed", "official-test.sealed"])
+def test_a_pack_made_by_hand_is_not_official(
+    name: str, pixels: str, tmp_path: Path, pin: Pin
+) -> None:
     root = FORMS["batches"](tmp_path)
     pin(root)
-    path = load_images(root).path
-    (path / "pixels.npy").write_bytes((path / "pixels.npy").read_bytes()[:-1])
-    with pytest.raises(StorageError, match=r"official-train is damaged .* packed again"):
-        load_images(root)
-    shutil.rmtree(path)
-    assert_is_fake(True, load_images(root))
-    (path / "about.json").write_text(json.dumps({"n_images": 3}))
-    with pytest.raises(StorageError, match="is damaged"):
+    train = name == "official-train.sealed"
+    right = load_images(root, train=train)
+    labels = FAKE.labels[train].astype(np.uint8)
+    content = {
+        "black": bytes(right.pixels.nbytes) + labels.tobytes(),
+        "another order": right.pixels[::-1].tobytes() + labels.tobytes(),
+        "of the other split": read_sealed(load_images(root, train=not train).path),
+    }[pixels]
+    assert content is not None
+    path = cache() / name
+    path.unlink()
+    write_sealed(path, content)
+    with pytest.raises(UnavailableError):
+        load_images(train=train)
+    (checked,) = [images for images in check_images(Store.from_environment()) if
+                  images.path == path]  # fmt: skip
+    assert "damaged, or not what its name says" in str(checked.complaint)
+    with pytest.raises(StorageError, match="not what its name says"):
+        images.Images.open(path)
+    assert_is_fake(train, load_images(root, train=train))
+    assert load_images(train=train).is_official
+
+
+def test_labels_of_trusted_packs_are_held_to_the_official_ones(tmp_path: Path, pin: Pin) -> None:
+    pin(FORMS["batches"](tmp_path / "official"))
+    other_pixels(tmp_path / "copy")
+    packed = load_images(tmp_path / "copy", trust="pixels")
+    for labels in (FAKE.labels[True][::-1], np.zeros(100), np.full(100, 200)):
+        write_sealed(packed.path, packed.pixels.tobytes() + labels.astype(np.uint8).tobytes())
+        with pytest.raises(UnavailableError):
+            load_images(trust="pixels")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"official-test.sealed", b"../official-train.sealed", b"/etc/passwd", b"\xff\x00",
+     b"pixels-train-0123456789abcdef.sealed", b"official-train"],
+)  # fmt: skip
+def test_a_note_that_says_anything(said: bytes, tmp_path: Path, pin: Pin) -> None:
+    root = FORMS["batches"](tmp_path)
+    pin(root)
+    for train in (True, False):
+        load_images(root, train=train)
+    for note in (cache() / "sources").iterdir():
+        for write in (write_sealed, Path.write_bytes):
+            write(note, said)
+            for train in (True, False):
+                assert_is_fake(train, load_images(root, train=train))
+
+
+def test_folders_of_earlier_versions_are_not_read(tmp_path: Path, pin: Pin) -> None:
+    root = FORMS["batches"](tmp_path)
+    pin(root)
+    for name in ("official-train", "official-train.sealed"):
+        (cache() / name).mkdir(parents=True)
+        (cache() / name / "about.json").write_text(json.dumps({"is_official": True}))
+    with pytest.raises(UnavailableError):
         load_images()
+    with pytest.raises(StorageError, match=r"cannot be written \(Is a directory"):
+        load_images(root)
 
 
 def test_the_cache_commands_know_the_images(tmp_path: Path, pin: Pin) -> None:
-    def cache_command(*words: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name("cifar-noisy")
-        return subprocess.run(
-            [program, "cache", *words], capture_output=True, text=True, check=False
-        )
-
     root = FORMS["batches"](tmp_path)
     pin(root)
-    folders = [load_images(root, train=train).path for train in (False, True)]
-    folders.sort()
-    listed = json.loads(cache_command("ls", "--json").stdout)
-    assert listed["images"] == [str(folder) for folder in folders]
-    assert all(f"images: {folder}\n" in cache_command("ls").stdout for folder in folders)
-    assert cache_command("verify").stdout.endswith("2 files and image folders: 2 right\n")
-    pixels = folders[0] / "pixels.npy"
-    content = bytearray(pixels.read_bytes())
-    content[-1] ^= 1
-    pixels.write_bytes(content)
-    checked = cache_command("verify")
-    assert checked.returncode == 1
-    assert f"wrong: {folders[0]} (holds other images than were packed" in checked.stdout
-    pixels.write_bytes(content[:-1])
-    assert "is damaged" in cache_command("verify").stdout
-    archive = folders[0].parent / "cifar-10-python.tar.gz"
+    store = Store.from_environment()
+    packs = sorted(load_images(root, train=train).path for train in (False, True))
+    archive = cache() / ARCHIVE
     archive.write_bytes(b"?")
-    assert f"wrong: {archive} (has 1 bytes" in cache_command("verify").stdout
-    assert cache_command("clear", "--yes").returncode == 0
-    assert folders[0].exists()
-    assert cache_command("clear", "--yes", "--images").returncode == 0
-    assert not archive.parent.exists()
+    assert cached_images(store) == (*packs, archive)
+    content = bytearray(packs[0].read_bytes())
+    content[-100] ^= 1
+    packs[0].write_bytes(content)
+    wrong = {images.path: images.complaint for images in check_images(store) if images.complaint}
+    assert wrong.keys() == {packs[0], archive}
+    assert "has 1 bytes" in str(wrong[archive])
+    assert clear_cache(store) == ()
+    assert clear_images(store) == tuple(sorted([*packs, archive]))
+    assert not cache().exists()
+
+
+def test_only_names_that_we_made_are_removed(tmp_path: Path, pin: Pin) -> None:
+    root = FORMS["batches"](tmp_path / "data")
+    pin(root)
+    load_images(root)
+    (tmp_path / "theirs").write_bytes(b"photograph")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "official-train.sealed").write_bytes(b"photograph")
+    kept = ["photograph.jpg", "sources/mine", "sets/about.json", "my-official-train.sealed",
+            "pixels-train-x.sealed", f"{ARCHIVE}.old"]  # fmt: skip
+    for name in kept:
+        (cache() / name).parent.mkdir(exist_ok=True)
+        (cache() / name).write_bytes(b"mine")
+    (cache() / "official-test.sealed").symlink_to(tmp_path / "theirs")
+    (cache() / "pixels-train-0123456789abcdef.sealed").mkdir()
+    store = Store.from_environment()
+    assert clear_images(store) == (cache() / "official-train.sealed",)
+    assert all((cache() / name).read_bytes() == b"mine" for name in kept)
+    assert (cache() / "official-test.sealed").is_symlink()
+    assert (cache() / "pixels-train-0123456789abcdef.sealed").is_dir()
+    assert len(list((cache() / "sources").iterdir())) == 1
+    cache().rename(tmp_path / "moved")
+    cache().symlink_to(tmp_path / "folder")
+    assert clear_images(store) == ()
+    assert (tmp_path / "folder" / "official-train.sealed").exists()
 
 
 def test_a_cache_that_is_a_file(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,12 +744,41 @@ def test_a_cache_that_is_a_file(tmp_path: Path, pin: Pin, monkeypatch: pytest.Mo
         load_images(root)
 
 
-def test_images_travel_by_path(tmp_path: Path, pin: Pin) -> None:
-    root = FORMS["batches"](tmp_path)
+def test_images_travel_by_path(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = FORMS["batches"](tmp_path / "data")
     pin(root)
-    travelled = pickle.dumps(load_images(root))
+    loaded = load_images(root)
+    travelled = pickle.dumps(loaded)
     assert len(travelled) < 1000
-    assert_is_fake(True, pickle.loads(travelled))
+    with monkeypatch.context() as patch:  # who has it open has hashed it
+        patch.setattr(images, "_record_digests", None)
+        assert_is_fake(True, pickle.loads(travelled))
+    assert pickle.loads(travelled) == loaded == load_images(root)
+    assert len({loaded, load_images(root)}) == 1
+    # Elsewhere, the pack of that place's cache will do.
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("CIFAR_NOISY_CACHE", str(elsewhere))
+    assert_is_fake(True, load_images(root))
+    loaded.path.rename(tmp_path / "moved")
+    assert pickle.loads(travelled).path == elsewhere / "images" / loaded.path.name
+    (elsewhere / "images" / loaded.path.name).unlink()
+    with pytest.raises(StorageError, match=rf"{loaded.path}, where .* is not on this machine") as e:
+        pickle.loads(travelled)
+    assert f"nor has {elsewhere / 'images'} them" in str(e.value)
+    loaded.path.write_bytes(b"")
+    with pytest.raises(StorageError, match="is damaged"):
+        pickle.loads(travelled)
+
+
+def test_a_file_system_that_maps_no_files_is_named(tmp_path: Path, pin: Pin) -> None:
+    odd = Path("/sys/kernel/notes")
+    if not odd.is_file():
+        pytest.skip("needs a file that cannot be mapped")
+    pin(FORMS["batches"](tmp_path))
+    cache().mkdir(parents=True)
+    (cache() / "official-train.sealed").symlink_to(odd)
+    with pytest.raises(StorageError, match=r"cannot be mapped into memory \(No such device\)"):
+        load_images()
 
 
 # Writing other layouts.
@@ -671,10 +841,3 @@ def test_the_jpeg_copy_from_both_forms(jpeg: JpegCopy, monkeypatch: pytest.Monke
 def test_the_jpeg_copy_is_not_official(jpeg: JpegCopy) -> None:
     with pytest.raises(ImagesError, match=r"data_batch_1 has md5 .* official file has c99cafc1"):
         load_images(jpeg.batches)
-
-
-def test_the_map_from_the_images_alone(jpeg: JpegCopy) -> None:
-    assert "CIFAR_NOISY_MIRRORS" not in os.environ
-    store = Store(Path(os.environ["CIFAR_NOISY_CACHE"]), is_offline=True)
-    loaded = load_images(jpeg.batches, trust="pixels")
-    assert (order.official_indices_published(store) == loaded.indices).all()

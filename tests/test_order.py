@@ -1,6 +1,10 @@
 """The two orders and the map between them."""
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_noisy import UnavailableError, UnknownArtifactError, load_noisy_labels, load_true_labels
-from cifar_noisy.order import in_order, official_indices, official_indices_published
+from cifar_noisy import UnknownArtifactError, load_noisy_labels, load_true_labels
+from cifar_noisy.order import (
+    OFFICIAL_LABELS_SHA256,
+    in_order,
+    in_published_order,
+    official_indices,
+    official_indices_published,
+    official_train_labels,
+)
 from cifar_noisy.registry import find
 from cifar_noisy.settings import CLASSES, Setting
 
@@ -30,21 +41,47 @@ def test_the_map_equals_the_one_read_from_file_names(upstream: Path) -> None:
     assert [CLASSES[k] for k in official[:5]] == ["frog", "truck", "truck", "deer", "automobile"]
 
 
-def test_round_trip(published: str) -> None:
+def test_the_shipped_labels_are_the_official_ones() -> None:
+    labels = official_train_labels()
+    assert (labels.dtype, hashlib.sha256(labels.data).hexdigest()) == (
+        np.uint8,
+        OFFICIAL_LABELS_SHA256,
+    )
+    # torchvision's user, without a network and without images
+    noisy = load_noisy_labels(0, 0, order="torchvision")
+    assert (noisy == labels).all()
+
+
+def test_round_trip() -> None:
     rows = np.arange(50_000)
     official = in_order(rows, "torchvision")
     assert (official[official_indices_published()] == rows).all()
+    assert (in_published_order(official, "torchvision") == rows).all()
     noisy = load_noisy_labels(0.4, 0.2, order="torchvision")
     assert (noisy[official_indices_published()] == load_noisy_labels(0.4, 0.2)).all()
 
 
-def test_without_the_official_labels_it_is_said_what_supplies_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
-    with pytest.raises(
-        UnavailableError, match=r"official order, .* label file .* cifar-noisy download"
-    ):
-        load_true_labels(order="torchvision")
+OFFLINE = """
+import sys
+def refuse(event, arguments):
+    if event.startswith("socket.") or str(arguments[0]).startswith(sys.argv[1]):
+        raise AssertionError(f"{event} {arguments}")
+sys.addaudithook(refuse)
+import cifar_noisy
+print(cifar_noisy.load_true_labels(order="torchvision")[:5].tolist())
+"""
+
+
+def test_neither_network_nor_images_are_needed(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", OFFLINE, tmp_path],
+        env=os.environ | {"CIFAR_NOISY_CACHE": str(tmp_path / "cache")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == "[6, 9, 9, 4, 1]\n"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_unknown_order() -> None:
     with pytest.raises(UnknownArtifactError, match="order 'pytorch' is unknown"):
         load_true_labels(order="pytorch")

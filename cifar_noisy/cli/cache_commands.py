@@ -72,7 +72,7 @@ def cache_verify(as_json: AsJson = False) -> None:
         for path, complaint in complaints.items():
             if complaint:
                 typer.echo(f"wrong: {path} ({complaint})")
-        typer.echo(f"{store.cache}: {len(complaints)} files and image folders: {n_right} right")
+        typer.echo(f"{store.cache}: {len(complaints)} files: {n_right} right")
     raise typer.Exit(OK if n_right == len(complaints) else WRONG)
 
 

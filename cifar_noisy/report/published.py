@@ -161,7 +161,8 @@ def _setting_page(
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
-    indices = {"imagefolder": np.arange(len(given))} | _official_indices(images)
+    indices = {"imagefolder": np.arange(len(given))}
+    indices["torchvision"] = official_indices_published()
     return build_page(
         f"CIFAR-10 with {setting.noise:.0%} label noise, sparsity {setting.sparsity:g}",
         Examples(
@@ -179,16 +180,6 @@ def _setting_page(
         no_images=no_images,
         n_shown=n_shown,
     )
-
-
-def _official_indices(images: Images | None) -> dict[str, NDArray[Any]]:
-    """Return the examples' indices in torchvision's order; nothing where they cannot be had."""
-    if images is not None:
-        return {"torchvision": images.indices}
-    try:
-        return {"torchvision": official_indices_published()}
-    except UnavailableError:
-        return {}
 
 
 def _lead(setting: Setting, *, is_own: bool) -> str:
