@@ -194,7 +194,7 @@ def load_images(
         return images
     try:
         return _into_cache(packs, store, train, download, trust, progress)
-    except (ImagesError, UnavailableError):
+    except (ImagesError, UnavailableError, StorageError):
         # Another process may have packed what this one was to read, and removed it.
         images = packs.official(train)
         if images is None:

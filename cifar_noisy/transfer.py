@@ -136,7 +136,9 @@ def download(
 
     def complaint_of_file(file: IO[bytes]) -> str | None:
         file.flush()
-        return complaint(Path(file.name))
+        # Not by its name where that can be: another process may have taken it for a leftover.
+        held = Path(f"/proc/self/fd/{file.fileno()}")
+        return complaint(held if held.exists() else Path(file.name))
 
     try:
         with locked(target, batch.lock_timeout):

@@ -25,7 +25,8 @@ from bench_store import rows as speed_rows  # noqa: E402
 from tests.faults.cold_start import FILES, cold_start  # noqa: E402
 from tests.faults.fuzz import TIMES_REGISTERED_SIZE, fuzz  # noqa: E402
 from tests.faults.kills import kills  # noqa: E402
-from tests.faults.matrix import MACHINE, WEB  # noqa: E402
+from tests.faults.matrix import IMAGES, MACHINE, WEB  # noqa: E402
+from tests.faults.power_loss import power_loss_of_packs  # noqa: E402
 from tests.faults.server import Answer, serving  # noqa: E402
 
 UPSTREAM = Path(os.environ.get("CIFAR_NOISY_MIRRORS", ROOT.parent / "shared" / "upstream"))
@@ -39,7 +40,8 @@ def matrix(folder: Path) -> Iterator[Measured]:
     )  # fmt: skip
     found = re.findall(r"(\d+) (passed|failed|skipped)", result.stdout)
     yield (
-        f"fault matrix: {len(WEB)} faults of an address, {len(MACHINE)} of a machine, and tars",
+        f"fault matrix: {len(WEB)} faults of an address, "
+        f"{len(MACHINE) + len(IMAGES)} of a machine, and tars",
         ", ".join(f"{n} tests {name}" for n, name in found),
         "no failure",
         result.returncode == 0,
@@ -68,6 +70,16 @@ def killed(folder: Path) -> Iterator[Measured]:
         f"{again / 1e6:.1f} of {outcome.bytes_wanted / 1e6:.0f} MB sent twice",
         "0 wrong, 0 unfinished",
         outcome.n_wrong == outcome.n_unfinished == 0,
+    )
+
+
+def power_lost(folder: Path) -> Iterator[Measured]:
+    outcome = power_loss_of_packs(folder)
+    yield (
+        f"{outcome.n} cuts and flipped bits in files of packed images",
+        f"{outcome.n_wrong} served wrong, {outcome.n_stuck} stuck",
+        "0, 0",
+        outcome.n_wrong == outcome.n_stuck == 0,
     )
 
 
@@ -108,7 +120,7 @@ def interrupts(folder: Path) -> Iterator[Measured]:
 
 
 def rows() -> Iterator[Measured]:
-    for part in (matrix, cold_starts, killed, interrupts, fuzzed):
+    for part in (matrix, cold_starts, killed, power_lost, interrupts, fuzzed):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder))
     yield from speed_rows()

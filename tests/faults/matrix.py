@@ -1,7 +1,8 @@
 """The fault matrix: what goes wrong, where, and what must come of it.
 
 `WEB` are faults of an address, walked by ``test_web.py``; `MACHINE` are those of processes, disks,
-permissions and tars, each named like the test in ``test_machine.py`` that brings it about.
+permissions and tars, each named like the test in ``test_machine.py`` that brings it about, and
+`IMAGES` those of packing images, in ``test_images.py``.
 """
 
 import time
@@ -124,4 +125,11 @@ MACHINE = {
     "https_to_http": "refused",
     "credentials": "never shown",
     "interrupted": "ends within a second, nothing wrong",
+}
+
+IMAGES = {
+    "images_of_ranks_that_start_late": "every one right; one download where there are locks",
+    "images_packed_and_removed_while_they_are_found": "looked for again, right",
+    "images_packed_by_two_where_locks_are_granted_to_everyone": "both right, no part removed",
+    "images_of_a_stopped_packer": "the others go on after the stated time; it ends well too",
 }
