@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
 from cifar_noisy.errors import ImagesError, InvalidInputError, StorageError, UnavailableError
-from cifar_noisy.files import reason
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
@@ -187,77 +186,51 @@ def load_images(
         raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
     store, release = Store.from_environment(), image_sources.CIFAR10
     packs = _Packs(store.cache / IMAGES_FOLDER, release)
-    if root is not None:
-        return _from_root(packs, store, Path(root).expanduser(), train, download, trust, progress)
-    images = packs.official(train)
+    images = packs.official(train) if root is None else None
     if images is not None:
         return images
+    folder = packs.folder if root is None else Path(root).expanduser()
     try:
-        return _into_cache(packs, store, train, download, trust, progress)
+        source = find_source(folder, release)
+        if source is None and root is None:
+            source = _in_mirror_folders(store, release)
+        if source is not None:
+            try:
+                return packs.images(source, train, trust)
+            except ImagesError:
+                # It may be what is left of a download that broke off.
+                if not (download and source.needs_trust) or folder.is_file():
+                    raise
+        if root is None and trust == PIXELS:
+            images = packs.trusted(train)
+        if images is not None:
+            return images
+        if not download:
+            raise UnavailableError(packs.no_images(folder))
+        if root is not None:
+            return packs.images(_download(store, release, folder, progress), train, trust)
+        return _download_and_pack(packs, store, train, progress)
     except (ImagesError, UnavailableError, StorageError):
         # Another process may have packed what this one was to read, and removed it.
-        images = packs.official(train)
+        images = packs.official(train) if root is None else None
         if images is None:
             raise
         return images
 
 
-def _from_root(
-    packs: _Packs,
-    store: Store,
-    root: Path,
-    train: bool,
-    download: bool,
-    trust: str | None,
-    progress: Progress | None,
+def _download_and_pack(
+    packs: _Packs, store: Store, train: bool, progress: Progress | None
 ) -> Images:
-    source = find_source(root, packs.release)
-    if source is not None:
-        try:
-            return packs.images(source, train, trust)
-        except ImagesError:
-            # What is left of a download that broke off; the whole archive may lie beside it.
-            if not download or root.is_file():
-                raise
-    elif not download:
-        raise UnavailableError(
-            f"{root} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "
-            f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass "
-            "download=True"
-        )
-    return packs.images(_download(store, packs.release, root, progress), train, trust)
-
-
-def _into_cache(
-    packs: _Packs,
-    store: Store,
-    train: bool,
-    download: bool,
-    trust: str | None,
-    progress: Progress | None,
-) -> Images:
-    # An archive that was put into the cache, by hand or by an import, comes first.
-    source = find_source(packs.folder, packs.release) or _in_mirror_folders(store, packs.release)
-    if source is not None:
-        try:
-            return packs.images(source, train, trust)
-        except ImagesError:
-            if not download:
-                raise
-    trusted = packs.trusted(train) if trust == PIXELS else None
-    if trusted is not None:
-        return trusted
-    if not download:
-        raise UnavailableError(packs.absent())
     with packs.lock():
+        # Another process may have packed them while this one waited.
         images = packs.official(train)
-        if images is None:  # another process may have packed them while this one waited
+        if images is None:
             source = _download(store, packs.release, packs.folder, progress)
-            packed = {split: packs.pack(source, split, trust) for split in (True, False)}
+            packed = {split: packs.pack(source, split) for split in (True, False)}
+            images = packed[train]
             # Packed, the download only takes room.
             for file in {*source.files(True), *source.files(False)}:
                 file.unlink(missing_ok=True)
-            images = packed[train]
     return images
 
 
@@ -273,31 +246,27 @@ def packed_images(cache: Path) -> tuple[Path, ...]:
 
 
 def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
-    """Return the files in a cache that have names which only this module gives, links not.
+    """Return the files in a cache that have names which only this module gives; links are none.
 
-    Parameters
-    ----------
-    cache : Path
-    unfinished : bool, default False
-        Return the files that have a lock or unfinished parts instead, whether they are there or
-        not.
+    With `unfinished`, those of which a lock or a part is there instead.
 
     Examples
     --------
     >>> image_files(Path("nowhere"))
     ()
     """
-    downloads = map(re.escape, (ARCHIVE, *image_sources.CIFAR10.png_blobs))
-    before, after = (r"\.", r"\.(?:lock|[0-9a-f]{8}\.part)") if unfinished else ("", "")
+    names = "|".join([_PACK, *map(re.escape, (ARCHIVE, *image_sources.CIFAR10.png_blobs))])
+    form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
     found = set()
-    for name, names in (("", "|".join((_PACK, *downloads))), ("sources", "[0-9a-f]{64}")):
-        pattern = re.compile(f"{before}({names}){after}")
-        folder = cache / IMAGES_FOLDER / name
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    for folder, known in (("", names), ("sources", "[0-9a-f]{64}")):
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(cache / IMAGES_FOLDER / folder) as entries,
+        ):
             for entry in entries:
-                match = pattern.fullmatch(entry.name)
+                match = re.fullmatch(form % known, entry.name)
                 if match and entry.is_file(follow_symlinks=False):
-                    found.add(folder / match[1])
+                    found.add(Path(entry.path).with_name(match[1]))
     return tuple(sorted(found))
 
 
@@ -397,13 +366,20 @@ class _Packs:
             )
         return found[0] if found else None
 
-    def absent(self) -> str:
+    def no_images(self, folder: Path) -> str:
+        """Say that a folder, which may be the cache's, has no images, and what to do."""
+        if folder != self.folder:
+            return (
+                f"{folder} has no CIFAR-10 images: it should be a torchvision root, "
+                f"{BATCH_FOLDER}, {ARCHIVE}, a folder with upstream's PNG archives or an image "
+                "tree; or pass download=True"
+            )
         names = ", ".join(path.name for path in self._unofficial())
         trust = f", or trust='pixels' (--trust pixels) to use {names} there" if names else ""
         return (
-            f"CIFAR-10's images are not in the cache ({self.folder}) and no mirror folder has "
-            "them: pass root (--root), the folder that has them, or download=True (cifar-noisy "
-            f"images --download){trust}"
+            f"CIFAR-10's images are not in the cache ({folder}) and no mirror folder has them: "
+            "pass root (--root), the folder that has them, or download=True (cifar-noisy images "
+            f"--download){trust}"
         )
 
     def images(self, source: Source, train: bool, trust: str | None) -> Images:
@@ -428,7 +404,7 @@ class _Packs:
             *(self.folder / name for name in downloads),
         )
 
-    def pack(self, source: Source, train: bool, trust: str | None) -> Images:
+    def pack(self, source: Source, train: bool, trust: str | None = None) -> Images:
         """Read a source and pack it, unless the same images are packed."""
         pixels, labels = source.read(train, trust)
         digests = _record_digests(pixels, labels, np.arange(len(labels)), self.release, train)
@@ -441,11 +417,7 @@ class _Packs:
             try:
                 write_sealed_chunks(path, _chunks(pixels, labels))
             except StorageError as error:
-                why = reason(error.__cause__) if isinstance(error.__cause__, OSError) else error
-                raise StorageError(
-                    f"the cache folder {self.folder} cannot be written ({why}): make room, or set "
-                    f"{CACHE_VARIABLE} to a folder of yours"
-                ) from error
+                raise StorageError(f"set {CACHE_VARIABLE} to another folder: {error}") from error
             images = _opened(path, self.release, check=False)
         return images or Images.open(path)
 
