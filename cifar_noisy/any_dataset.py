@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError, InvalidInputError
-from cifar_noisy.image_sources import PIXELS, ImageTree, find_source, split_folder
+from cifar_noisy.image_sources import PIXELS, ImageTree, find_sources, read_first, split_folder
 
 POOLED_SIDE = 8
 _ROWS_AT_ONCE = 5_000
@@ -137,9 +137,10 @@ def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _from_path(path: Path) -> Rows:
-    source = find_source(path)
-    if source is not None and not isinstance(source, ImageTree):
-        content = source.read(train=True, trust=PIXELS)
+    # A tree is read as its owner would, whatever its files are called.
+    sources = (source for source in find_sources(path) if not isinstance(source, ImageTree))
+    content = read_first(sources, lambda source: source.read(train=True, trust=PIXELS))
+    if content is not None:
         return Rows(content.labels.astype(np.int64), _pool_all(content.pixels))
     if not path.is_dir():
         raise ImagesError(f"{path} is no folder and no archive of images: name another")

@@ -15,10 +15,10 @@ import io
 import os
 import pickle
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ PIXELS = "pixels"
 BATCH_FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
 PNG_FOLDER = "cifar10/dataset"
+
+Content = TypeVar("Content")
 
 _VALUES = SIDE * SIDE * 3
 _MAX_PNG = 1 << 16
@@ -301,8 +303,8 @@ class ImageTree(Source):
         return _from_pngs(contents(), train, self)
 
 
-def find_source(root: Path, release: Release = CIFAR10) -> Source | None:
-    """Return the images that a path names or a folder has, None if there are none.
+def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
+    """Yield the images that a path names or a folder has, in the order in which to try them.
 
     Parameters
     ----------
@@ -314,26 +316,48 @@ def find_source(root: Path, release: Release = CIFAR10) -> Source | None:
 
     Examples
     --------
-    >>> find_source(Path("nowhere")) is None
-    True
+    >>> list(find_sources(Path("nowhere")))
+    []
     """
     first_batch, first_png = next(iter(release.batch_md5)), next(iter(release.png_blobs))
     for source, path, mark in (
-        (BatchFolder, root / BATCH_FOLDER, first_batch),
+        (BatchFolder, root / BATCH_FOLDER, ""),
         (BatchFolder, root, first_batch),
         (OfficialArchive, root / ARCHIVE, ""),
         (PngArchives, root, first_png),
         (PngArchives, root / PNG_FOLDER, first_png),
     ):
-        if (path / mark).is_file():
-            return source(path, release)
-    if root.is_file() and root.name.endswith(".tar.gz"):
-        return OfficialArchive(root, release)
-    if (root / BATCH_FOLDER).is_dir():
-        return BatchFolder(root / BATCH_FOLDER, release)
-    if any((root / part / name).is_dir() for part in ("train", "test", ".") for name in CLASSES):
-        return ImageTree(root, release)
+        if _exists(path / mark):
+            yield source(path, release)
+    if root.name.endswith(".tar.gz") and _exists(root) and not root.is_dir():
+        yield OfficialArchive(root, release)
+    if any(_exists(root / part / name) for part in ("train", "test", ".") for name in CLASSES):
+        yield ImageTree(root, release)
+
+
+def read_first(sources: Iterable[Source], read: Callable[[Source], Content]) -> Content | None:
+    """Return what `read` makes of the first source that it can read, None if there is no source.
+
+    What a broken download or extraction left is passed over where there is something whole.
+
+    Raises
+    ------
+    ImagesError
+        If there are sources and none can be read: what is wrong with each.
+    """
+    problems = []
+    for source in sources:
+        try:
+            return read(source)
+        except ImagesError as error:
+            problems.append(str(error))
+    if problems:
+        raise ImagesError("; ".join(problems))
     return None
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110, False too where no file can have that name
 
 
 def split_folder(tree: Path, train: bool) -> Path:

@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
-from cifar_noisy.errors import InvalidInputError, StorageError, UnavailableError
+from cifar_noisy.errors import (
+    CorruptFileWarning,
+    ImagesError,
+    InvalidInputError,
+    StorageError,
+    UnavailableError,
+)
 from cifar_noisy.files import write_atomically
 from cifar_noisy.image_sources import (
     ARCHIVE,
@@ -42,7 +49,8 @@ from cifar_noisy.image_sources import (
     PngArchives,
     Release,
     Source,
-    find_source,
+    find_sources,
+    read_first,
 )
 from cifar_noisy.order import OFFICIAL_LABELS_FILE, official_indices
 from cifar_noisy.registry import REPOSITORY, REVISION
@@ -200,13 +208,24 @@ def load_images(
     if root is None:
         if packs.has_official(train):
             return Images.open(packs.official(train))
+        where = packs.folder
         # An archive that was put into the cache, by hand or by an import, comes first.
-        source = find_source(packs.folder, release) or _in_mirror_folders(store, release)
+        folders = [where, *(m.path for m in store.mirrors if isinstance(m, Folder))]
     else:
-        source = find_source(Path(root).expanduser(), release)
-    if source is not None:
-        return packs.images(source, train, trust)
-    where = packs.folder if root is None else Path(root).expanduser()
+        where = Path(root).expanduser()
+        folders = [where]
+    sources = (source for folder in folders for source in find_sources(folder, release))
+    try:
+        found = read_first(sources, lambda source: packs.images(source, train, trust))
+    except ImagesError as problem:
+        # What download writes is the archive, beside the folder that torchvision extracts from it.
+        where = where.parent if where.name in (ARCHIVE, BATCH_FOLDER) else where
+        if not download or where.is_file():
+            raise
+        warnings.warn(f"downloaded again, since {problem}", CorruptFileWarning, stacklevel=2)
+        found = None
+    if found is not None:
+        return found
     if not download:
         raise UnavailableError(_no_images(root, where))
     if root is not None:
@@ -467,11 +486,6 @@ def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
         "num_vis": image_sources.SIDE**2 * 3,
     }
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
-
-
-def _in_mirror_folders(store: Store, release: Release) -> Source | None:
-    folders = (mirror.path for mirror in store.mirrors if isinstance(mirror, Folder))
-    return next(filter(None, (find_source(folder, release) for folder in folders)), None)
 
 
 def _no_images(root: str | os.PathLike[str] | None, where: Path) -> str:
