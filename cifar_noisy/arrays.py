@@ -1,14 +1,17 @@
 """An array file of the caller's."""
 
-import zipfile
+import io
+import math
 from os import PathLike
-from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.files import open_regular, reason
+
+_MAX_HEADER = 1 << 13
 
 
 def read_array(path: str | PathLike[str]) -> NDArray[Any]:
@@ -34,13 +37,42 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
     ...     read_array(file.name).shape
     (3,)
     """
+    with open_regular(path) as file:
+        beginning = file.read(_MAX_HEADER)
+        if beginning.startswith(b"PK"):
+            raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
+        try:
+            return _map(file, *_read_header(beginning, file.seek(0, 2)))
+        except OSError:
+            raise
+        except Exception as error:
+            raise InvalidInputError(
+                f"{path} is no .npy file of numbers, or not a whole one ({reason(error)}): write "
+                "it by numpy.save"
+            ) from error
+
+
+def _read_header(beginning: bytes, size: int) -> tuple[np.dtype[Any], int, tuple[int, ...], str]:
+    """Return dtype, offset, shape and order of the array of an ``.npy`` file of so many bytes."""
+    header = io.BytesIO(beginning)
+    version = np.lib.format.read_magic(header)
+    if version == (1, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(header)
+    else:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(header)
+    offset = header.tell()
+    if dtype.kind not in "biufc":
+        raise ValueError("its elements are no numbers")
+    if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize > size:
+        raise ValueError("its shape is not that of its bytes")
+    return dtype, offset, shape, "F" if is_fortran else "C"
+
+
+def _map(
+    file: IO[bytes], dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any
+) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TokenError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"{path} is no .npy file of numbers, or not a whole one: write it by numpy.save"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
-    return array
+        return np.memmap(file, dtype, "r", offset, shape, order)
+    except OSError:  # a file system that maps no files
+        file.seek(offset)
+        return np.ndarray(shape, dtype, file.read(), order=order)
