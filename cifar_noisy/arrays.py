@@ -3,7 +3,7 @@
 import io
 import math
 from os import PathLike
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,10 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
     (3,)
     """
     with open_regular(path) as file:
-        beginning = file.read(_MAX_HEADER)
-        if beginning.startswith(b"PK"):
+        if file.peek().startswith(b"PK"):
             raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
         try:
-            return _map(file, *_read_header(beginning, file.seek(0, 2)))
+            return _map(file)
         except OSError:
             raise
         except Exception as error:
@@ -52,27 +51,21 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
             ) from error
 
 
-def _read_header(beginning: bytes, size: int) -> tuple[np.dtype[Any], int, tuple[int, ...], str]:
-    """Return dtype, offset, shape and order of the array of an ``.npy`` file of so many bytes."""
-    header = io.BytesIO(beginning)
-    version = np.lib.format.read_magic(header)
-    if version == (1, 0):
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(header)
-    else:
-        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(header)
-    offset = header.tell()
+def _map(file: IO[bytes]) -> NDArray[Any]:
+    header = io.BytesIO(file.read(_MAX_HEADER))
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, is_fortran, dtype = read[np.lib.format.read_magic(header)](header)
+    offset, n_bytes = header.tell(), math.prod(shape) * dtype.itemsize
     if dtype.kind not in "biufc":
         raise ValueError("its elements are no numbers")
-    if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize > size:
+    if min(shape, default=0) < 0 or offset + n_bytes > file.seek(0, 2):
         raise ValueError("its shape is not that of its bytes")
-    return dtype, offset, shape, "F" if is_fortran else "C"
-
-
-def _map(
-    file: IO[bytes], dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any
-) -> NDArray[Any]:
+    order: Literal["C", "F"] = "F" if is_fortran else "C"
     try:
         return np.memmap(file, dtype, "r", offset, shape, order)
     except OSError:  # a file system that maps no files
         file.seek(offset)
-        return np.ndarray(shape, dtype, file.read(), order=order)
+        return np.ndarray(shape, dtype, file.read(n_bytes), order=order)

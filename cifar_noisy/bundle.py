@@ -21,7 +21,7 @@ from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Host, Store
-from cifar_noisy.tars import read_members
+from cifar_noisy.tars import PLAIN_FILE, read_members
 from cifar_noisy.transfer import Progress, download
 
 SUMS = "SHA256SUMS"
@@ -186,24 +186,24 @@ def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Pinned, Iterator[bytes]]]
     registered[IMAGES.path] = IMAGES
     seen, sums = set[str](), ""
     tar.seek(0)
-    for member in read_members(tar):
-        name = member.name
-        if not member.is_file:
+    for header, chunks in read_members(tar):
+        name = header.name
+        if header.type not in PLAIN_FILE:
             raise tarfile.ReadError(f"{name!r} in it is no plain file")
         if name in seen:
             raise tarfile.ReadError(f"{name!r} is in it twice")
         seen.add(name)
-        if name == SUMS and member.size <= _MAX_SUMS_SIZE:
-            sums = b"".join(member.chunks).decode(errors="replace")
+        if name == SUMS and header.size <= _MAX_SUMS_SIZE:
+            sums = b"".join(chunks).decode(errors="replace")
             continue
         if name not in registered:
             raise tarfile.ReadError(f"{name!r} in it is not in the registry")
-        if member.size != registered[name].size:
+        if header.size != registered[name].size:
             raise tarfile.ReadError(
-                f"{name} in it has {member.size:,} bytes, where the published file has "
+                f"{name} in it has {header.size:,} bytes, where the published file has "
                 f"{registered[name].size:,}"
             )
-        yield registered[name], member.chunks
+        yield registered[name], chunks
     missing = {line.partition("  ")[2] for line in sums.splitlines()} - seen
     if missing:
         raise tarfile.ReadError(f"it lacks {min(missing)[:200]!r}, which its {SUMS} lists")

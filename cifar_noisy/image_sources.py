@@ -28,7 +28,7 @@ from cifar_noisy.files import open_regular, reason
 from cifar_noisy.order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.pickles import Bytes, unpickle
 from cifar_noisy.settings import CLASSES
-from cifar_noisy.tars import read_members
+from cifar_noisy.tars import PLAIN_FILE, read_members
 
 SIDE = 32
 """Height and width of an image, in pixels."""
@@ -45,7 +45,7 @@ Content = TypeVar("Content")
 _VALUES = SIDE * SIDE * 3
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
-_NOTES = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+_NOTES, _NOT_READ = (tarfile.XHDTYPE, tarfile.XGLTYPE), (b"GNU.sparse", b" path=", b" size=")
 
 
 @dataclass(frozen=True)
@@ -413,24 +413,24 @@ def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, byte
     """Yield path and content of the files of a compressed archive; refuse anything odd."""
     try:
         with open_regular(archive) as file, gzip.GzipFile(fileobj=file) as tar:
-            for member in read_members(tar):
-                name = PurePosixPath(member.name)
+            for header, chunks in read_members(tar):
+                name = PurePosixPath(header.name)
                 if name.is_absolute() or ".." in name.parts:
-                    raise tarfile.ReadError(f"it has the path {member.name!r}")
-                if member.type == tarfile.DIRTYPE:
+                    raise tarfile.ReadError(f"it has the path {header.name!r}")
+                if header.isdir():
                     continue
-                if member.type in _NOTES and member.size <= max_size:
-                    # Times and the like; what else it may say concerns no file of CIFAR-10.
-                    if b"GNU.sparse" not in b"".join(member.chunks):
-                        continue
-                    raise tarfile.ReadError(f"it has a sparse file beside {member.name!r}")
-                if not member.is_file:
-                    raise tarfile.ReadError(f"it has {member.name!r}, a link, device or long name")
-                if member.size > max_size:
+                if header.size > max_size:
                     raise tarfile.ReadError(
-                        f"it has {member.name!r} of {member.size:,} bytes, too many for an image"
+                        f"it has {header.name!r} of {header.size:,} bytes, too many for an image"
                     )
-                yield name, b"".join(member.chunks)
+                content = b"".join(chunks)
+                if header.type in PLAIN_FILE:
+                    yield name, content
+                elif header.type not in _NOTES or any(word in content for word in _NOT_READ):
+                    # Other notes tell times and the like, which concern no image.
+                    raise tarfile.ReadError(
+                        f"it has {header.name!r}, a link, device, sparse file or long name"
+                    )
     except Exception as error:
         raise ImagesError(
             f"{archive} cannot be read to its end ({reason(error)}): get the official archive"
@@ -447,6 +447,8 @@ def _from_batches(
     labels = np.empty(n_images, np.uint8)
     missing = list(names)
     for name, content in contents:
+        if name not in missing:
+            raise ImagesError(f"{source.path} has {name} twice: get it whole")
         planes, batch_labels = _decode_batch(content, size, f"{name} of {source.path}")
         rows = slice(names.index(name) * size, (names.index(name) + 1) * size)
         pixels[rows] = planes.reshape(size, 3, SIDE, SIDE).transpose(0, 2, 3, 1)

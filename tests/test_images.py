@@ -273,7 +273,7 @@ def odd_member(kind: bytes, name: str, link: str = "") -> tarfile.TarInfo:
         (odd_member(tarfile.LNKTYPE, f"{BATCH_FOLDER}/data_batch_1", "/etc/passwd"), "a link"),
         (
             odd_member(tarfile.FIFOTYPE, f"{BATCH_FOLDER}/data_batch_1"),
-            "a link, device or long name",
+            "a link, device, sparse file",
         ),
     ],
 )
