@@ -281,7 +281,7 @@ _SCELOSS = _Layout(
 )
 
 _LAYOUTS = (_RESNET50, _COTEACHING, _COTEACHING_PLUS, _SCELOSS)
-_WALL_TIME = re.compile(r"\nreal\t(\d{1,9})m(\d+\.\d+)s$", re.MULTILINE | re.ASCII)
+_WALL_TIME = re.compile(r"\nreal\t(\d{1,9})m(\d{1,9}\.\d+)s$", re.MULTILINE | re.ASCII)
 
 
 def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
