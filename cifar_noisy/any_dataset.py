@@ -33,7 +33,7 @@ _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "PPM", "BMP", "WEBP", "TIFF")
-_MAX_PIXELS = 1 << 24
+_MAX_PIXELS = 1 << 22
 _MAX_FOLDERS = 1_000
 
 

@@ -172,9 +172,9 @@ class Source(abc.ABC):
         ImagesError
             If one of them is missing.
         """
-        name = f"{type(self).__name__} {self.path.resolve()} {train}"
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
         with readable():
+            name = f"{type(self).__name__} {self.path.resolve()} {train}"
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
             for file in self.files(train):
                 # Entries of os.scandir know their own, which counts with 50,000 of them.
                 status = file.stat() if isinstance(file, os.DirEntry) else Path(file).stat()
@@ -372,8 +372,8 @@ def readable() -> Iterator[None]:
         yield
     except OSError as error:
         raise ImagesError(
-            f"{error.filename} cannot be read ({reason(error)}): put it there, or name another "
-            "folder"
+            f"{error.filename or 'a file'} cannot be read ({reason(error)}): put it there, or name "
+            "another folder"
         ) from error
 
 
@@ -488,7 +488,7 @@ def _from_pngs(
     for path, png in contents:
         index, label = _parse_name(path, n_images)
         if labels[index] != len(CLASSES):
-            raise ImagesError(f"{source.path} has image {index} twice, again as {path.name}")
+            raise ImagesError(f"{source.path} has image {index} twice, again as {_shown(path)}")
         labels[index] = label
         pixels[index] = _decode_png(png, path)
     absent = np.flatnonzero(labels == len(CLASSES))
@@ -512,10 +512,15 @@ def _parse_name(path: PurePosixPath, n_images: int) -> tuple[int, int]:
         or int(number) >= n_images
     ):
         raise ImagesError(
-            f"{path} is not named like upstream's images, such as airplane/29_airplane.png with a "
-            f"number below {n_images:,}"
+            f"{_shown(path)} is not named like upstream's images, such as "
+            f"airplane/29_airplane.png with a number below {n_images:,}"
         )
     return int(number), CLASSES.index(name)
+
+
+def _shown(path: PurePosixPath) -> str:
+    """Return a name out of an archive, with no control character for a terminal."""
+    return repr(str(path))[1:-1]
 
 
 def _decode_png(content: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
@@ -527,8 +532,8 @@ def _decode_png(content: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
                 return np.asarray(image)
             found = f"{image.mode} of {image.width}x{image.height}"
     except Exception as error:
-        raise ImagesError(f"{path} is no PNG that can be read ({reason(error)})") from error
-    raise ImagesError(f"{path} is {found}, where RGB of {SIDE}x{SIDE} is expected")
+        raise ImagesError(f"{_shown(path)} is no PNG that can be read ({reason(error)})") from error
+    raise ImagesError(f"{_shown(path)} is {found}, where RGB of {SIDE}x{SIDE} is expected")
 
 
 def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> None:

@@ -274,6 +274,16 @@ def test_archives_as_people_make_them(tmp_path: Path, pin: Pin) -> None:
         assert (found == expected).all()
 
 
+def test_names_in_archives_are_no_commands_to_a_terminal(tmp_path: Path, pin: Pin) -> None:
+    FAKE.write_png_archives(tmp_path)
+    pin(tmp_path)
+    for name, content in ((f"\x1b[31m/{PNG_NAME}", b""), ("\x1b[31m\n/x.png", b"")):
+        with tarfile.open(tmp_path / PNG_ARCHIVES[0], "w:gz") as tar:
+            add(tar, name, content)
+        with pytest.raises(ImagesError, match=r"^[ -~]*x1b\[31m[ -~]*$"):
+            load_images(tmp_path, trust="pixels")
+
+
 def test_an_archive_that_has_a_batch_twice(tmp_path: Path, pin: Pin) -> None:
     FAKE.write_batches(tmp_path / "data")
     pin(tmp_path / "data")

@@ -265,3 +265,16 @@ def test_a_cache_that_cannot_be_written(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be written .*CIFAR_NOISY_CACHE"):
         import_bundle(empty(tmp_path), exported)
     assert (tmp_path / "cache").read_text() == "mine"
+
+
+def test_no_bundle_on_the_command_line(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("cifar-noisy")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    (tmp_path / "zeros.tar").write_bytes(bytes(10240))
+    for path in ("/dev/zero", tmp_path / "empty.tar", tmp_path / "zeros.tar"):
+        done = subprocess.run(
+            [program, "cache", "import", path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
