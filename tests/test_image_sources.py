@@ -112,6 +112,27 @@ def test_broken_leftovers_are_downloaded_again(
     assert load_images(root, train=False).is_official
 
 
+def test_a_broken_archive_in_the_cache(
+    tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = FAKE.write_archive(tmp_path / "there").read_bytes()
+    pin(tmp_path / "there")
+    folder = Path(os.environ["CIFAR_NOISY_CACHE"]) / "images"
+    folder.mkdir(parents=True)
+    web_page(folder)
+    with pytest.raises(ImagesError, match="has 22 bytes"):
+        load_images()
+    # What a mirror has is whole.
+    monkeypatch.setenv("CIFAR_NOISY_MIRRORS", str(tmp_path / "there"))
+    assert load_images(train=False).is_official
+    monkeypatch.delenv("CIFAR_NOISY_MIRRORS")
+    with serving_ranges() as server:
+        monkeypatch.setattr(images, "ARCHIVE_URLS", (server.url("/official"),))
+        server.files["/official"] = Behaviour(content)
+        with pytest.warns(CorruptFileWarning, match="downloaded again, since"):
+            assert load_images(download=True).is_official
+
+
 @pytest.mark.parametrize("leave", [half_extracted, empty_folder])
 def test_what_is_whole_beside_leftovers_is_used(
     leave: Callable[[Path], None], tmp_path: Path, pin: Pin
@@ -308,7 +329,7 @@ def with_array(dtype: bytes, state: bytes, shape: bytes = b"K\x14M\x00\x0c\x86")
     return opcodes(
         b"}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R",
         b"(K\x01", shape, b"cnumpy\ndtype\nU\x02", dtype, b"K\x00K\x01\x87R(", state, b"tb",
-        b"\x89T\x00\xf0\x00\x00", bytes(61440), b"tbU\x06labels](", b"K\x01" * 20, b"eu",
+        b"\x89T\x00\xf0\x00\x00", b"A" * 61440, b"tbU\x06labels](", b"K\x01" * 20, b"eu",
     )  # fmt: skip
 
 
@@ -327,8 +348,8 @@ PICKLES = {
     "shared tuples called": opcodes(SHARED, SHARED, b"R"),
     "shared tuples as state": with_array(b"u1", RIGHT_STATE, SHARED),
     "shared tuples as dtype": opcodes(b"cnumpy\ndtype\n", SHARED, b"R"),
-    "object array": with_array(b"O8", RIGHT_STATE),
-    "address": with_array(b"u1", b"K\x03U\x01|NNNK\x08K\x01K\x3f"),
+    "objects at addresses": with_array(b"O8", RIGHT_STATE, b"K\x14M\x80\x01\x86"),
+    "flags": with_array(b"u1", b"K\x03U\x01|NNNK\x08K\x01K\x3f"),
     "subarray": with_array(b"u1", b"K\x03U\x01|K\x01K\x02\x86NN" + RIGHT_STATE[8:]),
     "fields": with_array(b"V8", b"K\x04U\x01|NU\x01a\x85}K\x08K\x01K\x10N"),
     "large shape": with_array(b"u1", RIGHT_STATE, b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
