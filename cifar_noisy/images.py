@@ -173,7 +173,7 @@ def load_images(
     train : bool, default True
         The train set, else the test set.
     download : bool, default False
-        Download the official archive if the images are not there: into `root`, where torchvision
+        Download the official archive if no whole images are there: into `root`, where torchvision
         finds it too, else into the cache, where it is removed once packed. Mirrors of
         ``CIFAR_NOISY_MIRRORS`` are asked first. A download that broke off is continued.
     trust : {"pixels"}, optional
