@@ -5,6 +5,7 @@ Of each row: its label, its image pooled to 8x8, and its file's name where it ha
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError, InvalidInputError
-from cifar_noisy.image_sources import PIXELS, ImageTree, find_source, split_folder
+from cifar_noisy.files import open_regular, reason
+from cifar_noisy.image_sources import (
+    PIXELS,
+    ImageTree,
+    Source,
+    find_sources,
+    read_first,
+    readable,
+    split_folder,
+)
 
 POOLED_SIDE = 8
 _ROWS_AT_ONCE = 5_000
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
+_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "WEBP", "TIFF")
+_MAX_PIXELS = 1 << 22
+_MAX_FOLDERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ def read_rows(dataset: object) -> Rows:
     (array([3]), 7.0)
     """
     if isinstance(dataset, str | os.PathLike):
-        return _from_path(Path(dataset).expanduser())
+        return _from_path(Path(os.path.expanduser(dataset)))  # noqa: PTH111, which never raises
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list):
         return _from_files(samples)
@@ -134,10 +147,17 @@ def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _from_path(path: Path) -> Rows:
-    source = find_source(path)
-    if source is not None and not isinstance(source, ImageTree):
+    def rows(source: Source) -> Rows:
+        if isinstance(source, ImageTree):
+            return _from_tree(path)  # as its owner would read it, whatever its files are called
         content = source.read(train=True, trust=PIXELS)
         return Rows(content.labels.astype(np.int64), _pool_all(content.pixels))
+
+    with readable():
+        return read_first(find_sources(path), rows) or _from_tree(path)
+
+
+def _from_tree(path: Path) -> Rows:
     if not path.is_dir():
         raise ImagesError(f"{path} is no folder and no archive of images: name another")
     folder = split_folder(path, train=True)
@@ -152,24 +172,36 @@ def _from_path(path: Path) -> Rows:
 
 def _image_files(folder: Path) -> Iterator[str]:
     """Yield a class's files in the order of ``ImageFolder``."""
-    for root, _, files in sorted(os.walk(folder, followlinks=True)):
+    walked = list(itertools.islice(os.walk(folder, followlinks=True), _MAX_FOLDERS))
+    if len(walked) == _MAX_FOLDERS:
+        raise ImagesError(
+            f"{folder} has {_MAX_FOLDERS:,} folders in it or more: remove links that lead in a "
+            "circle"
+        )
+    for root, _, files in sorted(walked):
         for file in sorted(files):
             if file.lower().endswith(_IMAGE_SUFFIXES):
                 yield os.path.join(root, file)  # noqa: PTH118, 50,000 times
 
 
 def _from_files(samples: Iterable[tuple[str, int]]) -> Rows:
-    from PIL import Image
-
     labels, pooled = [], []
     for file, label in samples:
-        try:
-            with Image.open(file) as image:
-                pooled.append(pool(np.asarray(image.convert("RGB"))))
-        except (OSError, SyntaxError) as error:
-            raise ImagesError(f"{file} is no image that can be read ({error})") from error
+        pooled.append(pool(_decode_image(file)))
         labels.append(label)
     return Rows(np.array(labels, np.int64), np.stack(pooled))
+
+
+def _decode_image(file: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with open_regular(file) as opened, Image.open(opened, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"it has {image.width}x{image.height} pixels")
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:
+        raise ImagesError(f"{file} is no image that can be read ({reason(error)})") from error
 
 
 def _from_items(dataset: object) -> Rows:

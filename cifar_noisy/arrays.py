@@ -1,14 +1,17 @@
 """An array file of the caller's."""
 
-import zipfile
+import io
+import math
 from os import PathLike
-from tokenize import TokenError
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.files import open_regular, reason
+
+_MAX_HEADER = 1 << 13
 
 
 def read_array(path: str | PathLike[str]) -> NDArray[Any]:
@@ -34,13 +37,35 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
     ...     read_array(file.name).shape
     (3,)
     """
+    with open_regular(path) as file:
+        if file.peek().startswith(b"PK"):
+            raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
+        try:
+            return _map(file)
+        except OSError:
+            raise
+        except Exception as error:
+            raise InvalidInputError(
+                f"{path} is no .npy file of numbers, or not a whole one ({reason(error)}): write "
+                "it by numpy.save"
+            ) from error
+
+
+def _map(file: IO[bytes]) -> NDArray[Any]:
+    header = io.BytesIO(file.read(_MAX_HEADER))
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, is_fortran, dtype = read[np.lib.format.read_magic(header)](header)
+    offset, n_bytes = header.tell(), math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "biufc":
+        raise ValueError("its elements are no numbers")
+    if min(shape, default=0) < 0 or offset + n_bytes > file.seek(0, 2):
+        raise ValueError("its shape is not that of its bytes")
+    order: Literal["C", "F"] = "F" if is_fortran else "C"
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TokenError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"{path} is no .npy file of numbers, or not a whole one: write it by numpy.save"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
-    return array
+        return np.memmap(file, dtype, "r", offset, shape, order)
+    except OSError:  # a file system that maps no files
+        file.seek(offset)
+        return np.ndarray(shape, dtype, file.read(n_bytes), order=order)

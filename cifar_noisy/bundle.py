@@ -4,8 +4,8 @@ A bundle has the cache's own layout, and a ``SHA256SUMS`` that ``sha256sum -c`` 
 person can check and unpack it by hand. The same files give the same bytes.
 
 What an import trusts is the registry alone: a member must be one of its paths, of its size and
-checksum, and a plain file. Everything else, compressed and sparse members and endless headers
-included, is refused before anything is written.
+checksum, and a plain file, and all must be there that ``SHA256SUMS`` lists. Everything else,
+compressed and sparse members and endless headers included, is refused before anything is written.
 """
 
 import hashlib
@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from cifar_noisy.errors import BundleError, StorageError
-from cifar_noisy.files import atomic_file, output_file
+from cifar_noisy.files import atomic_file, open_regular, output_file, reason
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Host, Store
+from cifar_noisy.tars import PLAIN_FILE, read_members
 from cifar_noisy.transfer import Progress, download
 
 SUMS = "SHA256SUMS"
 _MODE, _MTIME = 0o644, 1_609_459_200  # the same in every bundle; 2021, for tar warns of 1970
-_BLOCK = tarfile.BLOCKSIZE
-_CHUNK = 1 << 18
 _MAX_SUMS_SIZE = 1 << 20
 
 
@@ -94,20 +93,21 @@ def export_bundle(
     try:
         with (
             output_file(file) as out,
-            tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+            # As a stream: a pipe has no position.
+            tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
         ):
             tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
             for artifact in wanted:
                 content = io.BytesIO(store.read(artifact))
                 tar.addfile(_header(artifact.path, artifact.size), content)
             if archive:
-                with archive.open("rb") as opened:
+                with open_regular(archive) as opened:
                     tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
     except StorageError:
         raise
     except OSError as error:
         raise StorageError(
-            f"{file} cannot be written ({error.strerror}): make room, or name another file"
+            f"{file} cannot be written ({reason(error)}): make room, or name another file"
         ) from error
     return tuple(member.path for member in members)
 
@@ -139,18 +139,24 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
         If the cache folder cannot be written; what was put there before stays, and is right.
     """
     try:
-        tar = file.open("rb")
+        with open_regular(file) as tar:
+            for member, chunks in _members(tar):
+                _check(member, chunks)
+            paths = []
+            for member, chunks in _members(tar):
+                paths.append(member.path)
+                _put(member, chunks, store)
+                if progress is not None:
+                    progress.update(member.size)
+    except StorageError:
+        raise
+    except tarfile.ReadError as error:
+        raise BundleError(
+            f"{file} cannot be imported, since {error}: nothing more of it is imported; make it "
+            "with cifar-noisy cache export"
+        ) from error
     except OSError as error:
-        raise BundleError(f"{file} cannot be read ({error.strerror}): name another file") from error
-    with tar:
-        for member, chunks in _members(tar, file):
-            _check(member, chunks, file)
-        paths = []
-        for member, chunks in _members(tar, file):
-            paths.append(member.path)
-            _put(member, chunks, file, store)
-            if progress is not None:  # a bar without a total has no truth
-                progress.update(member.size)
+        raise BundleError(f"{file} cannot be read ({reason(error)}): name another file") from error
     return tuple(paths)
 
 
@@ -174,81 +180,49 @@ def _header(path: str, size: int) -> tarfile.TarInfo:
     return header
 
 
-def _members(tar: IO[bytes], file: Path) -> Iterator[tuple[Pinned, Iterator[bytes]]]:
-    """Yield each registered member and its bytes, to be read before the next; refuse any other.
-
-    Headers are read here one block at a time, since tarfile reads as much as a header asks for.
-    """
+def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Pinned, Iterator[bytes]]]:
+    """Yield each registered member and its bytes, to be read before the next; refuse any other."""
     registered = {a.path: Pinned(a.path, a.size, a.sha256) for a in all_artifacts()}
     registered[IMAGES.path] = IMAGES
-    seen = set()
-    offset = 0
-    while True:
-        tar.seek(offset)
-        header = _parse(tar.read(_BLOCK), file)
-        if header is None:
-            return
-        if header.name in seen:
-            raise BundleError(f"{file} has {header.name!r} twice: {_REMEDY}")
-        seen.add(header.name)
-        offset += _BLOCK
-        if header.name != SUMS or header.size > _MAX_SUMS_SIZE:
-            member = registered.get(header.name)
-            if member is None:
-                raise BundleError(
-                    f"{file} has {header.name!r}, which is not in the registry: {_REMEDY}"
-                )
-            if header.size != member.size:
-                raise BundleError(
-                    f"{file} has {header.name} of {header.size:,} bytes, where the published file "
-                    f"has {member.size:,}: {_REMEDY}"
-                )
-            yield member, _chunks(tar, offset, member, file)
-        offset += -(-header.size // _BLOCK) * _BLOCK
+    seen, sums = set[str](), ""
+    tar.seek(0)
+    for header, chunks in read_members(tar):
+        name = header.name
+        if header.type not in PLAIN_FILE:
+            raise tarfile.ReadError(f"{name!r} in it is no plain file")
+        if name in seen:
+            raise tarfile.ReadError(f"{name!r} is in it twice")
+        seen.add(name)
+        if name == SUMS and header.size <= _MAX_SUMS_SIZE:
+            sums = b"".join(chunks).decode(errors="replace")
+            continue
+        if name not in registered:
+            raise tarfile.ReadError(f"{name!r} in it is not in the registry")
+        if header.size != registered[name].size:
+            raise tarfile.ReadError(
+                f"{name} in it has {header.size:,} bytes, where the published file has "
+                f"{registered[name].size:,}"
+            )
+        yield registered[name], chunks
+    missing = {line.partition("  ")[2] for line in sums.splitlines()} - seen
+    if missing:
+        raise tarfile.ReadError(f"it lacks {min(missing)[:200]!r}, which its {SUMS} lists")
+    if not seen - {SUMS}:
+        raise tarfile.ReadError("it has no published file in it")
 
 
-_REMEDY = "nothing more of it is imported; make it with cifar-noisy cache export"
-
-
-def _parse(block: bytes, file: Path) -> tarfile.TarInfo | None:
-    """Return what a header block says; None at the end of the tar."""
-    if block == bytes(_BLOCK):
-        return None
-    try:
-        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.TarError, ValueError, ArithmeticError) as error:
-        what = "is cut off" if len(block) < _BLOCK else f"is no plain tar ({error})"
-        raise BundleError(f"{file} {what}: {_REMEDY}") from None
-    if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        raise BundleError(
-            f"{file} has {header.name!r} of type {header.type!r}, which is no plain file: {_REMEDY}"
-        )
-    return header
-
-
-def _chunks(tar: IO[bytes], offset: int, member: Pinned, file: Path) -> Iterator[bytes]:
-    tar.seek(offset)
-    left = member.size
-    while left:
-        chunk = tar.read(min(left, _CHUNK))
-        if not chunk:
-            raise BundleError(f"{file} is cut off in {member.path}: {_REMEDY}")
-        left -= len(chunk)
-        yield chunk
-
-
-def _check(member: Pinned, chunks: Iterator[bytes], file: Path) -> None:
+def _check(member: Pinned, chunks: Iterator[bytes]) -> None:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
     if digest.hexdigest() != member.sha256:
-        raise BundleError(
-            f"{file} has {member.path} of sha256 {digest.hexdigest()[:12]}…, where the published "
-            f"file has {member.sha256[:12]}…: {_REMEDY}"
+        raise tarfile.ReadError(
+            f"{member.path} in it has sha256 {digest.hexdigest()[:12]}…, where the published file "
+            f"has {member.sha256[:12]}…"
         )
 
 
-def _put(member: Pinned, chunks: Iterator[bytes], file: Path, store: Store) -> None:
+def _put(member: Pinned, chunks: Iterator[bytes], store: Store) -> None:
     """Write a member to its place in the cache unless it is there already."""
     target = store.cache / member.path
     try:
@@ -257,10 +231,10 @@ def _put(member: Pinned, chunks: Iterator[bytes], file: Path, store: Store) -> N
         store.make_cache()
         with atomic_file(target) as out:
             # Checked again on the way: the bundle may have changed since it was checked.
-            _check(member, _copied(chunks, out), file)
+            _check(member, _copied(chunks, out))
     except OSError as error:
         raise StorageError(
-            f"{target} cannot be written ({error.strerror}): make room, or set CIFAR_NOISY_CACHE "
+            f"{target} cannot be written ({reason(error)}): make room, or set CIFAR_NOISY_CACHE "
             "to another folder"
         ) from error
 
@@ -273,7 +247,7 @@ def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:
 
 def _is_right(path: Path, member: Pinned) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
     except FileNotFoundError:
         return False

@@ -15,6 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -137,7 +138,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading; a pipe or a device is refused and never waited for.
 
     Raises
@@ -156,15 +157,17 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
         raise
 
 
-def reason(error: OSError) -> str:
-    """Return why an operation on a file failed, for a message.
+def reason(error: Exception) -> str:
+    """Return why reading or writing failed, for a message; what a decoder quotes is cut short.
 
     Examples
     --------
     >>> reason(OSError("the archive ends early"))
     'the archive ends early'
+    >>> reason(MemoryError())
+    'MemoryError'
     """
-    return error.strerror or str(error) or type(error).__name__
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
 def parts_of(path: Path) -> Iterator[Path]:

@@ -1,31 +1,34 @@
 """The forms in which people have CIFAR-10's images, each read into one array in the official order.
 
-Nothing is ever extracted or executed: archives are read as streams in which links, odd paths and
-odd sizes are refused, and pickles by an unpickler that can build numpy arrays and plain containers
-and nothing else. Nothing here writes.
+Nothing is ever extracted, executed or written. Archives are read as streams in which links, odd
+paths and odd sizes are refused, and pickles step by step. Each decoder is bounded in memory and
+time, and says of whatever it cannot read that it is damaged.
 """
 
 from __future__ import annotations
 
 import abc
-import codecs
 import contextlib
+import gzip
 import hashlib
 import io
 import os
-import pickle
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pickle import UnpicklingError
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError
+from cifar_noisy.files import open_regular, reason
 from cifar_noisy.order import OFFICIAL_LABELS_SHA256
+from cifar_noisy.pickles import Bytes, unpickle
 from cifar_noisy.settings import CLASSES
+from cifar_noisy.tars import PLAIN_FILE, read_members
 
 SIDE = 32
 """Height and width of an image, in pixels."""
@@ -37,9 +40,12 @@ BATCH_FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
 PNG_FOLDER = "cifar10/dataset"
 
+Content = TypeVar("Content")
+
 _VALUES = SIDE * SIDE * 3
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
+_NOTES, _NOT_READ = (tarfile.XHDTYPE, tarfile.XGLTYPE), (b"GNU.sparse", b" path=", b" size=")
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,9 @@ class Source(abc.ABC):
         ImagesError
             If one of them is missing.
         """
-        digest = hashlib.sha256(f"{type(self).__name__} {self.path.resolve()} {train}".encode())
-        with _readable():
+        with readable():
+            name = f"{type(self).__name__} {self.path.resolve()} {train}"
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
             for file in self.files(train):
                 # Entries of os.scandir know their own, which counts with 50,000 of them.
                 status = file.stat() if isinstance(file, os.DirEntry) else Path(file).stat()
@@ -195,7 +202,7 @@ class Source(abc.ABC):
             If the bytes are not the official ones and are not trusted, or the images are not
             CIFAR-10's.
         """
-        with _readable():
+        with readable():
             complaint = self._complaint(train)
             if complaint and self.needs_trust and trust != PIXELS:
                 raise ImagesError(
@@ -223,10 +230,7 @@ class BatchFolder(Source):
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         def contents() -> Iterator[tuple[str, bytes]]:
             for file in self.files(train):
-                size = file.stat().st_size
-                if size > _MAX_BATCH:
-                    raise ImagesError(f"{file} has {size:,} bytes, too many for a batch file")
-                yield file.name, file.read_bytes()
+                yield file.name, _read_file(file, _MAX_BATCH)
 
         return _from_batches(contents(), train, self)
 
@@ -304,16 +308,13 @@ class ImageTree(Source):
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
             for entry in self.files(train):
-                size = entry.stat().st_size
-                if size > _MAX_PNG:
-                    raise ImagesError(f"{entry.path} has {size:,} bytes, too many for an image")
-                yield PurePosixPath(entry.path), Path(entry.path).read_bytes()
+                yield PurePosixPath(entry.path), _read_file(entry.path, _MAX_PNG)
 
         return _from_pngs(contents(), train, self)
 
 
-def find_source(root: Path, release: Release = CIFAR10) -> Source | None:
-    """Return the images that a path names or a folder has, None if there are none.
+def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
+    """Yield the images that a path names or a folder has, in the order in which to try them.
 
     Parameters
     ----------
@@ -325,26 +326,48 @@ def find_source(root: Path, release: Release = CIFAR10) -> Source | None:
 
     Examples
     --------
-    >>> find_source(Path("nowhere")) is None
-    True
+    >>> list(find_sources(Path("nowhere")))
+    []
     """
     first_batch, first_png = next(iter(release.batch_md5)), next(iter(release.png_blobs))
     for source, path, mark in (
-        (BatchFolder, root / BATCH_FOLDER, first_batch),
+        (BatchFolder, root / BATCH_FOLDER, ""),
         (BatchFolder, root, first_batch),
         (OfficialArchive, root / ARCHIVE, ""),
         (PngArchives, root, first_png),
         (PngArchives, root / PNG_FOLDER, first_png),
     ):
-        if (path / mark).is_file():
-            return source(path, release)
-    if root.is_file() and root.name.endswith(".tar.gz"):
-        return OfficialArchive(root, release)
-    if (root / BATCH_FOLDER).is_dir():
-        return BatchFolder(root / BATCH_FOLDER, release)
-    if any((root / part / name).is_dir() for part in ("train", "test", ".") for name in CLASSES):
-        return ImageTree(root, release)
+        if _exists(path / mark):
+            yield source(path, release)
+    if root.name.endswith(".tar.gz") and _exists(root) and not root.is_dir():
+        yield OfficialArchive(root, release)
+    if any(_exists(root / part / name) for part in ("train", "test", ".") for name in CLASSES):
+        yield ImageTree(root, release)
+
+
+def read_first(sources: Iterable[Source], read: Callable[[Source], Content]) -> Content | None:
+    """Return what `read` makes of the first source that it can read, None if there is no source.
+
+    What a broken download or extraction left is passed over where there is something whole.
+
+    Raises
+    ------
+    ImagesError
+        If there are sources and none can be read: what is wrong with each.
+    """
+    problems = []
+    for source in sources:
+        try:
+            return read(source)
+        except ImagesError as error:
+            problems.append(str(error))
+    if problems:
+        raise ImagesError("; ".join(problems))
     return None
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110, False too where no file can have that name
 
 
 def split_folder(tree: Path, train: bool) -> Path:
@@ -354,14 +377,14 @@ def split_folder(tree: Path, train: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """Turn a file that is missing or cannot be read into an error that says so."""
     try:
         yield
     except OSError as error:
         raise ImagesError(
-            f"{error.filename} cannot be read ({error.strerror}): put it there, or name another "
-            "folder"
+            f"{error.filename or 'a file'} cannot be read ({reason(error)}): put it there, or name "
+            "another folder"
         ) from error
 
 
@@ -370,49 +393,58 @@ def git_blob_id(path: Path) -> str:
 
     Examples
     --------
-    >>> git_blob_id(Path(os.devnull))
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     git_blob_id(Path(file.name))
     'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
     """
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)
         ).hexdigest()
 
 
+def _read_file(path: str | os.PathLike[str], max_size: int) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(max_size + 1)
+    if len(content) > max_size:
+        raise ImagesError(f"{os.fspath(path)} has more than {max_size:,} bytes, too many")
+    return content
+
+
 def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Yield path and content of the files of a compressed archive; refuse anything odd."""
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                name = PurePosixPath(member.name)
+        with open_regular(archive) as file, gzip.GzipFile(fileobj=file) as tar:
+            for header, chunks in read_members(tar):
+                name = PurePosixPath(header.name)
                 if name.is_absolute() or ".." in name.parts:
-                    raise ImagesError(f"{archive} has the path {member.name!r}: not read")
-                if member.isdir():
+                    raise tarfile.ReadError(f"it has the path {header.name!r}")
+                if header.isdir():
                     continue
-                if not member.isreg():
-                    raise ImagesError(
-                        f"{archive} has {member.name!r}, a link or device: not read, since an "
-                        "archive of images has files and folders only"
+                if header.size > max_size:
+                    raise tarfile.ReadError(
+                        f"it has {header.name!r} of {header.size:,} bytes, too many for an image"
                     )
-                if member.size > max_size:
-                    raise ImagesError(
-                        f"{archive} has {member.name!r} of {member.size:,} bytes, too many for "
-                        "what it should be: not read"
+                content = b"".join(chunks)
+                if header.type in PLAIN_FILE:
+                    yield name, content
+                elif header.type not in _NOTES or any(word in content for word in _NOT_READ):
+                    # Other notes tell times and the like, which concern no image.
+                    raise tarfile.ReadError(
+                        f"it has {header.name!r}, a link, device, sparse file or long name"
                     )
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield name, file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except Exception as error:
         raise ImagesError(
-            f"{archive} cannot be read to its end ({error}): it is cut off or no archive"
+            f"{archive} cannot be read to its end ({reason(error)}): get the official archive"
         ) from error
 
 
@@ -426,6 +458,8 @@ def _from_batches(
     labels = np.empty(n_images, np.uint8)
     missing = list(names)
     for name, content in contents:
+        if name not in missing:
+            raise ImagesError(f"{source.path} has {name} twice: get it whole")
         planes, batch_labels = _decode_batch(content, size, f"{name} of {source.path}")
         rows = slice(names.index(name) * size, (names.index(name) + 1) * size)
         pixels[rows] = planes.reshape(size, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
@@ -440,61 +474,19 @@ def _decode_batch(
     content: bytes, size: int, what: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     try:
-        batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+        batch = unpickle(content, max_steps=10 * size + 1000)
+        if not (isinstance(batch, dict) and isinstance(batch.get("data"), Bytes)):
+            raise UnpicklingError("it has no data that is an array")
+        planes, labels = batch["data"].array((size, _VALUES)), batch.get("labels")
     except Exception as error:
-        # Hostile or broken pickles raise whatever they like; all of it means the same here.
-        raise ImagesError(f"{what} is no batch file: {error}") from error
-    batch = batch if isinstance(batch, dict) else {}
-    data, labels = batch.get("data"), batch.get("labels")
-    if not (
-        isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (size, _VALUES)
-    ):
-        found = f"{data.dtype} of {data.shape}" if isinstance(data, np.ndarray) else type(data)
-        raise ImagesError(f"{what} has data {found}, where uint8 of {(size, _VALUES)} is expected")
+        raise ImagesError(f"{what} is no batch file: {reason(error)}") from error
     if not (
         isinstance(labels, list)
         and len(labels) == size
         and all(type(label) is int and 0 <= label < len(CLASSES) for label in labels)
     ):
         raise ImagesError(f"{what} has no list of {size:,} labels from 0 to {len(CLASSES) - 1}")
-    return data, np.array(labels, np.uint8)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain containers; refuses to look up anything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray"):
-            if name == "_reconstruct":
-                return _empty_array
-            if name == "ndarray":
-                return _Array
-            if name == "dtype":
-                return np.dtype
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which data never does")
-
-
-class _Array:
-    """Stands for numpy.ndarray in a pickle, where it may be named but not called."""
-
-    def __new__(cls, *_: object) -> Any:
-        raise pickle.UnpicklingError("the pickle calls numpy.ndarray, which data never does")
-
-
-def _empty_array(kind: object, shape: object, dtype: object) -> NDArray[np.generic]:
-    """Do what numpy's _reconstruct does for pickled arrays, and only that."""
-    if kind is not _Array or shape != (0,):
-        raise pickle.UnpicklingError("the pickle has an array that numpy does not write")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Do what pickles of protocol 2 ask for where they have bytes, and only that."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"the pickle encodes in {encoding!r}, which data never does")
-    return codecs.encode(text, "latin1")
+    return planes, np.array(labels, np.uint8)
 
 
 def _from_pngs(
@@ -507,7 +499,7 @@ def _from_pngs(
     for path, png in contents:
         index, label = _parse_name(path, n_images)
         if labels[index] != len(CLASSES):
-            raise ImagesError(f"{source.path} has image {index} twice, again as {path.name}")
+            raise ImagesError(f"{source.path} has image {index} twice, again as {_shown(path)}")
         labels[index] = label
         pixels[index] = _decode_png(png, path)
     absent = np.flatnonzero(labels == len(CLASSES))
@@ -526,27 +518,33 @@ def _parse_name(path: PurePosixPath, n_images: int) -> tuple[int, int]:
     if (
         name not in CLASSES
         or rest != f"{name}.png"
-        or not (number.isascii() and number.isdecimal() and str(int(number)) == number)
+        or not (number.isascii() and number.isdecimal() and len(number) < 10)
+        or str(int(number)) != number
         or int(number) >= n_images
     ):
         raise ImagesError(
-            f"{path} is not named like upstream's images, such as airplane/29_airplane.png with a "
-            f"number below {n_images:,}"
+            f"{_shown(path)} is not named like upstream's images, such as "
+            f"airplane/29_airplane.png with a number below {n_images:,}"
         )
     return int(number), CLASSES.index(name)
 
 
+def _shown(path: PurePosixPath) -> str:
+    """Return a name out of an archive, with no control character for a terminal."""
+    return repr(str(path))[1:-1]
+
+
 def _decode_png(content: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.size == (SIDE, SIDE) and image.mode == "RGB":
                 return np.asarray(image)
             found = f"{image.mode} of {image.width}x{image.height}"
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImagesError(f"{path} is no PNG that can be read ({error})") from error
-    raise ImagesError(f"{path} is {found}, where RGB of {SIDE}x{SIDE} is expected")
+    except Exception as error:
+        raise ImagesError(f"{_shown(path)} is no PNG that can be read ({reason(error)})") from error
+    raise ImagesError(f"{_shown(path)} is {found}, where RGB of {SIDE}x{SIDE} is expected")
 
 
 def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> None:

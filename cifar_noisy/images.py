@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
-from cifar_noisy.errors import ImagesError, InvalidInputError, StorageError, UnavailableError
+from cifar_noisy.errors import (
+    CorruptFileWarning,
+    ImagesError,
+    InvalidInputError,
+    StorageError,
+    UnavailableError,
+)
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
@@ -42,7 +49,8 @@ from cifar_noisy.image_sources import (
     PngArchives,
     Release,
     Source,
-    find_source,
+    find_sources,
+    read_first,
 )
 from cifar_noisy.locks import LockTimeout, locked
 from cifar_noisy.order import official_indices
@@ -152,7 +160,7 @@ def load_images(
     train : bool, default True
         The train set, else the test set.
     download : bool, default False
-        Download the official archive if the images are not there: into `root`, where torchvision
+        Download the official archive if no whole images are there: into `root`, where torchvision
         finds it too, else into the cache, where it is removed once packed. Mirrors of
         ``CIFAR_NOISY_MIRRORS`` are asked first. A download that broke off is continued.
     trust : {"pixels"}, optional
@@ -190,18 +198,23 @@ def load_images(
     if images is not None:
         return images
     folder = packs.folder if root is None else Path(root).expanduser()
+    folders = [folder]
+    if root is None:
+        # An archive that was put into the cache, by hand or by an import, comes first.
+        folders += [mirror.path for mirror in store.mirrors if isinstance(mirror, Folder)]
+    sources = (source for each in folders for source in find_sources(each, release))
     try:
-        source = find_source(folder, release)
-        if source is None and root is None:
-            source = _in_mirror_folders(store, release)
-        if source is not None:
-            try:
-                return packs.images(source, train, trust)
-            except ImagesError:
-                # It may be what is left of a download that broke off.
-                if not (download and source.needs_trust) or folder.is_file():
+        try:
+            images = read_first(sources, lambda source: packs.images(source, train, trust))
+        except ImagesError as problem:
+            # What download writes is the archive, beside the folder that torchvision extracts.
+            folder = folder.parent if folder.name in (ARCHIVE, BATCH_FOLDER) else folder
+            images = packs.official(train) if root is None else None
+            if images is None:
+                if not download or folder.is_file():
                     raise
-        if root is None and trust == PIXELS:
+                warnings.warn(f"downloaded again, since {problem}", CorruptFileWarning, 2)
+        if images is None and root is None and trust == PIXELS:
             images = packs.trusted(train)
         if images is not None:
             return images
@@ -558,11 +571,6 @@ def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
         "num_vis": image_sources.SIDE**2 * 3,
     }
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
-
-
-def _in_mirror_folders(store: Store, release: Release) -> Source | None:
-    folders = (mirror.path for mirror in store.mirrors if isinstance(mirror, Folder))
-    return next(filter(None, (find_source(folder, release) for folder in folders)), None)
 
 
 def _download(

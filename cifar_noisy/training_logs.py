@@ -188,7 +188,7 @@ _RESNET50 = _Layout(
         ),
         _row(_Kind.EVALUATION, " * Acc@1 {test_accuracy:3%} Acc@5 {test_top5_accuracy:3%}"),
     ),
-    facts={"train_size": r"\nTrain size: (\d+)\n"},
+    facts={"train_size": r"\nTrain size: (\d{1,9})\n"},
     carried={
         "learning_rate": (_Kind.SCHEDULE, "learning_rate"),
         "train_loss": (_Kind.TRAIN, "loss_mean"),
@@ -221,8 +221,8 @@ _COTEACHING = _Layout(
         ),
     ),
     facts={
-        "train_size": r"\n\('Train size:', (\d+)\)",
-        "planned_epochs": r"\nEpoch \[\d+/(\d+)\]",
+        "train_size": r"\n\('Train size:', (\d{1,9})\)",
+        "planned_epochs": r"\nEpoch \[\d+/(\d{1,9})\]",
         "printed_noise": r"\nActual noise (\d\.\d\d)\n",
     },
     carried={},
@@ -271,7 +271,7 @@ _SCELOSS = _Layout(
             "\nBEST_ACC_top5\t{previous_best_test_top5_accuracy:4}",
         ),
     ),
-    facts={"train_size": r"\nNum of train (\d+)\n", "planned_epochs": r"\nepoch (\d+)\n"},
+    facts={"train_size": r"\nNum of train (\d{1,9})\n", "planned_epochs": r"\nepoch (\d{1,9})\n"},
     carried={
         "learning_rate": (_Kind.TRAIN, "learning_rate"),
         "train_loss": (_Kind.TRAIN, "loss_mean"),
@@ -281,7 +281,7 @@ _SCELOSS = _Layout(
 )
 
 _LAYOUTS = (_RESNET50, _COTEACHING, _COTEACHING_PLUS, _SCELOSS)
-_WALL_TIME = re.compile(r"\nreal\t(\d+)m(\d+\.\d+)s$", re.MULTILINE | re.ASCII)
+_WALL_TIME = re.compile(r"\nreal\t(\d{1,9})m(\d{1,9}\.\d+)s$", re.MULTILINE | re.ASCII)
 
 
 def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:

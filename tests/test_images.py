@@ -180,9 +180,9 @@ def test_bytes_that_are_not_official_need_trust(tmp_path: Path, pin: Pin) -> Non
         ({"labels": [10] * 20}, "no list of 20 labels from 0 to 9"),
         ({"labels": [0] * 19}, "no list of 20 labels from 0 to 9"),
         ({"labels": None}, "no list of 20 labels from 0 to 9"),
-        ({"data": np.zeros((20, 3071), np.uint8)}, r"data uint8 of \(20, 3071\), where uint8"),
-        ({"data": np.zeros((20, 3072))}, r"data float64 of \(20, 3072\), where uint8"),
-        ({"data": [1, 2]}, "data <class 'list'>, where uint8"),
+        ({"data": np.zeros((20, 3071), np.uint8)}, r"array of another shape than \(20, 3072\)"),
+        ({"data": np.zeros((20, 3072))}, "calls numpy dtype as no array of uint8"),
+        ({"data": [1, 2]}, "no data that is an array"),
     ],
 )  # fmt: skip
 def test_batches_that_are_not_cifar10(
@@ -260,7 +260,10 @@ def odd_member(kind: bytes, name: str, link: str = "") -> tarfile.TarInfo:
         (odd_member(tarfile.REGTYPE, f"/{BATCH_FOLDER}/data_batch_1"), "has the path"),
         (odd_member(tarfile.SYMTYPE, f"{BATCH_FOLDER}/data_batch_1", "/etc/passwd"), "a link"),
         (odd_member(tarfile.LNKTYPE, f"{BATCH_FOLDER}/data_batch_1", "/etc/passwd"), "a link"),
-        (odd_member(tarfile.FIFOTYPE, f"{BATCH_FOLDER}/data_batch_1"), "a link or device"),
+        (
+            odd_member(tarfile.FIFOTYPE, f"{BATCH_FOLDER}/data_batch_1"),
+            "a link, device, sparse file",
+        ),
     ],
 )
 @pytest.mark.parametrize("form", ["archive", "png archives"])

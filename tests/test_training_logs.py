@@ -778,3 +778,15 @@ def test_a_missing_beginning_or_evaluation(name: str) -> None:
 def test_a_log_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         parse_training_log(SCELOSS).is_complete = False  # type: ignore[misc]
+
+
+@formats
+def test_facts_of_5000_digits_are_none(name: str) -> None:
+    digits = "9" * 5000
+    facts = r"(Train size:',? |Num of train |\nepoch (?=\d+\n)|Train size: |real\t)\d+"
+    text, n_facts = re.subn(facts, rf"\g<1>{digits}", SMALL[name])
+    assert n_facts == {"resnet50": 2, "coteaching": 2, "coteaching_plus": 0, "sceloss": 2}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncatedLogWarning)
+        log = parse_training_log(text)
+    assert (log.train_size, log.wall_seconds) == (None, None)

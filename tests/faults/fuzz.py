@@ -1,26 +1,42 @@
-"""Mutated arrays, tars and logs into what reads them: an error of ours, or a right result.
+"""Mutated files into what reads them: an error of ours, or a right result.
 
 The bytes go in behind the checksum, which no mutated file passes: as if the registry pinned them.
 """
 
+import gzip
+import io
+import pickle
 import random
 import signal
+import tarfile
 import time
 import tracemalloc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from cifar_noisy import CifarNoisyError, artifacts, parse_training_log
+from cifar_noisy.arrays import read_array
 from cifar_noisy.bundle import export_bundle, import_bundle
+from cifar_noisy.image_sources import (
+    BATCH_FOLDER,
+    PIXELS,
+    OfficialArchive,
+    _decode_batch,
+    _decode_png,
+)
 from cifar_noisy.loaders import decode_array
 from cifar_noisy.store import Store
+from tests.fake_cifar import FakeCifar
 
 SECONDS_UNTIL_HANG = 20
 TIMES_REGISTERED_SIZE = 4
 OVERHEAD = 1 << 20  # bytes that Python and pandas take for an input of any size
+FAKE = FakeCifar.random()
 
 
 @dataclass
@@ -78,17 +94,26 @@ def no_hang() -> Iterator[None]:
 
 def fuzz(folder: Path, n: int, seed: int = 0) -> Fuzz:
     """Feed `n` mutated inputs to the loaders, a third each of arrays, tars and logs."""
-    rng = random.Random(seed)
     store = Store.from_environment()
-    arrays, tars, logs = _array_case(store), _tar_case(store, folder), _log_case(store)
-    for case in (arrays, tars, logs):  # what is imported and compiled once is no input's doing
+    return _fuzz((_array_case(store), _tar_case(store, folder), _log_case(store)), n, seed)
+
+
+def fuzz_foreign(folder: Path, n: int, seed: int = 0) -> Fuzz:
+    """Feed `n` mutated files of people's to the decoders, a quarter of each kind."""
+    cases = (_pickle_case(), _archive_case(folder), _png_case(), _npy_case(folder))
+    return _fuzz(cases, n, seed)
+
+
+def _fuzz(cases: Sequence["Case"], n: int, seed: int) -> Fuzz:
+    rng = random.Random(seed)
+    for case in cases:  # what is imported and compiled once is no input's doing
         feed, content, *_ = case(rng)
         feed(bytearray(content))
     outcome = Fuzz()
     tracemalloc.start()
     try:
         for i in range(n):
-            feed, content, size, head = (arrays, tars, logs)[i % 3](rng)
+            feed, content, size, head = cases[i % len(cases)](rng)
             _try(outcome, feed, mutated(content, rng, head), size)
     finally:
         tracemalloc.stop()
@@ -138,6 +163,62 @@ def _log_case(store: Store) -> Case:
         )
 
     return case
+
+
+def _pickle_case() -> Case:
+    batch = FAKE.batch("data_batch_1") | {"filenames": [f"{i}.png" for i in range(20)]}
+    contents = [pickle.dumps(batch, protocol) for protocol in range(6)]
+
+    def case(rng: random.Random) -> tuple[Callable[[bytearray], object], bytes, int, int]:
+        content = rng.choice(contents)
+        # The states of arrays stand before their bytes or behind them.
+        at = content.index(b"data")
+        head = at + 300 if rng.random() < 0.5 else 300
+        return lambda c: _decode_batch(bytes(c), 20, "it"), content, len(content), head
+
+    return case
+
+
+def _archive_case(folder: Path) -> Case:
+    """Damage the tar before it is compressed, or what is compressed."""
+    FAKE.write_batches(folder / "batches")
+    contents = []
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=form) as tar:
+            tar.add(folder / "batches" / BATCH_FOLDER, BATCH_FOLDER)
+        contents.append(file.getvalue())
+    archive = OfficialArchive(folder / "fuzz.tar.gz", FAKE.release(folder))
+
+    def read(content: bytes) -> None:
+        archive.path.write_bytes(content)
+        archive.read(train=True, trust=PIXELS)
+
+    def case(rng: random.Random) -> tuple[Callable[[bytearray], object], bytes, int, int]:
+        content = rng.choice(contents)
+        if rng.random() < 0.5:
+            return lambda c: read(gzip.compress(c, 1)), content, len(content), 2048
+        return lambda c: read(bytes(c)), gzip.compress(content, 1), len(content), 300
+
+    return case
+
+
+def _png_case() -> Case:
+    content = FAKE.png(True, 0)
+    path = PurePosixPath("airplane/0_airplane.png")
+    return lambda rng: (lambda c: _decode_png(bytes(c), path), content, 1 << 16, 60)
+
+
+def _npy_case(folder: Path) -> Case:
+    file = folder / "fuzz.npy"
+    np.save(file, np.random.default_rng(0).random((100, 10)))
+    content = file.read_bytes()
+
+    def feed(changed: bytearray) -> None:
+        file.write_bytes(changed)
+        read_array(file).sum()
+
+    return lambda rng: (feed, content, len(content), 128)
 
 
 def _try(outcome: Fuzz, feed: Callable[[bytearray], object], content: bytearray, size: int) -> None:

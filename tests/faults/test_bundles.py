@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -139,13 +140,13 @@ def of_type(kind: bytes) -> Tar:
 
 
 NASTY: dict[str, tuple[Tar, str]] = {
-    "unregistered": (file("cifar10/notes.txt"), "which is not in the registry"),
-    "traversal": (file("../../etc/passwd"), "which is not in the registry"),
+    "unregistered": (file("cifar10/notes.txt"), "is not in the registry"),
+    "traversal": (file("../../etc/passwd"), "is not in the registry"),
     "traversal to a registered name": (file(f"x/../{OTHER.path}"), "not in the registry"),
-    "absolute": (file(f"/{OTHER.path}"), "which is not in the registry"),
-    "tag": (file("CACHEDIR.TAG"), "which is not in the registry"),
-    "wrong size": (file(OTHER.path, b"short"), "of 5 bytes"),
-    "wrong bytes": (file(OTHER.path, bytes(OTHER.size)), "of sha256"),
+    "absolute": (file(f"/{OTHER.path}"), "is not in the registry"),
+    "tag": (file("CACHEDIR.TAG"), "is not in the registry"),
+    "wrong size": (file(OTHER.path, b"short"), "has 5 bytes"),
+    "wrong bytes": (file(OTHER.path, bytes(OTHER.size)), "has sha256"),
     "symbolic link": (of_type(tarfile.SYMTYPE), "no plain file"),
     "hard link": (of_type(tarfile.LNKTYPE), "no plain file"),
     "character device": (of_type(tarfile.CHRTYPE), "no plain file"),
@@ -171,6 +172,14 @@ def test_refused_before_anything_is_written(name: str, exported: Path, tmp_path:
     assert not (tmp_path / "cache").exists()
 
 
+def negative(size: int) -> bytes:
+    """Return the header of a list of checksums with a size below zero."""
+    header = bytearray(tarfile.TarInfo("SHA256SUMS").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = size.to_bytes(12, "big", signed=True)
+    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(header)[0]  # type: ignore[attr-defined]
+    return bytes(header)
+
+
 def test_bombs_and_rubble(exported: Path, tmp_path: Path) -> None:
     right = exported.read_bytes()
     huge = tarfile.TarInfo(MATRIX.path)
@@ -178,8 +187,13 @@ def test_bombs_and_rubble(exported: Path, tmp_path: Path) -> None:
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 1 << 32
     for content, said in (
-        (huge.tobuf(tarfile.USTAR_FORMAT), "of 4,294,967,296 bytes"),
-        (header.tobuf(tarfile.USTAR_FORMAT), "no plain file"),
+        (huge.tobuf(tarfile.USTAR_FORMAT), "size of 4,294,967,296 bytes"),
+        (header.tobuf(tarfile.USTAR_FORMAT), "size of 4,294,967,296 bytes"),
+        (negative(-1024), "size of -1,024 bytes"),
+        (negative(-(2**80)), "size of -1,2"),
+        (bytes(10240), "has no published file in it"),
+        (right[:512] + bytes(10240), "is no plain tar|lacks|cut off"),
+        (right[:1024] + bytes(10240), r"lacks 'cifar10/.*', which its SHA256SUMS lists"),
         (b"", "is cut off"),
         (b"\x1f\x8b" + bytes(600), "is no plain tar"),
         (bytes(range(256)) * 2, "is no plain tar"),
@@ -190,8 +204,60 @@ def test_bombs_and_rubble(exported: Path, tmp_path: Path) -> None:
         exported.write_bytes(content)
         with pytest.raises(BundleError, match=said):
             import_bundle(empty(tmp_path), exported)
-    with pytest.raises(BundleError, match="cannot be read"):
-        import_bundle(empty(tmp_path), tmp_path / "nowhere.tar")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "nowhere.tar", tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(BundleError, match="cannot be read"):
+            import_bundle(empty(tmp_path), path)
+
+
+def test_what_is_no_file_in_the_cache(exported: Path, tmp_path: Path) -> None:
+    store = empty(tmp_path)
+    target = store.cache_path(MATRIX)
+    target.parent.mkdir(parents=True)
+    os.mkfifo(target)
+    with pytest.raises(StorageError, match=r"cannot be written .*a pipe"):
+        import_bundle(store, exported)
+    assert target.is_fifo()
+
+
+def test_progress_that_is_false(exported: Path, tmp_path: Path) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=None, disable=True) as progress:
+        import_bundle(empty(tmp_path), exported, progress)
+    with tqdm(total=None, file=io.StringIO()) as progress:
+        import_bundle(empty(tmp_path), exported, progress)
+        assert progress.n == MATRIX.size
+
+
+def test_a_bundle_where_an_output_may_be(published: str, tmp_path: Path) -> None:
+    store = Store.from_environment()
+    export_bundle(store, tmp_path / "plain.tar", WANTED)
+    expected = (tmp_path / "plain.tar").read_bytes()
+    (tmp_path / "inner").mkdir()
+    private = tmp_path / "inner" / "private.tar"
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    link = tmp_path / "link.tar"
+    link.symlink_to("inner/private.tar")
+    export_bundle(store, link, WANTED)
+    assert link.is_symlink()
+    assert private.read_bytes() == expected
+    assert private.stat().st_mode & 0o777 == 0o600
+    program = Path(sys.executable).with_name("cifar-noisy")
+    command = '"$0" cache export "$1" --noise 0.4 --sparsity 0.2'
+    for target, after in (("/dev/stdout", " | cat"), ("/dev/fd/3", " 3>&1 >/dev/null | cat")):
+        run = subprocess.run(
+            ["bash", "-c", command + after, program, target], capture_output=True, check=True
+        )
+        assert run.stdout[: len(expected)] == expected
+        # After the end of a tar nobody reads on.
+        assert import_stdout(run.stdout, tmp_path)
+
+
+def import_stdout(content: bytes, tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "piped.tar").write_bytes(content)
+    return import_bundle(empty(tmp_path), tmp_path / "piped.tar")
 
 
 def test_a_cache_that_cannot_be_written(exported: Path, tmp_path: Path) -> None:
@@ -199,3 +265,16 @@ def test_a_cache_that_cannot_be_written(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be written .*CIFAR_NOISY_CACHE"):
         import_bundle(empty(tmp_path), exported)
     assert (tmp_path / "cache").read_text() == "mine"
+
+
+def test_no_bundle_on_the_command_line(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("cifar-noisy")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    (tmp_path / "zeros.tar").write_bytes(bytes(10240))
+    for path in ("/dev/zero", tmp_path / "empty.tar", tmp_path / "zeros.tar"):
+        done = subprocess.run(
+            [program, "cache", "import", path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
