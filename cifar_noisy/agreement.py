@@ -11,18 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning import label_errors
-from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.evaluation import PyxEvaluation, evaluate_pyx
 from cifar_noisy.loaders import load_noisy_labels, published_pyx
 from cifar_noisy.noise import true_labels
-from cifar_noisy.recomputed import read_pyx
+from cifar_noisy.probabilities import load_pyx
 from cifar_noisy.settings import METHODS, Setting
 
 BETTER, AS_EXPECTED, WORSE = "better", "as expected", "worse"
@@ -111,12 +109,7 @@ def compare_recomputed(
     """
     setting = Setting(noise, sparsity)
     theirs = published_pyx(setting)
-    ours = read_pyx(Path(folder).expanduser(), setting)
-    if ours.shape != theirs.shape:
-        raise InvalidInputError(
-            f"{folder} holds probabilities of shape {ours.shape}, where {theirs.shape} were "
-            "published: name a folder of CIFAR-10"
-        )
+    ours = load_pyx(noise, sparsity, source=folder)
     evaluations = (evaluate_pyx(pyx, noise, sparsity) for pyx in (ours, theirs))
     return (*_accuracies(*evaluations), *_agreements(setting, ours, theirs))
 

@@ -10,6 +10,9 @@ made the published masks, so that these come out bit for bit. Where that arithme
 
 Wider probabilities are not rounded: their thresholds are float64, their margins of their own dtype.
 
+What that program never met is as in cleanlab 2.9: a threshold is at least `LEAST_THRESHOLD`, a
+class absent from the labels has none, and each class counts as rightly given at least once.
+
 Everything here is a pure function of arrays. A joint has given labels as rows and true labels as
 columns.
 """
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import Method
 
 MIN_EXAMPLES_KEPT = 5
@@ -28,6 +32,12 @@ MIN_EXAMPLES_KEPT = 5
 
 CONFIDENCE_SLACK = 1e-6
 """How far below its class's threshold a probability still counts as confident."""
+
+LEAST_THRESHOLD = 2 * CONFIDENCE_SLACK
+"""So that no example is confident in a class of probability 0, though all of its class have 0."""
+
+PROBABILITY_SLACK = 1e-5
+"""How far outside 0 to 1 a probability may lie, as means of softmax outputs do by rounding."""
 
 NOT_CONFIDENT = -1
 """The confident class of an example that is confident in none."""
@@ -49,7 +59,7 @@ class Problem:
     pyx : (N, K) float16, float32 or float64
         Out-of-sample predicted probabilities.
     label_counts : (K,) int64
-        Examples of each given label, at least 1.
+        Examples of each given label; 0 where a class is absent.
     predicted : (N,) intp
         The most probable class; the first of them where several tie.
     """
@@ -68,16 +78,10 @@ class Problem:
         InvalidInputError
             If they are no labels and probabilities of the same examples.
         """
-        pyx = _checked_probabilities(pyx)
-        labels = _checked_labels(labels, *pyx.shape)
-        label_counts = np.bincount(labels, minlength=pyx.shape[1])
-        absent = np.flatnonzero(label_counts == 0)
-        if len(absent):
-            raise InvalidInputError(
-                f"class {absent[0]} has no example among the labels, so it has no threshold: drop "
-                "its column from pyx and renumber the labels"
-            )
-        return cls(labels, pyx, label_counts, pyx.argmax(axis=1))
+        probabilities = check_probabilities(as_array(pyx, "pyx", beside=labels))
+        given = _checked_labels(as_array(labels, "labels", beside=pyx), *probabilities.shape)
+        label_counts = np.bincount(given, minlength=probabilities.shape[1])
+        return cls(given, probabilities, label_counts, probabilities.argmax(axis=1))
 
     @property
     def n_classes(self) -> int:
@@ -91,9 +95,11 @@ def label_errors(labels: ArrayLike, pyx: ArrayLike) -> dict[Method, Mask]:
     Parameters
     ----------
     labels : (N,) int array_like
-        Given labels, 0 to K - 1, each class at least once.
+        Given labels, 0 to K - 1. In a class that is absent nobody is confident.
     pyx : (N, K) float16, float32 or float64 array_like
         Out-of-sample predicted probabilities of the same examples, K >= 2. Rows need not sum to 1.
+        A pandas Series or DataFrame is aligned with the other array by an index of 0 to N - 1;
+        where both carry the same index, their rows belong together as they stand.
 
     Returns
     -------
@@ -105,8 +111,8 @@ def label_errors(labels: ArrayLike, pyx: ArrayLike) -> dict[Method, Mask]:
     Raises
     ------
     InvalidInputError
-        If the arrays are of different length, a label is out of range, a class is absent, or a
-        probability is NaN or outside 0 to 1.
+        If the arrays are of different length or empty, a label is out of range, a probability is
+        NaN or outside 0 to 1 by more than 1e-5, or an index does not say which example a row is.
 
     Examples
     --------
@@ -201,8 +207,8 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     Returns
     -------
     (K, K) float64
-        Entry (i, j) estimates p(given = i | true = j); columns sum to 1. A class that no example is
-        confident in has a column of NaN: nothing is known of how it is labelled.
+        Entry (i, j) estimates p(given = i | true = j); columns sum to 1. A class that counts no
+        example has a column of NaN: nothing is known of how it is labelled.
 
     Raises
     ------
@@ -240,26 +246,30 @@ def confident_classes(problem: Problem) -> Labels:
 def confidence_cuts(problem: Problem) -> Probabilities:
     """Return, per class, the least probability that counts as confident.
 
-    It is the mean probability of the class over the examples given its label, less the slack.
+    It is the mean probability of the class over the examples given its label, less the slack; a
+    class that none is given has no threshold, which is one that nothing reaches.
     """
     is_narrow = problem.pyx.dtype == np.float16
     accumulator = np.float32 if is_narrow else np.float64
-    thresholds = np.array(
-        [
-            problem.pyx[problem.labels == k, k].mean(dtype=accumulator)
-            for k in range(problem.n_classes)
-        ]
-    )
-    if is_narrow:
-        return thresholds.astype(np.float16) - np.float16(CONFIDENCE_SLACK)
-    return thresholds - CONFIDENCE_SLACK
+    thresholds = np.full(problem.n_classes, np.inf, accumulator)
+    for k in np.flatnonzero(problem.label_counts):
+        thresholds[k] = problem.pyx[problem.labels == k, k].mean(dtype=accumulator)
+    with np.errstate(under="ignore"):  # of float16, whatever the caller makes of it elsewhere
+        thresholds = thresholds.astype(np.float16 if is_narrow else np.float64)
+        cuts: Probabilities = np.maximum(thresholds, LEAST_THRESHOLD) - CONFIDENCE_SLACK
+    return cuts
 
 
 def count_joint(problem: Problem, confident: Labels) -> Counts:
-    """Count the confident examples by given label (row) and confident class (column)."""
+    """Count the confident examples by given label (row) and confident class (column).
+
+    A diagonal count is at least 1, so that no row is empty.
+    """
     is_confident = confident != NOT_CONFIDENT
     pairs = problem.labels[is_confident] * problem.n_classes + confident[is_confident]
-    return np.bincount(pairs, minlength=problem.n_classes**2).reshape(problem.n_classes, -1)
+    counts = np.bincount(pairs, minlength=problem.n_classes**2).reshape(problem.n_classes, -1)
+    np.fill_diagonal(counts, np.maximum(counts.diagonal(), 1))
+    return counts
 
 
 def calibrate(counts: Counts, label_counts: Counts) -> Counts:
@@ -328,34 +338,35 @@ def _largest(margins: Probabilities, n_pruned: int) -> Mask:
     return pruned
 
 
-def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, foreign tensors
-        raise InvalidInputError(f"{name} is no array ({error}): pass a numpy array") from error
+def check_probabilities(pyx: NDArray[Any], name: str = "pyx") -> Probabilities:
+    """Return an array as it is if it holds probabilities, a row per example.
 
-
-def _checked_probabilities(pyx: ArrayLike) -> Probabilities:
-    pyx = _as_array(pyx, "pyx")
+    Raises
+    ------
+    InvalidInputError
+        If it does not.
+    """
     if pyx.dtype not in (np.float16, np.float32, np.float64):
         raise InvalidInputError(
-            f"pyx has dtype {pyx.dtype}: pass probabilities as float16, float32 or float64"
+            f"{name} has dtype {pyx.dtype}: pass probabilities as float16, float32 or float64"
         )
-    if pyx.ndim != 2 or pyx.shape[1] < 2:
+    if pyx.ndim != 2 or pyx.shape[1] < 2 or not len(pyx):
         raise InvalidInputError(
-            f"pyx has shape {pyx.shape}: pass a row per example and a column per class, 2 at least"
+            f"{name} has shape {pyx.shape}: pass a row per example, 1 at least, and a column per "
+            "class, 2 at least"
         )
-    in_range = (pyx >= 0) & (pyx <= 1)  # False for NaN too
+    # False for NaN too
+    in_range = (pyx >= -PROBABILITY_SLACK) & (pyx <= 1 + PROBABILITY_SLACK)
     if not in_range.all():
         row, column = np.argwhere(~in_range)[0]
         raise InvalidInputError(
-            f"pyx[{row}, {column}] is {pyx[row, column]}: probabilities lie between 0 and 1"
+            f"{name}[{row}, {column}] is {pyx[row, column]}: probabilities lie between 0 and 1; "
+            f"pass np.exp({name}) of log-probabilities, the softmax of logits"
         )
     return pyx
 
 
-def _checked_labels(labels: ArrayLike, n_examples: int, n_classes: int) -> Labels:
-    labels = _as_array(labels, "labels")
+def _checked_labels(labels: NDArray[Any], n_examples: int, n_classes: int) -> Labels:
     if labels.shape != (n_examples,):
         raise InvalidInputError(
             f"labels have shape {labels.shape}, pyx has {n_examples} rows: pass one label per row"

@@ -26,6 +26,7 @@ from cifar_noisy.loaders import (
 )
 from cifar_noisy.noise import N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import in_order, in_published_order
+from cifar_noisy.row_index import as_array
 from cifar_noisy.scores import label_error_scores
 from cifar_noisy.settings import (
     CLASSES,
@@ -33,6 +34,7 @@ from cifar_noisy.settings import (
     METHODS,
     Edition,
     Method,
+    Order,
     Setting,
     check_choice,
 )
@@ -49,12 +51,16 @@ CALIBRATION_BINS = 15
 # In standard deviations, as for train masks: what surely is no accident, and what may well be one.
 _STRONG, _NONE = 10.0, 5.0
 
+_COLUMNS = np.arange(N_CLASSES)
+
 _BY: tuple[By, ...] = ("given", "true", "pair")
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 Found = NDArray[Any]  # a Mask or Scores
+# What is None in rare cases alone need not be checked for None by whoever knows his case.
+Rate = float | Any
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Detection:
     examples, found : (10, 10) int64
         n_examples and n_found by given label (row) and true label (column). Off the diagonal,
         found / examples is a pair's recall; on it, the share of right labels that were flagged.
+    setting : Setting or None
+        The noise setting; None for labels of another dataset.
     """
 
     name: str
@@ -85,15 +93,18 @@ class Detection:
     n_errors: int
     n_found: int
     n_correct: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    accuracy: float | None
+    precision: Rate
+    recall: Rate
+    f1: Rate
+    accuracy: Rate
     examples: Counts = field(repr=False, compare=False)
     found: Counts = field(repr=False, compare=False)
+    setting: Setting | None = None
 
     @classmethod
-    def of(cls, name: str, examples: Counts, found: Counts) -> Detection:
+    def of(
+        cls, name: str, examples: Counts, found: Counts, setting: Setting | None = None
+    ) -> Detection:
         """Return the detection that these counts by given and true label make."""
         n_examples, n_found = int(examples.sum()), int(found.sum())
         is_error = ~np.eye(len(examples), dtype=np.bool_)
@@ -111,6 +122,7 @@ class Detection:
             accuracy=_ratio(n_examples - n_wrongly_judged, n_examples),
             examples=examples,
             found=found,
+            setting=setting,
         )
 
     def breakdown(self, by: str) -> tuple[Detection, ...]:
@@ -139,16 +151,18 @@ class Detection:
         ('cat', 3019)
         """
         return tuple(
-            Detection.of(name, np.where(part, self.examples, 0), np.where(part, self.found, 0))
+            Detection.of(
+                name,
+                np.where(part, self.examples, 0),
+                np.where(part, self.found, 0),
+                self.setting,
+            )
             for name, part in _parts(check_choice(by, _BY, "by"))
         )
 
     def row(self) -> dict[str, Any]:
-        """Return name, counts and rates without the tables, for a data frame or JSON."""
-        return {name: value for name, value in vars(self).items() if name not in _TABLES}
-
-
-_TABLES = ("examples", "found")
+        """Return setting, name, counts and rates without the tables, for a data frame or JSON."""
+        return _row(self)
 
 
 @dataclass(frozen=True)
@@ -170,14 +184,27 @@ class Ranking:
         The highest F1 that any cut reaches; chosen knowing the truth, hence an upper bound.
     best_cut : float or None
         That cut: scores at least as high are flagged.
+    setting : Setting or None
+        As for `Detection`.
     """
 
     name: str
-    average_precision: float | None
-    roc_auc: float | None
-    precision_at_n_errors: float | None
-    best_f1: float | None
-    best_cut: float | None
+    average_precision: Rate
+    roc_auc: Rate
+    precision_at_n_errors: Rate
+    best_f1: Rate
+    best_cut: Rate
+    setting: Setting | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return setting, name and rates, for a data frame or JSON."""
+        return _row(self)
+
+
+def _row(result: Detection | Ranking) -> dict[str, Any]:
+    setting = asdict(result.setting) if result.setting else {}
+    left_out = ("examples", "found", "setting")
+    return setting | {name: value for name, value in vars(result).items() if name not in left_out}
 
 
 @dataclass(frozen=True)
@@ -201,8 +228,8 @@ class Evaluation:
     """
 
     setting: Setting
-    detection: Detection | None
-    ranking: Ranking | None
+    detection: Detection | Any
+    ranking: Ranking | Any
     published: tuple[Detection, ...]
     edition: Edition | None
     published_missing: str | None
@@ -222,7 +249,7 @@ class Evaluation:
         return {
             **asdict(self.setting),
             "detection": self.detection.row() if self.detection else None,
-            "ranking": asdict(self.ranking) if self.ranking else None,
+            "ranking": self.ranking.row() if self.ranking else None,
             **_published_dict(self),
         }
 
@@ -286,7 +313,7 @@ class PyxEvaluation:
             "against_given": asdict(self.against_given),
             "against_true": asdict(self.against_true),
             "accuracy_bound": self.accuracy_bound,
-            "rankings": [asdict(ranking) for ranking in self.rankings],
+            "rankings": [ranking.row() for ranking in self.rankings],
             "detections": [detection.row() for detection in self.detections],
             **_published_dict(self),
         }
@@ -333,22 +360,23 @@ def accuracy_bound(examples: Counts) -> float:
 
 def evaluate(
     found: ArrayLike,
-    noise: float,
-    sparsity: float = 0.0,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
-    order: str = "imagefolder",
-    edition: str | None = None,
+    order: Order = "imagefolder",
+    edition: Edition | None = None,
 ) -> Evaluation:
     """Compare found label errors with the true ones, and with what the published methods found.
 
     Parameters
     ----------
     found : (50000,) bool or float array_like
-        A mask, True = label error; or a score per example, higher = more likely wrong.
-    noise : {0, 0.2, 0.4, 0.7, 0.9}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+        A mask, True = label error; or a score per example, higher = more likely wrong. The rows of
+        a pandas Series are taken by its index, which must be 0 to 49999 in some order.
+    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
+        Fraction of wrong labels. A Setting stands for both numbers.
+    sparsity : {0, 0.2, 0.4, 0.6}, optional
+        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of `found`.
     edition : {"2019", "2021"}, optional
@@ -363,9 +391,10 @@ def evaluate(
     Raises
     ------
     InvalidInputError
-        If `found` has another length or dtype, or its scores are NaN, infinite or all equal.
+        If `found` has another length or dtype, its scores are NaN, infinite or all equal, or its
+        index does not say which example a row is.
     UnknownArtifactError
-        If the setting, edition or order was never published.
+        If the setting, edition or order was never published, or sparsity is missing.
 
     Warns
     -----
@@ -385,11 +414,11 @@ def evaluate(
     >>> [(other.name, round(other.f1, 4)) for other in result.published][:2]  # published files
     [('argmax', 0.829), ('conf_joint_only', 0.8277)]
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     truth = _Truth.of(setting)
     checked = in_published_order(_check_found(found), order)
     masks, used, missing = _published_masks(setting, edition)
-    _warn(_doubt(checked, truth, order, masks))
+    _warn(_equal_train_mask(checked, masks) or _doubt("found", checked, truth.judge, order))
     is_mask = checked.dtype == np.bool_
     ranking = None if is_mask else truth.rank(YOURS, checked)
     return Evaluation(
@@ -402,13 +431,14 @@ def evaluate(
     )
 
 
+@np.errstate(under="ignore")  # the caller may have it raise
 def evaluate_pyx(
     pyx: ArrayLike,
-    noise: float,
-    sparsity: float = 0.0,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
-    order: str = "imagefolder",
-    edition: str | None = None,
+    order: Order = "imagefolder",
+    edition: Edition | None = None,
 ) -> PyxEvaluation:
     """Evaluate out-of-sample probabilities: as predictions, as scores, and by confident learning.
 
@@ -434,23 +464,25 @@ def evaluate_pyx(
     Warns
     -----
     SuspectMaskWarning
-        If the rows surely are in the other order: they predict the given labels no better than
-        chance as they are, and by more than 10 standard deviations in the other order.
+        If what is passed surely is something else, of which it names what it looks like: rows in
+        the other order, columns that are reversed, rolled or in another order, or numbers that are
+        the lower, the more likely a class is, such as 1 - p. Sure is what predicts given or true
+        labels by 10 standard deviations more than what was passed, where that predicts neither.
 
     Examples
     --------
     >>> from cifar_noisy import load_pyx
-    >>> result = evaluate_pyx(load_pyx(0.4, 0), 0.4)  # published files
+    >>> result = evaluate_pyx(load_pyx(0.4, 0), 0.4, 0)  # published files
     >>> round(result.against_true.accuracy, 3), round(result.accuracy_bound, 3)  # published files
     (0.754, 0.601)
     >>> result.rankings[0].name, round(result.rankings[0].roc_auc, 3)  # published files
     ('self_confidence', 0.924)
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     truth = _Truth.of(setting)
     checked = in_published_order(_check_pyx(pyx, truth.given), order)
     masks, used, missing = _published_masks(setting, edition)
-    _warn(_doubt_of_order("pyx", checked.argmax(axis=1), truth.predictability, order))
+    _warn(_doubt("pyx", checked, truth.judge_pyx, order))
     return PyxEvaluation(
         setting,
         _fit(checked, truth.given),
@@ -468,7 +500,7 @@ def evaluate_pyx(
 
 
 def evaluate_published(
-    noise: float, sparsity: float = 0.0, *, edition: str | None = None
+    noise: float | Setting, sparsity: float | None = None, *, edition: Edition | None = None
 ) -> tuple[Detection, ...]:
     """Evaluate what the five published methods found.
 
@@ -494,7 +526,7 @@ def evaluate_published(
     >>> [round(found.f1, 2) for found in evaluate_published(0.4, 0.6)]  # published files
     [0.79, 0.8, 0.79, 0.8, 0.78]
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     return _Truth.of(setting).detect_all(_load_all_label_errors(setting, edition))
 
 
@@ -502,6 +534,7 @@ def evaluate_published(
 class _Truth:
     """Given and true labels of a setting, in the published order, and what follows of them."""
 
+    setting: Setting
     given: NDArray[np.int64]
     true: NDArray[np.int64]
     is_error: Mask
@@ -510,12 +543,11 @@ class _Truth:
     @classmethod
     def of(cls, setting: Setting) -> _Truth:
         given, true = load_noisy_labels(setting.noise, setting.sparsity), load_true_labels()
-        return cls(given, true, given != true, count_pairs(given, true, N_CLASSES))
+        return cls(setting, given, true, given != true, count_pairs(given, true, N_CLASSES))
 
     def detect(self, name: str, flagged: Mask) -> Detection:
-        return Detection.of(
-            name, self.examples, count_pairs(self.given[flagged], self.true[flagged], N_CLASSES)
-        )
+        n_found = count_pairs(self.given[flagged], self.true[flagged], N_CLASSES)
+        return Detection.of(name, self.examples, n_found, self.setting)
 
     def detect_at_cut(self, scores: Scores, ranking: Ranking) -> Detection | None:
         if ranking.best_cut is None:
@@ -527,7 +559,7 @@ class _Truth:
 
     def rank(self, name: str, scores: Scores) -> Ranking:
         if not self.is_error.any():
-            return Ranking(name, None, None, None, None, None)
+            return Ranking(name, None, None, None, None, None, self.setting)
         from sklearn.metrics import average_precision_score, roc_auc_score
 
         best_f1, best_cut = _best_cut(self.is_error, scores)
@@ -538,6 +570,19 @@ class _Truth:
             _precision_at_n_errors(self.is_error, scores),
             best_f1,
             best_cut,
+            self.setting,
+        )
+
+    def judge(self, found: Found) -> tuple[float, str | None]:
+        """Return how strongly a mask or score says which labels are wrong, and what is amiss."""
+        strength = self.strength(found) if self.is_error.any() else math.inf
+        if strength > -_STRONG:
+            return strength, None
+        is_mask = found.dtype == np.bool_
+        remedy = "~found if True means keep" if is_mask else "-found if higher means right"
+        return strength, (
+            f"{'flags' if is_mask else 'ranks first'} right labels rather than wrong ones "
+            f"(z = {strength:.0f}): pass {remedy}"
         )
 
     def strength(self, found: Found) -> float:
@@ -553,12 +598,50 @@ class _Truth:
         spread = math.sqrt((n + 1) / (12 * n_errors * (n - n_errors)))
         return (float(roc_auc_score(self.is_error, found)) - 0.5) / spread
 
-    def predictability(self, predicted: NDArray[np.intp]) -> float:
-        """Return by how many standard deviations predictions agree with given labels."""
-        shares = [np.bincount(labels, minlength=N_CLASSES) for labels in (predicted, self.given)]
-        chance = float(np.dot(*shares)) / N_EXAMPLES**2
-        spread = math.sqrt(chance * (1 - chance) / N_EXAMPLES)
-        return (float((predicted == self.given).mean()) - chance) / spread
+    def judge_pyx(self, pyx: NDArray[np.floating]) -> tuple[float, str | None]:
+        """Return how strongly probabilities predict labels, and what is amiss with the columns."""
+        tables = self.covariances(pyx)
+        own = tables.diagonal(axis1=1, axis2=2)
+        strength = float(own.sum(axis=1).max())
+        # Who learns noisy labels predicts given ones; who sees through the noise, true ones.
+        is_other = (own < tables.max(axis=1) / 2).all(axis=0)
+        if not is_other.any():
+            return strength, None
+        from scipy.optimize import linear_sum_assignment
+
+        best = [linear_sum_assignment(table, maximize=True)[1] for table in tables]
+        at_best = np.stack(
+            [table[order.argsort(), _COLUMNS] for table, order in zip(tables, best, strict=True)]
+        )
+        if (at_best - own)[:, is_other].sum(axis=1).min() < _STRONG:
+            return strength, None
+        z = float(at_best.sum(axis=1).max())
+        simple_z, remedy = max(
+            (float(tables[:, _COLUMNS, order].sum(axis=1).max()), text)
+            for order, text in _simple_orders()
+        )
+        if -own.sum(axis=1).min() > z:
+            return strength, (
+                "looks like 1 - p or a distance, which is lower where a class is likelier "
+                f"(z = {own.sum(axis=1).min():.0f}): pass 1 - pyx"
+            )
+        if simple_z < z / 2:
+            order = best[int(at_best.sum(axis=1).argmax())].tolist()
+            remedy = f"in another order (z = {z:.0f}): pass pyx[:, {order}]"
+        return strength, f"looks as if its columns were {remedy}"
+
+    def covariances(self, pyx: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return covariances of labels (rows), given and then true ones, and columns of `pyx`.
+
+        In standard deviations of the sum of a diagonal. Of probabilities that are right about the
+        given labels the first matrix is the covariance of `pyx` itself, so no order of the columns
+        has a larger diagonal, however often a class has another's label.
+        """
+        deviations = pyx - pyx.mean(axis=0, dtype=np.float64)
+        spread = math.sqrt(float(pyx.var(axis=1, dtype=np.float64).sum()))
+        identity = np.eye(N_CLASSES)
+        sums = [identity[labels].T @ deviations for labels in (self.given, self.true)]
+        return np.stack(sums) / (spread or 1)
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -640,47 +723,48 @@ def _warn(doubt: str | None) -> None:
         warnings.warn(doubt, SuspectMaskWarning, stacklevel=3)
 
 
-def _doubt(found: Found, truth: _Truth, order: str, masks: dict[Method, Mask]) -> str | None:
-    """Return what is surely the matter with what was passed, if anything is."""
-    is_mask = found.dtype == np.bool_
+def _equal_train_mask(found: Found, masks: Mapping[Method, Mask]) -> str | None:
     for method, mask in masks.items():
-        if is_mask and not np.any(found == mask):
+        if found.dtype == np.bool_ and not np.any(found == mask):
             return (
                 f"found equals the published train mask of {method}, where True means keep: pass "
                 "its complement ~found"
             )
-    if not truth.is_error.any():
-        return None
-    strength = truth.strength(found)
-    if strength < -_STRONG:
-        remedy = "~found if True means keep" if is_mask else "-found if higher means right"
-        return (
-            f"found {'flags' if is_mask else 'ranks first'} right labels rather than wrong ones "
-            f"(z = {strength:.0f}): pass {remedy}"
-        )
-    return _doubt_of_order("found", found, truth.strength, order)
+    return None
 
 
-def _doubt_of_order(
-    what: str, rows: NDArray[Any], strength_of: Callable[[NDArray[Any]], float], order: str
-) -> str | None:
-    """Return that rows say nothing in the order passed and much in the other one, if they do."""
-    if abs(strength_of(rows)) > _NONE:
+def _doubt(
+    what: str, rows: NDArray[Any], judge: Callable[[NDArray[Any]], tuple[float, str | None]],
+    order: str,
+) -> str | None:  # fmt: skip
+    """Return what surely is the matter with rows, as they are or in the other order."""
+    strength, amiss = judge(rows)
+    if amiss:
+        return f"{what} {amiss}"
+    if abs(strength) > _NONE:
         return None
     other = "imagefolder" if order == "torchvision" else "torchvision"
     # The rows stand in the published order if `order` is right; undone if it is not.
     undone = in_order(rows, order) if order == "torchvision" else in_published_order(rows, other)
-    strength = strength_of(undone)
-    if strength < _STRONG:
+    strength, amiss = judge(undone)
+    if strength < _STRONG and not amiss:
         return None
     return (
         f"{what} has nothing to do with the labels unless its rows are in {other} order "
-        f"(z = {strength:.0f}): pass order={other!r}"
+        f"(z = {strength:.0f}): pass order={other!r}" + (f"; it also {amiss}" if amiss else "")
     )
 
 
+def _simple_orders() -> Iterator[tuple[NDArray[np.intp], str]]:
+    """Yield which column has each class, and what that is called and needs."""
+    yield _COLUMNS[::-1], "reversed: pass pyx[:, ::-1]"
+    for shift in range(1, N_CLASSES):
+        remedy = f"rolled by {shift}: pass np.roll(pyx, {-shift}, axis=1)"
+        yield np.roll(_COLUMNS, -shift), remedy
+
+
 def _check_found(found: ArrayLike) -> Found:
-    array = _as_array(found, "found")
+    array = as_array(found, "found")
     expected = f"pass a bool mask or float scores of shape ({N_EXAMPLES},)"
     if np.issubdtype(array.dtype, np.integer):
         if array.shape == (N_EXAMPLES,) and array.min() >= 0 and array.max() <= 1:
@@ -716,17 +800,10 @@ def _check_scores(scores: Scores, what: str) -> Scores:
 
 
 def _check_pyx(pyx: ArrayLike, given: NDArray[np.int64]) -> NDArray[np.floating]:
-    array = _as_array(pyx, "pyx")
+    array = as_array(pyx, "pyx")
     if array.shape != (N_EXAMPLES, N_CLASSES):
         raise InvalidInputError(
             f"pyx has shape {array.shape}: pass a row for each of the {N_EXAMPLES:,} examples and "
             f"a column for each of the {N_CLASSES} classes"
         )
     return Problem.of(given, array).pyx
-
-
-def _as_array(values: ArrayLike, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, foreign tensors
-        raise InvalidInputError(f"{name} is no array ({error}): pass a numpy array") from error

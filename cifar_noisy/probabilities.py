@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.confident_learning import check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loaders import published_pyx
+from cifar_noisy.noise import N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_pyx
 from cifar_noisy.settings import ORDERS, Setting, check_choice
@@ -65,7 +67,7 @@ def load_pyx(
     UnknownArtifactError
         If there are no probabilities for the setting, or the order or `on_missing` is unknown.
     InvalidInputError
-        If options exclude each other.
+        If options exclude each other, or `source` is of another dataset or holds no probabilities.
     UnavailableError
         If no source has the file; the message says how to recompute it.
     RecomputeError
@@ -86,7 +88,12 @@ def load_pyx(
             f"get {'a source' if source is not None else f'order={order!r}'}"
         )
     if source is not None:
-        pyx: NDArray[np.floating[Any]] = read_pyx(Path(source).expanduser(), setting)
+        pyx = check_probabilities(read_pyx(Path(source).expanduser(), setting), f"pyx of {source}")
+        if pyx.shape != (N_EXAMPLES, N_CLASSES):
+            raise InvalidInputError(
+                f"pyx of {source} has shape {pyx.shape}, where {(N_EXAMPLES, N_CLASSES)} were "
+                "published: name a folder of CIFAR-10"
+            )
     else:
         pyx = _published_or_recomputed(setting, mmap, on_missing == "recompute")
     return in_order(pyx, order)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.confident_learning import (
     CONFIDENCE_SLACK,
+    LEAST_THRESHOLD,
     MIN_EXAMPLES_KEPT,
     Counts,
     Mask,
@@ -83,7 +84,7 @@ class RoundingAnalysis:
     Parameters
     ----------
     labels : (N,) int array_like
-        Given labels, 0 to K - 1, each class at least once.
+        Given labels, 0 to K - 1.
     pyx : (N, K) float16 array_like
         Out-of-sample predicted probabilities, rounded to nearest.
 
@@ -207,7 +208,7 @@ def _intervals(problem: Problem) -> _Intervals:
 
 
 def half_ulp_interval(pyx: NDArray[np.float16]) -> tuple[_Floats, _Floats]:
-    """Return the bounds of the non-negative numbers that round to each float16.
+    """Return the bounds of the numbers that round to each float16.
 
     Examples
     --------
@@ -215,21 +216,22 @@ def half_ulp_interval(pyx: NDArray[np.float16]) -> tuple[_Floats, _Floats]:
     >>> float(low[0]), float(high[0])
     (0.4998779296875, 0.500244140625)
     """
-    bits = pyx.view(np.uint16)
     value = pyx.astype(np.float64)
-    below = np.where(bits > 0, bits - np.uint16(1), bits).astype(np.uint16).view(np.float16)
-    above = (bits + np.uint16(1)).view(np.float16)
+    below, above = (np.nextafter(pyx, np.float16(end)) for end in (-np.inf, np.inf))
     return (value + below) / 2, (value + above) / 2
 
 
 def _reached_cuts(problem: Problem, low: _Floats, high: _Floats) -> tuple[Mask, Mask]:
     """Return where a probability surely, and where it maybe, reaches its class's threshold."""
-    surely, maybe = np.empty(low.shape, np.bool_), np.empty(low.shape, np.bool_)
-    for k in range(problem.n_classes):
+    surely, maybe = np.zeros((2, *low.shape), np.bool_)
+    for k in np.flatnonzero(problem.label_counts):
         members = problem.labels == k
-        # The threshold is a mean, so the means of the bounds bound it.
-        surely[:, k] = low[:, k] >= high[members, k].mean() - CONFIDENCE_SLACK
-        maybe[:, k] = high[:, k] >= low[members, k].mean() - CONFIDENCE_SLACK
+        # The threshold is a mean or the least one, so those of the bounds bound it.
+        lowest, highest = (
+            max(bound[members, k].mean(), LEAST_THRESHOLD) - CONFIDENCE_SLACK
+            for bound in (low, high)
+        )
+        surely[:, k], maybe[:, k] = low[:, k] >= highest, high[:, k] >= lowest
     return surely, maybe
 
 
@@ -256,11 +258,13 @@ def _kept_count_bounds(problem: Problem, intervals: _Intervals) -> tuple[Counts,
     is_certain = may_be & (may_be.sum(axis=1) + intervals.may_be_unconfident == 1)[:, None]
     members = np.eye(problem.n_classes)[problem.labels].T
     fewest, most = members @ is_certain, members @ may_be
+    for counts in (fewest, most):
+        np.fill_diagonal(counts, np.maximum(counts.diagonal(), 1))
     others_fewest = fewest.sum(axis=1, keepdims=True) - fewest
     others_most = most.sum(axis=1, keepdims=True) - most
     totals = problem.label_counts[:, None]
-    lower = np.floor(totals * fewest / np.maximum(fewest + others_most, 1))
-    upper = np.ceil(totals * most / np.maximum(most + others_fewest, 1))
+    lower = np.floor(totals * fewest / (fewest + others_most))
+    upper = np.ceil(totals * most / (most + others_fewest))
     return keep_enough(lower.astype(np.int64)), keep_enough(upper.astype(np.int64))
 
 

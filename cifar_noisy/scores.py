@@ -12,7 +12,7 @@ def label_error_scores(labels: ArrayLike, pyx: ArrayLike) -> dict[str, NDArray[n
     Parameters
     ----------
     labels : (N,) int array_like
-        Given labels, 0 to K - 1, each class at least once.
+        Given labels, 0 to K - 1.
     pyx : (N, K) float16, float32 or float64 array_like
         Out-of-sample predicted probabilities of the same examples.
 

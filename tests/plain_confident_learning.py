@@ -66,12 +66,14 @@ def _confident(
     cuts = []
     for k in range(pyx.shape[1]):
         members = pyx[labels == k, k]
-        if pyx.dtype == np.float16:
+        if len(members) == 0:
+            cuts.append(math.inf)
+        elif pyx.dtype == np.float16:
             # Pairwise summation in float32 is numpy's; its result is part of the rule.
-            threshold = np.float16(np.mean(members, dtype=np.float32))
+            threshold = max(np.float16(np.mean(members, dtype=np.float32)), np.float16(2e-6))
             cuts.append(float(np.float16(threshold - np.float16(1e-6))))
         else:
-            cuts.append(float(np.mean(members, dtype=np.float64)) - 1e-6)
+            cuts.append(max(float(np.mean(members, dtype=np.float64)), 2e-6) - 1e-6)
     confident: list[int | None] = []
     for i in range(len(labels)):
         reached = [k for k in range(pyx.shape[1]) if float(pyx[i, k]) >= cuts[k]]
@@ -90,6 +92,8 @@ def _calibrated(
     for label, true in zip(labels, confident, strict=True):
         if true is not None:
             joint[label][true] += 1
+    for j in range(k):
+        joint[j][j] = max(joint[j][j], 1)
     scaled = np.array(
         [[joint[j][i] / sum(joint[j]) * counts[j] for i in range(k)] for j in range(k)]
     )

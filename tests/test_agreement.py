@@ -85,6 +85,38 @@ def test_rows_of_a_wrong_order_are_found_though_accuracies_are_right(
     )
 
 
+def test_what_is_expected_by_chance_is_that_of_a_loop_over_shares(
+    published: str, tmp_path: Path
+) -> None:
+    """Two that know no more than labels agree in a cell of labels as often as the shares say."""
+    theirs = load_pyx(0.4, 0.2)
+    ours = theirs.copy()
+    ours[::2] = np.roll(ours[::2], 1, axis=1)  # less than theirs, so that it matters whose is whose
+    given, true = load_noisy_labels(0.4, 0.2), load_true_labels()
+    chosen = {
+        "same argmax": [np.eye(10)[pyx.argmax(axis=1)] for pyx in (ours, theirs)],
+        **{
+            f"agreement of {method}": [np.eye(2)[masks[method].astype(int)] for masks in both]
+            for both in [[label_errors(given, pyx) for pyx in (ours, theirs)]]
+            for method in METHODS
+        },
+    }
+    write(tmp_path, ours)
+    found = {row.quantity: row for row in compare_recomputed(tmp_path, 0.4, 0.2)}
+    for quantity, (mine, other) in chosen.items():
+        by_chance = 0.0
+        for label in range(10):
+            for truth in range(10):
+                rows = (given == label) & (true == truth)
+                if rows.any():
+                    by_chance += rows.mean() * (mine[rows].mean(axis=0) @ other[rows].mean(axis=0))
+        low, high = found[quantity].expected
+        assert low - 0.01 == pytest.approx(by_chance, abs=0.005), quantity
+        # Half of the rows are as published: this agrees by more than chance, less than seeds do.
+        assert found[quantity].verdict == "as expected"
+        assert by_chance < low < found[quantity].recomputed < high < 1
+
+
 def test_what_is_worse_is_said(published: str, tmp_path: Path) -> None:
     pyx = load_pyx(0.4, 0.2)
     write(tmp_path / "same", pyx)
@@ -99,7 +131,7 @@ def test_what_is_worse_is_said(published: str, tmp_path: Path) -> None:
     assert row.verdict == "worse"
     assert row.recomputed == evaluate_pyx(worse, 0.4, 0.2).against_true.accuracy
     write(tmp_path / "digits", pyx[:1797])
-    with pytest.raises(InvalidInputError, match=r"of shape \(1797, 10\)"):
+    with pytest.raises(InvalidInputError, match=r"has shape \(1797, 10\)"):
         compare_recomputed(tmp_path / "digits", 0.4, 0.2)
     for name, status in (("same", 0), ("worse", 1)):
         said = subprocess.run(

@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,28 @@ def test_a_folder_that_is_not_as_it_was_written(folder: Path) -> None:
         load_pyx(0.9, 0.2, source=folder)
     (folder / provenance_path(SETTING)).write_text("{")
     with pytest.raises(UnavailableError, match="is damaged"):
+        load_pyx(0.9, 0.2, source=folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda pyx: pyx[:1797], r"has shape \(1797, 10\).* name a folder of CIFAR-10"),
+        (lambda pyx: pyx[:, :9], r"has shape \(50000, 9\)"),
+        (lambda pyx: pyx * 100, r"\[0, 0\] is .*probabilities lie between 0 and 1"),
+        (lambda pyx: np.log(pyx), "of log-probabilities"),
+        (lambda pyx: np.where(pyx == pyx[7, 3], np.nan, pyx), r"\[7, 3\] is nan"),
+    ],
+)
+def test_what_a_folder_holds_is_probabilities_of_cifar10(
+    folder: Path, change: Callable[[Any], Any], said: str
+) -> None:
+    path = folder / pyx_path(SETTING)
+    content = npy_bytes(change(np.load(path).astype(np.float32)))
+    path.write_bytes(content)
+    checksums = {pyx_path(SETTING): hashlib.sha256(content).hexdigest()}
+    (folder / provenance_path(SETTING)).write_text(json.dumps({"sha256": checksums}))
+    with pytest.raises(InvalidInputError, match=said):
         load_pyx(0.9, 0.2, source=folder)
 
 

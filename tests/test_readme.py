@@ -43,6 +43,18 @@ def test_python(
     assert doctest.DocTestRunner().run(test).failed == 0
 
 
+def test_python_of_the_evaluation_has_the_types_that_it_needs(tmp_path: Path) -> None:
+    block = next(block for block in blocks("pycon") if "cifar_noisy.evaluate(" in block)
+    lines = re.findall(r"^(?:>>>|\.\.\.) (.*)$", block, re.MULTILINE)
+    (tmp_path / "example.py").write_text("\n".join(lines))
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", ROOT / "pyproject.toml",
+         tmp_path / "example.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+
+
 def steps(block: str) -> list[tuple[str, str]]:
     """Split a console block into its commands and what each of them prints."""
     parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)

@@ -25,15 +25,22 @@ from cifar_noisy.verification import compare
     k=st.integers(2, 8),
     n=st.sampled_from([20, 80, 400, 2000]),
     spread=st.sampled_from([1.0, 0.03, 0.01, 0.003]),
+    some=st.sampled_from(["all", "absent", "unpredicted"]),
 )
 @settings(max_examples=400, deadline=None)
-def test_full_precision_never_leaves_the_bounds(seed: int, k: int, n: int, spread: float) -> None:
+def test_full_precision_never_leaves_the_bounds(
+    seed: int, k: int, n: int, spread: float, some: str
+) -> None:
     """A narrow spread leaves few float16 numbers to hold all probabilities, and much undecided."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(k), rng.integers(0, k, n)])
+    if some == "absent":
+        labels[labels == 0] = 1
     exact = rng.dirichlet(np.full(k, 0.5), n + k)
     exact[np.arange(n + k), labels] += rng.uniform(0, 1)
     exact = 0.25 + spread * exact / exact.sum(axis=1, keepdims=True) / 2
+    if some == "unpredicted":  # about the least threshold, and the least float16
+        exact[:, 0] = rng.uniform(-1, 1, n + k) * rng.choice([1e-8, 1e-7, 3e-6])
     rounded = exact.astype(np.float16)
     found, analysis = label_errors(labels, exact), RoundingAnalysis(labels, rounded)
     kept = keep_enough(confident_joint(labels, exact))

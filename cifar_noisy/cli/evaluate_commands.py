@@ -9,7 +9,7 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, app
-from cifar_noisy.cli.options import AsJson, Edition
+from cifar_noisy.cli.options import AsJson, Edition, Sparsity
 from cifar_noisy.cli.output import busy, print_json, print_table, rate
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
@@ -29,9 +29,7 @@ def evaluate(
         ),
     ],
     noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
-    sparsity: Annotated[
-        float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
-    ] = 0.0,
+    sparsity: Sparsity = None,
     order: Annotated[
         str, typer.Option(help="Of the file's rows: imagefolder or torchvision.")
     ] = "imagefolder",
@@ -158,7 +156,8 @@ def report(
 
 
 def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
-    """Print what was passed and, beside it, what was published."""
+    """Print the setting, what was passed and, beside it, what was published."""
+    typer.echo(result.setting)
     if isinstance(result, cifar_noisy.PyxEvaluation):
         _print_fits(result)
     if result.rankings:
