@@ -470,7 +470,7 @@ def evaluate_pyx(
 
 
 def evaluate_published(
-    noise: float, sparsity: float = 0.0, *, edition: str | None = None
+    noise: float, sparsity: float = 0.0, *, edition: Edition | None = None
 ) -> tuple[Detection, ...]:
     """Evaluate what the five published methods found.
 
@@ -616,7 +616,7 @@ def _fit(pyx: NDArray[np.floating], labels: NDArray[np.int64]) -> Fit:
     )
 
 
-def _load_all_label_errors(setting: Setting, edition: str | None) -> dict[Method, Mask]:
+def _load_all_label_errors(setting: Setting, edition: Edition | None) -> dict[Method, Mask]:
     return {
         method: load_label_errors(method, setting.noise, setting.sparsity, edition=edition)
         for method in METHODS

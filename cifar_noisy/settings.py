@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from cifar_noisy.errors import UnknownArtifactError
+from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
 
 Method = Literal["argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"]
 Edition = Literal["2019", "2021"]
@@ -88,6 +88,38 @@ class Setting:
             )
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "sparsity", sparsity)
+
+    @classmethod
+    def of(cls, noise: "float | Setting", sparsity: float | None = None) -> "Setting":
+        """Return the setting that a function's arguments `noise` and `sparsity` mean.
+
+        Sparsity may be left out where noise is 0 or a Setting; elsewhere no default would be right.
+
+        Raises
+        ------
+        UnknownArtifactError
+            If the setting was never published, or sparsity is missing.
+        InvalidInputError
+            If a Setting has a sparsity beside it.
+
+        Examples
+        --------
+        >>> Setting.of(0.4, 0.2) == Setting.of(Setting(0.4, 0.2))
+        True
+        """
+        if isinstance(noise, Setting):
+            if sparsity is not None:
+                raise InvalidInputError(
+                    f"sparsity={sparsity!r} stands beside {noise!r}, which has one: leave it out"
+                )
+            return noise
+        level = check_noise(noise)
+        if sparsity is None and level != 0:
+            raise UnknownArtifactError(
+                f"sparsity is missing: noise={level:g} was published for sparsity= "
+                f"{', '.join(f'{sparsity:g}' for sparsity in SPARSITIES)}"
+            )
+        return cls(level, 0 if sparsity is None else sparsity)
 
     def __str__(self) -> str:
         return f"noise {self.noise:g}, sparsity {self.sparsity:g}"

@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cleanlab.rank
 import numpy as np
@@ -30,7 +30,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.order import in_order
-from cifar_noisy.settings import Setting
+from cifar_noisy.settings import Method, Setting
 from tests.test_cli import run
 
 RATES = ("precision", "recall", "f1", "accuracy")
@@ -192,7 +192,7 @@ def test_the_published_methods_stand_beside(published: str) -> None:
         assert (result.edition, result.published_missing) == (edition, None)
         assert [row.name for row in result.published] == list(METHODS)
         for row in result.published:
-            kept = load_train_mask(row.name, 0.4, 0.2, edition=edition)
+            kept = load_train_mask(cast(Method, row.name), 0.4, 0.2, edition=edition)
             assert row.f1 == pytest.approx(sklearn.metrics.f1_score(IS_ERROR, ~kept))
     assert evaluate(noisy_mask(), 0.4, 0.2).edition == "2019"
     assert evaluate(noisy_mask(), 0).edition == "2021"
@@ -287,7 +287,7 @@ def test_bad_probabilities_are_named(pyx: Any, message: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("noise", [0, 0.2, 0.7])
-def test_a_published_train_mask_is_recognised(method: str, noise: float, published: str) -> None:
+def test_a_published_train_mask_is_recognised(method: Method, noise: float, published: str) -> None:
     keep = load_train_mask(method, noise, 0)
     expected = re.escape(f"the published train mask of {method}, where True means keep")
     with pytest.warns(SuspectMaskWarning, match=expected):

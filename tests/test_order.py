@@ -47,4 +47,4 @@ def test_without_the_official_labels_it_is_said_what_supplies_them(
     ):
         load_true_labels(order="torchvision")
     with pytest.raises(UnknownArtifactError, match="order 'pytorch' is unknown"):
-        load_true_labels(order="pytorch")
+        load_true_labels(order="pytorch")  # type: ignore[arg-type]
