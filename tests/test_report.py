@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -31,6 +32,7 @@ from cifar_noisy.registry import REVISION
 from cifar_noisy.report.content import Section, Table
 from cifar_noisy.report.explorer import suspects, thumbnail_sheet
 from cifar_noisy.report.page import build_page
+from cifar_noisy.report.svg import figure
 from tests.conftest import JpegCopy
 from tests.digits import noisy_digits
 
@@ -447,21 +449,24 @@ def test_the_backend_of_a_notebook_is_none_of_the_pages(
     assert figures == re.findall(r"<svg.*?</svg>", without, re.DOTALL)
 
 
-def test_pages_of_several_threads_leave_the_style_as_it_was() -> None:
+def test_pages_of_two_threads_leave_the_style_as_it_was() -> None:
     from matplotlib import rcParams
 
-    from cifar_noisy.report.svg import figure
-
     before = dict(rcParams)
+    second_draws, first_is_done = threading.Event(), threading.Event()
 
-    def draw(number: int) -> str:
-        return figure(
-            lambda ax: ax.set_title("A title"), "A figure.", name=f"f{number % 2}", size=(2, 2)
-        ).svg
+    def first(ax: object) -> None:
+        second_draws.wait(1)  # in vain, where one waits for the other
 
-    with ThreadPoolExecutor(8) as threads:
-        drawn = list(threads.map(draw, range(40)))
-    assert len(set(drawn)) == 2
+    def second(ax: object) -> None:
+        second_draws.set()
+        first_is_done.wait(5)
+
+    with ThreadPoolExecutor(2) as threads:
+        drawn = threads.submit(figure, first, "A figure.", name="a", size=(2, 2))
+        drawn.add_done_callback(lambda _: first_is_done.set())
+        threads.submit(figure, second, "A figure.", name="a", size=(2, 2)).result()
+        drawn.result()
     assert dict(rcParams) == before
 
 
