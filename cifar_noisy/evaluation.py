@@ -697,7 +697,7 @@ def _fit(pyx: NDArray[np.floating], labels: NDArray[np.int64]) -> Fit:
     )
 
 
-def _load_all_label_errors(setting: Setting, edition: str | None) -> dict[Method, Mask]:
+def _load_all_label_errors(setting: Setting, edition: Edition | None) -> dict[Method, Mask]:
     return {
         method: load_label_errors(method, setting.noise, setting.sparsity, edition=edition)
         for method in METHODS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,7 +65,7 @@ def kept_rows(
     array([ 4, 30])
     """
     if isinstance(train_mask, str):
-        published = load_train_mask(train_mask, setting.noise, setting.sparsity, edition=edition)
+        published = load_train_mask(cast(Any, train_mask), setting, edition=cast(Any, edition))
         return np.flatnonzero(published)
     if edition is not None:
         raise UnknownArtifactError(

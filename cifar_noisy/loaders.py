@@ -25,7 +25,7 @@ from cifar_noisy.errors import (
 )
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_train_mask
-from cifar_noisy.registry import Artifact, array_digest, artifacts, at_least_one, find
+from cifar_noisy.registry import Artifact, Kind, array_digest, artifacts, at_least_one, find
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -33,7 +33,11 @@ from cifar_noisy.settings import (
     OTHER_METHODS,
     TRAINERS,
     Edition,
+    Method,
+    Order,
+    OtherMethod,
     Setting,
+    Trainer,
     check_choice,
 )
 from cifar_noisy.store import Store
@@ -74,12 +78,12 @@ def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16
 
 
 def load_train_mask(
-    method: str,
-    noise: float,
-    sparsity: float,
+    method: Method,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
-    edition: str | None = None,
-    order: str = "imagefolder",
+    edition: Edition | None = None,
+    order: Order = "imagefolder",
     source: str | os.PathLike[str] | None = None,
 ) -> NDArray[np.bool_]:
     """Load a train mask, as published or recomputed: which examples a method keeps for training.
@@ -88,10 +92,8 @@ def load_train_mask(
     ----------
     method : {"argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"}
         The paper calls them C_confusion, C_y~,y*, CL: PBC, CL: PBNR and CL: C+NR.
-    noise : {0, 0.2, 0.4, 0.7}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise, sparsity
+        As for `load_noisy_labels`; at noise 0.9 none was published.
     edition : {"2019", "2021"}, optional
         The two differ in 0 to 26 examples. "2019" came from full-precision probabilities that were
         never released, and the paper's models were trained on it; it is the default where it exists
@@ -120,7 +122,7 @@ def load_train_mask(
     >>> int(load_train_mask("cl_pbnr", 0.4, 0.2).sum())  # published files
     29141
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     check_choice(order, ORDERS, "order")
     if source is not None:
         if edition is not None:
@@ -148,12 +150,12 @@ def default_edition(setting: Setting) -> Edition:
 
 
 def load_label_errors(
-    method: str,
-    noise: float,
-    sparsity: float,
+    method: Method,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
-    edition: str | None = None,
-    order: str = "imagefolder",
+    edition: Edition | None = None,
+    order: Order = "imagefolder",
 ) -> NDArray[np.bool_]:
     """Load the label errors that a method found: the complement of its train mask.
 
@@ -181,7 +183,7 @@ def load_label_errors(
 
 
 def load_noisy_labels(
-    noise: float, sparsity: float, *, order: str = "imagefolder"
+    noise: float | Setting, sparsity: float | None = None, *, order: Order = "imagefolder"
 ) -> NDArray[np.int64]:
     """Load the noisy labels of a setting, which ship with this package.
 
@@ -189,10 +191,10 @@ def load_noisy_labels(
 
     Parameters
     ----------
-    noise : {0, 0.2, 0.4, 0.7, 0.9}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
+        Fraction of wrong labels; a Setting stands for both numbers.
+    sparsity : {0, 0.2, 0.4, 0.6}, optional
+        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the examples.
 
@@ -204,7 +206,7 @@ def load_noisy_labels(
     Raises
     ------
     UnknownArtifactError
-        If the setting was never published.
+        If the setting was never published, or sparsity is missing where noise is not 0.
 
     Examples
     --------
@@ -212,13 +214,13 @@ def load_noisy_labels(
     >>> float((labels != load_true_labels()).mean())
     0.69918
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     labels = noise_from_seed.shipped_noisy_labels(setting)
     _check_published(labels, find("noisy_labels", setting), "reinstall cifar-noisy")
     return in_order(labels, order)
 
 
-def load_true_labels(*, order: str = "imagefolder") -> NDArray[np.int64]:
+def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     """Load CIFAR-10's own labels.
 
     Parameters
@@ -244,7 +246,7 @@ def load_true_labels(*, order: str = "imagefolder") -> NDArray[np.int64]:
     return in_order(noise_from_seed.true_labels(), order)
 
 
-def load_noise_matrix(noise: float, sparsity: float) -> NDArray[np.float64]:
+def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> NDArray[np.float64]:
     """Load the noise matrix that the noisy labels of a setting were drawn from.
 
     It is generated from the published seed by cleanlab and held to the digest of the published one;
@@ -252,10 +254,8 @@ def load_noise_matrix(noise: float, sparsity: float) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    noise : {0, 0.2, 0.4, 0.7, 0.9}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise, sparsity
+        As for `load_noisy_labels`.
 
     Returns
     -------
@@ -275,14 +275,18 @@ def load_noise_matrix(noise: float, sparsity: float) -> NDArray[np.float64]:
     >>> int((matrix == 0).sum())
     54
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     matrix = noise_from_seed.generate_noise_matrix(setting)
     _check_published(matrix, find("noise_matrix", setting), "install cleanlab 2.9")
     return matrix
 
 
 def load_training_log(
-    method: str, noise: float, sparsity: float, *, trainer: str | None = None
+    method: Method | OtherMethod,
+    noise: float | Setting,
+    sparsity: float | None = None,
+    *,
+    trainer: Trainer | None = None,
 ) -> TrainingLog:
     """Load a published training log as data frames.
 
@@ -291,10 +295,8 @@ def load_training_log(
     method : str
         One of the five methods of confident learning, for a training on the examples it keeps; or
         "coteaching", "coteaching_plus" or "sceloss", for a training on all examples.
-    noise : {0, 0.2, 0.4, 0.7}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise, sparsity
+        As for `load_noisy_labels`; at noise 0.9 none was published.
     trainer : {"resnet50", "coteaching"}, optional
         What was trained on the kept examples: a ResNet-50 (the default), or two networks with
         Co-Teaching. Not for the other methods, which are their own trainers.
@@ -319,22 +321,18 @@ def load_training_log(
     >>> float(log.epochs["test_accuracy_1"].iloc[-1]), log.train_size  # published files
     (0.86268, 29497)
     """
-    setting = Setting(noise, sparsity)
-    check_choice(method, (*METHODS, *OTHER_METHODS), "method")
-    if method in OTHER_METHODS:
-        if trainer is not None:
-            raise UnknownArtifactError(
-                f"trainer {trainer!r} does not go with method {method!r}, which is its own "
-                "trainer: leave trainer out"
-            )
-        artifact = find("training_log", setting, method)
-    else:
-        artifact = find(
-            "training_log",
-            setting,
-            check_choice(method, (*METHODS, *OTHER_METHODS), "method"),
-            trainer="resnet50" if trainer is None else check_choice(trainer, TRAINERS, "trainer"),
+    setting = Setting.of(noise, sparsity)
+    chosen = check_choice(method, (*METHODS, *OTHER_METHODS), "method")
+    if trainer is None:
+        trainer = "resnet50" if chosen in METHODS else None
+    elif chosen in OTHER_METHODS:
+        raise UnknownArtifactError(
+            f"trainer {trainer!r} does not go with method {method!r}, which is its own "
+            "trainer: leave trainer out"
         )
+    else:
+        check_choice(trainer, TRAINERS, "trainer")
+    artifact = find("training_log", setting, chosen, trainer=trainer)
     # Its patterns take a while to compile, and the arrays need none of them.
     from cifar_noisy.training_logs import parse_training_log
 
@@ -348,12 +346,12 @@ def load_training_log(
 
 def download(
     *,
-    kind: str | None = None,
-    noise: float | None = None,
+    kind: Kind | None = None,
+    noise: float | Setting | None = None,
     sparsity: float | None = None,
-    method: str | None = None,
-    edition: str | None = None,
-    trainer: str | None = None,
+    method: Method | OtherMethod | None = None,
+    edition: Edition | None = None,
+    trainer: Trainer | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Bring published files to this machine, so that loading them later needs no network.

@@ -1,14 +1,20 @@
 """Figures for notebooks, papers and the report, each drawn into one matplotlib Axes.
 
-Every function takes arrays, and draws into `ax` or, without one, into a new figure. Colours are of
-Okabe and Ito's palette, which people of any colour vision tell apart; lines differ by their dashes
-and points by their shape too, so that a grey print says as much. Needs ``cifar-noisy[report]``.
+Every function takes arrays, and draws into `ax` or, without one, into a new figure of pyplot, in
+the style that is set there. Names are shown as they stand. Colours are of Okabe and Ito's palette,
+which people of any colour vision tell apart; lines differ by their dashes and points by their shape
+too, so that a grey print says as much. Without ``cifar-noisy[report]`` each raises
+`MissingExtraError`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.errors import InvalidInputError, MissingExtraError
 from cifar_noisy.settings import CLASSES
+from cifar_noisy.texts import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +38,7 @@ NEUTRAL = "#7f7f7f"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1)))
 _MARKERS = "osD^vPX*"
 _BRIGHT = 0.55
+_NOT_ONE = 0.01  # what float16 entries may sum up to beside it
 
 
 def noise_matrix(
@@ -45,7 +53,7 @@ def noise_matrix(
     Parameters
     ----------
     matrix : (K, K) float array_like
-        Entry (i, j) is p(given label = i | true label = j); columns sum to 1.
+        Entry (i, j) is p(given label = i | true label = j); columns sum to 1, or are NaN.
     counts : (K, K) int array_like, optional
         Examples with given label i and true label j, shown below the rates.
     classes : sequence of K str
@@ -60,9 +68,7 @@ def noise_matrix(
     Raises
     ------
     InvalidInputError
-        If the shapes do not go together.
-    MissingExtraError
-        If matplotlib is not installed.
+        If the shapes do not go together, or a column does not sum to 1.
 
     Examples
     --------
@@ -72,7 +78,13 @@ def noise_matrix(
     ('true label', 100)
     """
     rates = _square(matrix, "matrix", classes)
-    texts = [[f"{100 * rate:.0f}" for rate in row] for row in rates]
+    totals = rates.sum(axis=0)
+    if (abs(totals - 1) > _NOT_ONE).any():  # NaN, of a class that nothing is known of, is not
+        raise InvalidInputError(
+            f"columns of matrix sum to {totals.round(3).tolist()}, not to 1: pass p(given label = "
+            "row | true label = column); plot.joint draws counts"
+        )
+    texts = [["–" if np.isnan(rate) else f"{100 * rate:.0f}" for rate in row] for row in rates]
     if counts is not None:
         numbers = _square(counts, "counts", classes)
         texts = [
@@ -81,7 +93,7 @@ def noise_matrix(
         ]
     ax = _heat_map(rates, texts, classes, "Blues", (0, 1), ax)
     unit = "%" if counts is None else "%, and (examples)"
-    ax.set_title(f"Noise matrix: p(given | true), {unit}")
+    ax.set_title(_shown(f"Noise matrix: p(given | true), {unit}"))
     return ax
 
 
@@ -94,12 +106,14 @@ def joint(
 ) -> Axes:
     r"""Draw an estimated joint of given and true labels against the actual one.
 
-    Each cell has the estimated count above the actual one; its colour is their difference.
+    Each cell has the estimated number above the actual one; its colour is their difference. Counts
+    of equally many examples are shown as they are; of all else, both are shown in percent.
 
     Parameters
     ----------
     estimated, actual : (K, K) array_like
-        Examples by given label (row) and true label (column): of `confident_joint`, and of
+        Examples by given label (row) and true label (column), as counts or as shares: of
+        `confident_joint` or `estimate_joint`, and of
         ``sklearn.metrics.confusion_matrix(given, true)``.
     classes, ax
         As for `noise_matrix`.
@@ -110,8 +124,8 @@ def joint(
 
     Raises
     ------
-    InvalidInputError, MissingExtraError
-        As `noise_matrix` does.
+    InvalidInputError
+        If the shapes do not go together, or there are no examples.
 
     Examples
     --------
@@ -120,17 +134,23 @@ def joint(
     >>> [text.get_text() for text in ax.texts]
     ['9\n8', '1\n2', '0\n1', '10\n9']
     """
-    counts, truth = (
-        _square(values, name, classes)
-        for values, name in ((estimated, "estimated"), (actual, "actual"))
-    )
+    tables = [_square(estimated, "estimated", classes), _square(actual, "actual", classes)]
+    totals = [float(table.sum()) for table in tables]
+    if not all(0 < total < np.inf for total in totals):
+        raise InvalidInputError(f"the joints sum to {totals}: pass counts or shares of examples")
+    unit, digits = "examples", 0
+    if totals[0] < 1 + _NOT_ONE or not np.isclose(totals[0], totals[1]):
+        unit, digits = "% of the examples", 2
+        tables = [100 * table / total for table, total in zip(tables, totals, strict=True)]
     texts = [
-        [f"{ours:,.0f}\n{theirs:,.0f}" for ours, theirs in zip(*row, strict=True)]
-        for row in zip(counts, truth, strict=True)
+        ["\n".join(f"{value:,.{digits}f}" for value in cell) for cell in zip(*rows, strict=True)]
+        for rows in zip(*tables, strict=True)
     ]
-    largest = float(np.abs(counts - truth).max()) or 1.0
-    ax = _heat_map(counts - truth, texts, classes, "PuOr_r", (-largest, largest), ax)
-    ax.set_title("Joint of labels, examples: estimated above actual")
+    difference = tables[0] - tables[1]
+    largest = float(np.abs(difference).max()) or 1.0
+    bar = f"estimated less actual, {unit}"
+    ax = _heat_map(difference, texts, classes, "PuOr_r", (-largest, largest), ax, bar)
+    ax.set_title(_shown(f"Joint of labels, {unit}: estimated above actual"))
     return ax
 
 
@@ -165,8 +185,6 @@ def precision_recall(
     ------
     InvalidInputError
         If lengths differ, or there are no label errors, so that recall has no meaning.
-    MissingExtraError
-        If matplotlib is not installed.
 
     Examples
     --------
@@ -183,14 +201,14 @@ def precision_recall(
         raise InvalidInputError("is_error has no label error, so recall has no meaning: leave out")
     precision, recall, _ = precision_recall_curve(errors, scores)
     ax = _axes(ax)
-    ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=label)
+    ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=_label(label))
     styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
     for (name, mask), (marker, colour) in zip((methods or {}).items(), styles, strict=False):
         found = _of_length(mask, len(errors), name).astype(np.bool_)
         if found.any():
             hits = np.count_nonzero(found & errors)
             point = (hits / errors.sum(), hits / found.sum())
-            ax.plot(*point, marker, color=colour, markersize=8, label=name)
+            ax.plot(*point, marker, color=colour, markersize=8, label=_label(name))
     ax.set(
         xlabel="recall (fraction of the label errors)",
         ylabel="precision (fraction of the flagged)",
@@ -218,11 +236,6 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     -------
     matplotlib.axes.Axes
 
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-
     Examples
     --------
     >>> import cifar_noisy
@@ -241,9 +254,10 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
                 color=colour,
                 linestyle=dashes,
                 linewidth=0.5 if column == _TWO_NETWORKS[1] else 1.2,
-                label=name if column == networks[0] else None,
+                label=_label(name) if column == networks[0] else None,
             )
-    ax.set(xlabel="epoch", ylabel="test accuracy (%)", title="Test accuracy during training")
+    ax.set(xlabel="epoch", ylabel=_shown("test accuracy (%)"))
+    ax.set_title("Test accuracy during training")
     ax.grid(alpha=0.3)
     if logs:
         ax.legend(fontsize="small")
@@ -271,12 +285,10 @@ def examples(
         C is 3 for colour, 1 for grey.
     given, true, predicted : (N,) int array_like
         Labels of the same examples.
-    classes : sequence of str
-        Names of the classes.
     columns : int, default 10
         Images in a row.
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+    classes, ax
+        As for `noise_matrix`.
 
     Returns
     -------
@@ -286,8 +298,6 @@ def examples(
     ------
     InvalidInputError
         If lengths differ, or the images have another shape.
-    MissingExtraError
-        If matplotlib is not installed.
 
     Examples
     --------
@@ -309,7 +319,7 @@ def examples(
         top, left = divmod(i, columns)
         box = (left + 0.04, left + 0.96, top * _GRID_STEP + 0.92, top * _GRID_STEP)
         ax.imshow(image, extent=box, interpolation="none")
-        text = "\n".join(f"{name} {classes[labels[i]]}" for name, labels in rows.items())
+        text = "\n".join(f"{name} {_shown(classes[labels[i]])}" for name, labels in rows.items())
         ax.text(left + 0.04, box[2] + 0.04, text, va="top", fontsize="xx-small")
     n_rows = -(-len(pixels) // columns)
     ax.set(xlim=(0, columns), ylim=(max(n_rows, 1) * _GRID_STEP, 0), aspect="equal")
@@ -344,8 +354,6 @@ def calibration(
     ------
     InvalidInputError
         If lengths differ.
-    MissingExtraError
-        If matplotlib is not installed.
 
     Examples
     --------
@@ -382,14 +390,49 @@ def calibration(
     return ax
 
 
+def import_matplotlib() -> ModuleType:
+    """Import matplotlib, also where ``MPLBACKEND`` names a backend that is not installed.
+
+    A command that a notebook starts inherits the notebook's, though it opens no window.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtraError("matplotlib") from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            mpl.rcParams["backend"] = backend
+    return mpl
+
+
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingExtraError("matplotlib") from error
+    import_matplotlib()
+    from matplotlib import pyplot
+
     return pyplot.subplots(layout="constrained")[1]
+
+
+def _shown(text: object) -> str:
+    """Return a text that matplotlib shows as it stands, in the style that it is set to."""
+    from matplotlib import rcParams
+    from tabulate import LATEX_ESCAPE_RULES
+
+    shown = printable(text)
+    if rcParams["text.usetex"]:
+        return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in shown)
+    return shown.replace("$", r"\$") if rcParams["text.parse_math"] else shown
+
+
+def _label(name: object) -> str:
+    """Return a name for a legend, which leaves out those that are empty or begin with "_"."""
+    shown = _shown(name)
+    return f" {shown}" if shown[:1] in ("", "_") else shown
 
 
 def _line_styles() -> Iterator[tuple[str, Any]]:
@@ -403,22 +446,30 @@ def _heat_map(
     colours: str,
     limits: tuple[float, float],
     ax: Axes | None,
+    bar: str = "",
 ) -> Axes:
-    """Draw a square of cells with their texts, given labels downwards, true labels rightwards."""
+    """Draw a square of cells with their texts, given labels downwards, true labels rightwards.
+
+    `bar` says what the colours mean, where the texts do not.
+    """
     ax = _axes(ax)
     mesh = ax.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="face")
     for row, column in np.ndindex(values.shape):
-        red, green, blue, _ = mesh.to_rgba(values[row, column])
+        red, green, blue, alpha = mesh.to_rgba(values[row, column])
         is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
         ax.text(
             column + 0.5, row + 0.5, texts[row][column], ha="center", va="center",
-            fontsize="x-small", color="black" if is_bright else "white",
+            fontsize="x-small",
+            color=("black" if is_bright else "white") if alpha else None,
         )  # fmt: skip
     centres = np.arange(len(classes)) + 0.5
-    ax.set_xticks(centres, classes, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(centres, classes)
+    names = [_shown(name) for name in classes]
+    ax.set_xticks(centres, names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(centres, names)
     ax.set(xlabel="true label", ylabel="given label", aspect="equal")
     ax.invert_yaxis()
+    if bar:
+        ax.figure.colorbar(mesh, ax=ax, label=_shown(bar), shrink=0.8)
     return ax
 
 

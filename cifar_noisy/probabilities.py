@@ -15,7 +15,7 @@ from cifar_noisy.loaders import published_pyx
 from cifar_noisy.noise import N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_pyx
-from cifar_noisy.settings import ORDERS, Setting, check_choice
+from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
 from cifar_noisy.store import Store
 
 OnMissing = Literal["raise", "recompute"]
@@ -25,13 +25,13 @@ _CORE_MINUTES_A_SETTING = 53
 
 
 def load_pyx(
-    noise: float,
-    sparsity: float,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
-    order: str = "imagefolder",
+    order: Order = "imagefolder",
     mmap: bool = False,
     source: str | os.PathLike[str] | None = None,
-    on_missing: str = "raise",
+    on_missing: OnMissing = "raise",
 ) -> NDArray[np.floating[Any]]:
     """Load out-of-sample predicted probabilities, as published or recomputed.
 
@@ -41,10 +41,11 @@ def load_pyx(
 
     Parameters
     ----------
-    noise : {0, 0.2, 0.4, 0.7}
-        Fraction of wrong labels; 0.7 is what upstream files under 0_6. With `source`, 0.9 too.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise : {0, 0.2, 0.4, 0.7} or Setting
+        Fraction of wrong labels; 0.7 is what upstream files under 0_6. With `source`, 0.9 too. A
+        Setting stands for both numbers.
+    sparsity : {0, 0.2, 0.4, 0.6}, optional
+        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the rows: as published, or that of ``torchvision.datasets.CIFAR10``.
     mmap : bool, default False
@@ -79,7 +80,7 @@ def load_pyx(
     >>> pyx.shape, pyx.dtype, float(pyx[0, 0])  # published files
     ((50000, 10), dtype('float16'), 0.299560546875)
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     check_choice(order, ORDERS, "order")
     check_choice(on_missing, get_args(OnMissing), "on_missing")
     if mmap and (source is not None or order != "imagefolder"):

@@ -158,20 +158,20 @@ def _artifact(row: dict[str, str], sha256: str) -> Artifact:
 
 def artifacts(
     *,
-    kind: str | None = None,
-    noise: float | None = None,
+    kind: Kind | None = None,
+    noise: float | Setting | None = None,
     sparsity: float | None = None,
-    method: str | None = None,
-    edition: str | None = None,
-    trainer: str | None = None,
+    method: Method | OtherMethod | None = None,
+    edition: Edition | None = None,
+    trainer: Trainer | None = None,
 ) -> tuple[Artifact, ...]:
     """Return the published files that match every filter given, stray logs included.
 
     Parameters
     ----------
     kind : {"pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log"}, optional
-    noise : {0, 0.2, 0.4, 0.7, 0.9}, optional
-        Fraction of wrong labels.
+    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting, optional
+        Fraction of wrong labels; a Setting stands for both numbers.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
         Fraction of zero off-diagonal noise rates.
     method : str, optional
@@ -200,6 +200,9 @@ def artifacts(
     >>> cifar_noisy.artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0].size
     1000128
     """
+    if isinstance(noise, Setting):
+        setting = Setting.of(noise, sparsity)
+        noise, sparsity = setting.noise, setting.sparsity
     wanted = {
         "kind": _checked(kind, KINDS, "kind"),
         "method": _checked(method, (*METHODS, *OTHER_METHODS), "method"),

@@ -17,11 +17,14 @@ from cifar_noisy.settings import (
     OTHER_METHODS,
     PAPER_NAMES,
     SETTINGS,
+    Edition,
     Method,
     OtherMethod,
     Setting,
+    Trainer,
     check_choice,
 )
+from cifar_noisy.texts import for_markdown, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +156,7 @@ class Table:
 
 
 def paper_tables(
-    *, edition: str | None = None, rule: str = "last", network: str = "max"
+    *, edition: Edition | None = None, rule: Rule = "last", network: Network = "max"
 ) -> tuple[Table, Table]:
     """Make both tables.
 
@@ -185,7 +188,7 @@ def paper_tables(
     return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
 
 
-def label_error_table(*, edition: str | None = None) -> Table:
+def label_error_table(*, edition: Edition | None = None) -> Table:
     """Make the table of how well each method finds label errors.
 
     Parameters
@@ -242,7 +245,7 @@ def label_error_table(*, edition: str | None = None) -> Table:
     )
 
 
-def accuracy_table(*, rule: str = "last", network: str = "max") -> Table:
+def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     """Make the table of test accuracies after training, from all 161 logs.
 
     Parameters
@@ -287,7 +290,7 @@ def accuracy_table(*, rule: str = "last", network: str = "max") -> Table:
     for cell, trainer in _published_logs():
         _, method, setting = cell
         try:
-            log = load_training_log(method, setting.noise, setting.sparsity, trainer=trainer)
+            log = load_training_log(method, setting, trainer=trainer)
             cells[cell] = accuracy_of_log(log, rule=rule, network=network)
         except TrainingLogError as error:
             cells[cell] = None
@@ -303,7 +306,7 @@ def accuracy_table(*, rule: str = "last", network: str = "max") -> Table:
     )
 
 
-def accuracy_of_log(log: TrainingLog, *, rule: str = "last", network: str = "max") -> float:
+def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network = "max") -> float:
     r"""Return a training's test accuracy by a rule.
 
     Parameters
@@ -355,16 +358,23 @@ def accuracy_of_log(log: TrainingLog, *, rule: str = "last", network: str = "max
     return float(accuracy.iloc[-1] if rule == "last" else accuracy.max())
 
 
-def format_tables(tables: Sequence[Table], format: str = "text") -> str:  # noqa: A002 - the option's name
+def format_tables(
+    tables: Table | Sequence[Table],
+    format: Format = "text",  # noqa: A002 - the option's name
+    *,
+    width: int | None = None,
+) -> str:
     """Write tables as text.
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : Table or sequence of Table
     format : {"text", "markdown", "latex", "csv"}, default "text"
         "csv" gives one row per number, all tables below one head, with all digits; the others one
         table after another with the paper's decimals, the rule and the notes. "latex" needs the
         package booktabs.
+    width : int, optional
+        Characters in a line of "text" tables: what does not fit goes to further tables below.
 
     Returns
     -------
@@ -383,17 +393,19 @@ def format_tables(tables: Sequence[Table], format: str = "text") -> str:  # noqa
     table,group,method,noise,sparsity,value,missing
     Finding label errors,accuracy,argmax,0.2,0.0,0.84052,
     """
+    tables = [tables] if isinstance(tables, Table) else tables
     if check_choice(format, FORMATS, "format") == "csv":
         import pandas as pd
 
         return pd.DataFrame(row for table in tables for row in table.records()).to_csv(index=False)
-    return "\n".join(_formatted(table, format) for table in tables)
+    return "\n".join(_formatted(table, format, width) for table in tables)
 
 
-def _published_logs() -> Iterator[tuple[Cell, str | None]]:
+def _published_logs() -> Iterator[tuple[Cell, Trainer | None]]:
     """Yield the cell of each of the 161 logs and the trainer to ask for."""
     settings = [setting for setting in SETTINGS if setting.has_probabilities]
-    for trainer in ("coteaching", "resnet50"):
+    trainers: tuple[Trainer, ...] = ("coteaching", "resnet50")
+    for trainer in trainers:
         for method in METHODS:
             for setting in settings:
                 if setting.noise or trainer == "resnet50":
@@ -402,34 +414,51 @@ def _published_logs() -> Iterator[tuple[Cell, str | None]]:
         yield from (((ALL_EXAMPLES, other, setting), None) for setting in settings if setting.noise)
 
 
-def _formatted(table: Table, format: str) -> str:  # noqa: A002
-    from tabulate import tabulate
-
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
-    columns = [f"{setting.noise:g}/{setting.sparsity:g}" for setting in table.settings]
-    body = tabulate(
-        list(_lines(table)),
-        [table.grouped_by, "method", *columns],
-        tablefmt=style,
-        disable_numparse=True,
-        colalign=("left", "left", *("right" for _ in columns)),
-    )
-    above = [f"{table.title}. Rule: {table.rule}. Columns: noise/sparsity."]
-    below = [*(f"missing: {why}" for why in table.missing.values()), *table.notes]
+def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
+    shown = for_markdown if format == "markdown" else printable  # for LaTeX, tabulate escapes cells
+    above = [f"{shown(table.title)}. Rule: {shown(table.rule)}. Columns: noise/sparsity."]
+    below = [f"missing: {shown(why)}" for why in table.missing.values()]
+    below += map(shown, table.notes)
     if format == "latex":
         above, below = ([f"% {line}" for line in lines] for lines in (above, below))
     elif format == "markdown":
         above, below = [*above, ""], ["", *below] if below else []
+    for n_columns in range(max(len(table.settings), 1), 0, -1):
+        body = _body(table, format, n_columns)
+        if format != "text" or not width or max(map(len, body.splitlines()), default=0) <= width:
+            break
     return "\n".join((*above, body, *below)) + "\n"
 
 
-def _lines(table: Table) -> Iterator[list[str]]:
+def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
+    """Write rules and cells, as tables of so many settings one below another."""
+    from tabulate import tabulate
+
+    shown = for_markdown if format == "markdown" else printable
+    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
+    parts = [
+        table.settings[first : first + n_columns]
+        for first in range(0, len(table.settings), n_columns)
+    ]
+    return "\n\n".join(
+        tabulate(
+            [list(map(shown, row)) for row in _lines(table, part)],
+            [shown(table.grouped_by), "method", *(f"{s.noise:g}/{s.sparsity:g}" for s in part)],
+            tablefmt=style,
+            disable_numparse=True,
+            colalign=("left", "left", *("right" for _ in part)),
+        )
+        for part in parts
+    )
+
+
+def _lines(table: Table, settings: Sequence[Setting]) -> Iterator[list[str]]:
     """Yield the cells of each row as text; a group is named once."""
-    settings, previous = table.settings, None
+    previous = None
     for group, method in table.rows:
         cells = (_cell(table, (group, method, setting)) for setting in settings)
         name = "" if group == previous else _GROUP_NAMES.get(group, group)
-        yield [name, PAPER_NAMES[method], *cells]
+        yield [name, PAPER_NAMES.get(method, method), *cells]
         previous = group
 
 

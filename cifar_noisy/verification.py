@@ -27,7 +27,7 @@ from cifar_noisy.registry import (
     npy_bytes,
 )
 from cifar_noisy.rounding import Explanation, RoundingAnalysis
-from cifar_noisy.settings import Edition, Method, Setting
+from cifar_noisy.settings import Edition, Method, OtherMethod, Setting
 from cifar_noisy.store import Store
 from cifar_noisy.transfer import Progress
 
@@ -97,8 +97,8 @@ def verify(
     *,
     noise: float | None = None,
     sparsity: float | None = None,
-    method: str | None = None,
-    edition: str | None = None,
+    method: Method | OtherMethod | None = None,
+    edition: Edition | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Check]:

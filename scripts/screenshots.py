@@ -16,10 +16,11 @@ from selenium.webdriver.common.by import By
 
 import cifar_noisy
 from cifar_noisy.report.page import build_page
+from cifar_noisy.settings import Method
 from tests.browser import browsing, look_at
 from tests.digits import noisy_digits
 
-SHOWN = ("cl_both", "argmax")
+SHOWN: tuple[Method, ...] = ("cl_both", "argmax")
 
 
 def explorer(to: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -33,7 +33,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.kept_rows import association
-from cifar_noisy.settings import METHODS, SETTINGS
+from cifar_noisy.settings import METHODS, SETTINGS, Edition, Method
 from cifar_noisy.whole_batches import whole_batch_transform
 from tests.conftest import NUMBERED, JpegCopy
 
@@ -251,7 +251,9 @@ def test_target_transforms(fake: None) -> None:
 
 @pytest.mark.parametrize("in_order", ORDERS)
 @pytest.mark.parametrize("edition", [None, "2021"])
-def test_a_published_mask(fake: None, published: str, in_order: str, edition: str | None) -> None:
+def test_a_published_mask(
+    fake: None, published: str, in_order: str, edition: Edition | None
+) -> None:
     dataset = NoisyCIFAR10(
         noise=0.4, sparsity=0.2, train_mask="cl_pbnr", edition=edition, order=in_order
     )
@@ -292,7 +294,9 @@ def test_every_published_mask_tells_right_from_wrong(published: str) -> None:
     values = []
     for artifact in artifacts(kind="train_mask"):
         noise, sparsity = artifact.setting.noise, artifact.setting.sparsity
-        mask = load_train_mask(str(artifact.method), noise, sparsity, edition=artifact.edition)
+        mask = load_train_mask(
+            cast(Method, artifact.method), noise, sparsity, edition=artifact.edition
+        )
         given = load_noisy_labels(noise, sparsity)
         z = association(mask, given, true)
         assert association(~mask, given, true) == pytest.approx(-z)

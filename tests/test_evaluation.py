@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cleanlab.rank
 import numpy as np
@@ -38,7 +38,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.order import in_order
-from cifar_noisy.settings import Setting
+from cifar_noisy.settings import Method, Setting
 from tests.test_cli import run
 
 RATES = ("precision", "recall", "f1", "accuracy")
@@ -200,7 +200,7 @@ def test_the_published_methods_stand_beside(published: str) -> None:
         assert (result.edition, result.published_missing) == (edition, None)
         assert [row.name for row in result.published] == list(METHODS)
         for row in result.published:
-            kept = load_train_mask(row.name, 0.4, 0.2, edition=edition)
+            kept = load_train_mask(cast(Method, row.name), 0.4, 0.2, edition=edition)
             assert row.f1 == pytest.approx(sklearn.metrics.f1_score(IS_ERROR, ~kept))
     assert evaluate(noisy_mask(), 0.4, 0.2).edition == "2019"
     assert evaluate(noisy_mask(), 0).edition == "2021"
@@ -297,7 +297,7 @@ def test_bad_probabilities_are_named(pyx: Any, message: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("noise", [0, 0.2, 0.7])
-def test_a_published_train_mask_is_recognised(method: str, noise: float, published: str) -> None:
+def test_a_published_train_mask_is_recognised(method: Method, noise: float, published: str) -> None:
     keep = load_train_mask(method, noise, 0)
     expected = re.escape(f"the published train mask of {method}, where True means keep")
     with pytest.warns(SuspectMaskWarning, match=expected):
@@ -458,8 +458,10 @@ def test_the_setting_is_never_guessed_and_always_named(published: str, tmp_path:
         for part in (result, *result.detections, *result.rankings, *result.published):
             assert part.setting == setting
             assert repr(setting) in repr(part)
-        for row in (*result.detections, *result.rankings, *result.detections[0].breakdown("pair")):
-            assert {"noise": 0.4, "sparsity": 0.6}.items() <= row.row().items()
+        breakdown = result.detections[0].breakdown("pair")
+        rows = [part.row() for part in (*result.detections, *breakdown)]
+        rows += [ranking.row() for ranking in result.rankings]
+        assert all({"noise": 0.4, "sparsity": 0.6}.items() <= row.items() for row in rows)
     assert evaluate(mask, 0).setting == Setting(0, 0)
 
 

@@ -5,16 +5,21 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import cifar_noisy
 from cifar_noisy import (
+    EDITIONS,
     METHODS,
     SETTINGS,
     InvalidInputError,
+    Setting,
     TrainingLogError,
     UnavailableError,
     UnknownArtifactError,
@@ -30,6 +35,7 @@ from cifar_noisy import (
 )
 from cifar_noisy.order import official_indices_published
 from cifar_noisy.registry import npy_bytes
+from cifar_noisy.settings import OTHER_METHODS, Method
 
 WITH_PYX = [setting for setting in SETTINGS if setting.has_probabilities]
 
@@ -60,7 +66,7 @@ def test_accuracies_are_those_measured(published: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_masks_are_served_as_published(method: str, upstream: Path) -> None:
+def test_masks_are_served_as_published(method: Method, upstream: Path) -> None:
     for artifact in artifacts(kind="train_mask", method=method):
         noise, sparsity = artifact.setting.noise, artifact.setting.sparsity
         expected = np.load(upstream / artifact.path)
@@ -74,18 +80,17 @@ def test_masks_are_served_as_published(method: str, upstream: Path) -> None:
 def test_sizes_of_edition_2019_are_the_train_sizes_of_the_logs(published: str) -> None:
     n_compared = 0
     for artifact in artifacts(kind="train_mask", edition="2019"):
-        method, noise, sparsity = artifact.method, artifact.setting.noise, artifact.setting.sparsity
-        assert method is not None
-        if (method, noise, sparsity) != ("cl_both", 0.2, 0.6):  # 0 bytes upstream
-            log = load_training_log(method, noise, sparsity)
-            assert log.train_size == load_train_mask(method, noise, sparsity).sum()
+        method, setting = cast(Method, artifact.method), artifact.setting
+        if (method, setting) != ("cl_both", Setting(0.2, 0.6)):  # 0 bytes upstream
+            log = load_training_log(method, setting)
+            assert log.train_size == load_train_mask(method, setting).sum()
             n_compared += 1
     assert n_compared == 59
 
 
 def test_the_default_edition_is_2019_where_it_exists(published: str) -> None:
     default, both = load_train_mask("cl_both", 0.7, 0), {}
-    for edition in ("2019", "2021"):
+    for edition in EDITIONS:
         both[edition] = load_train_mask("cl_both", 0.7, 0, edition=edition)
     assert (default == both["2019"]).all()
     assert (default != both["2021"]).sum() == 25
@@ -95,7 +100,7 @@ def test_the_default_edition_is_2019_where_it_exists(published: str) -> None:
 
 
 def test_every_other_methods_log_loads(published: str) -> None:
-    for method, last in (("coteaching", 0.6293), ("coteaching_plus", 0.4839), ("sceloss", 0.7633)):
+    for method, last in zip(OTHER_METHODS, (0.6293, 0.4839, 0.7633), strict=True):
         epochs = load_training_log(method, 0.4, 0).epochs
         columns = epochs.columns.intersection(
             ["test_accuracy", "test_accuracy_1", "test_accuracy_2"]
@@ -128,15 +133,15 @@ def test_arrays_are_the_callers_own(published: str) -> None:
         (lambda: load_pyx(0.9, 0), "only noisy labels and the noise matrix were published"),
         (lambda: load_pyx(0.4, 0.3), "sparsity 0.3 was not published"),
         (lambda: load_pyx("0.4", 0), "is not a number"),  # type: ignore[arg-type]
-        (lambda: load_pyx(0.4, 0, order="tfds"), "order 'tfds' is unknown"),
-        (lambda: load_train_mask("pbc", 0.4, 0), "method 'pbc' is unknown: did you mean cl_pbc"),
-        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition="2020"), "edition '2020' is unknown"),
-        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition=""), "edition '' is unknown"),
+        (lambda: load_pyx(0.4, 0, order="tfds"), "order 'tfds' is unknown"),  # type: ignore[arg-type]
+        (lambda: load_train_mask("pbc", 0.4, 0), "method 'pbc' is unknown: did you mean cl_pbc"),  # type: ignore[arg-type]
+        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition="2020"), "edition '2020' is unknown"),  # type: ignore[arg-type]
+        (lambda: load_train_mask("cl_pbc", 0.4, 0, edition=""), "edition '' is unknown"),  # type: ignore[arg-type]
         (lambda: load_train_mask("cl_pbc", 0.4, 0, edition=2019), "is no text: pass '2019'"),  # type: ignore[arg-type]
-        (lambda: load_training_log("cl_pbc", 0.4, 0, trainer=""), "trainer '' is unknown"),
+        (lambda: load_training_log("cl_pbc", 0.4, 0, trainer=""), "trainer '' is unknown"),  # type: ignore[arg-type]
         (lambda: load_noisy_labels(0.8, 0), "ask for noise=0.9"),
         (lambda: load_noise_matrix(0, 0.2), "noise 0 was not published at sparsity 0.2"),
-        (lambda: load_training_log("coteachin", 0.4, 0), "did you mean coteaching"),
+        (lambda: load_training_log("coteachin", 0.4, 0), "did you mean coteaching"),  # type: ignore[arg-type]
         (lambda: load_training_log("sceloss", 0.4, 0, trainer="resnet50"), "leave trainer out"),
         (lambda: cifar_noisy.download(kind="pyx", noise=0.9), "nothing published matches"),
     ],
@@ -144,6 +149,38 @@ def test_arrays_are_the_callers_own(published: str) -> None:
 def test_what_was_not_published_is_said(call: object, said: str) -> None:
     with pytest.raises(UnknownArtifactError, match=said):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_pyx,
+        load_noisy_labels,
+        load_noise_matrix,
+        partial(load_train_mask, "cl_pbc"),
+        partial(load_label_errors, "cl_pbc"),
+        lambda *at: load_training_log("cl_pbc", *at).epochs,
+        lambda *at: [str(file) for file in cifar_noisy.download(kind="pyx", **named(*at))],
+        lambda *at: artifacts(**named(*at)),
+    ],
+)
+def test_a_setting_stands_for_its_numbers(load: Callable[..., object], published: str) -> None:
+    setting = Setting(0.4, 0.2)
+    assert np.array_equal(np.asarray(load(setting)), np.asarray(load(0.4, 0.2)))
+    with pytest.raises(InvalidInputError, match=r"sparsity=0\.2 stands beside Setting"):
+        load(setting, 0.2)
+
+
+def named(*at: Any) -> dict[str, Any]:
+    return dict(zip(("noise", "sparsity"), at, strict=False))
+
+
+def test_sparsity_is_asked_for_where_there_are_several(published: str) -> None:
+    loads: tuple[Callable[..., object], ...] = (load_pyx, load_noisy_labels, load_noise_matrix)
+    for load in loads:
+        with pytest.raises(UnknownArtifactError, match=r"sparsity is missing: noise=0\.4"):
+            load(0.4)
+        assert np.array_equal(np.asarray(load(0)), np.asarray(load(0, 0)))
 
 
 def test_a_map_has_the_order_of_the_file() -> None:

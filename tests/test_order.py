@@ -84,4 +84,4 @@ def test_neither_network_nor_images_are_needed(tmp_path: Path) -> None:
 
 def test_unknown_order() -> None:
     with pytest.raises(UnknownArtifactError, match="order 'pytorch' is unknown"):
-        load_true_labels(order="pytorch")
+        load_true_labels(order="pytorch")  # type: ignore[arg-type]

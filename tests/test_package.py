@@ -53,8 +53,9 @@ def test_the_wheel_lists_the_artifacts_in_an_empty_environment(wheel: Path, tmp_
     # Template, style and script of the report are in it too.
     np.save(tmp_path / "pyx.npy", np.eye(10, dtype=np.float32)[cifar_noisy.load_true_labels()])
     written = run(
-        environment / "bin" / "cifar-noisy", "report", "--noise", "0.9", "--pyx", "pyx.npy"
-    )
+        environment / "bin" / "cifar-noisy", "report",
+        "--noise", "0.9", "--sparsity", "0", "--pyx", "pyx.npy",
+    )  # fmt: skip
     assert written.startswith("report.html: ")
     assert "</html>" in (tmp_path / "report.html").read_text()
 

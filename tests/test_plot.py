@@ -1,19 +1,27 @@
 """Figures: what is drawn is what was passed."""
 
+import html
+import io
+import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import pyplot
+from matplotlib import pyplot, rc_context, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, precision_score, recall_score
+from sklearn.metrics import confusion_matrix, precision_recall_curve, precision_score, recall_score
 
 import cifar_noisy
-from cifar_noisy import InvalidInputError, plot
+from cifar_noisy import InvalidInputError, parse_training_log, plot
 from tests.digits import noisy_digits
 
 
@@ -56,6 +64,134 @@ def test_a_joint_shows_both_counts_and_colours_the_difference(ax: Axes) -> None:
     (mesh,) = ax.collections
     np.testing.assert_array_equal(np.asarray(mesh.get_array()), estimated - actual)
     assert mesh.get_clim() == (-3, 3)
+
+
+@pytest.mark.parametrize("parts", [(1, 1), (20, 1), (1, 20), (40, 20)])
+def test_a_joint_of_shares_and_one_of_counts_are_of_one_unit(
+    parts: tuple[float, float], ax: Axes
+) -> None:
+    estimated, actual = np.array([[9, 1], [0, 10]]) / 20, np.array([[8, 2], [3, 7]]) / 20
+    plot.joint(estimated * parts[0], actual * parts[1], classes=["cat", "dog"], ax=ax)
+    assert texts(ax) == ["45.00\n40.00", "5.00\n10.00", "0.00\n15.00", "50.00\n35.00"]
+    (mesh,) = ax.collections
+    np.testing.assert_allclose(np.asarray(mesh.get_array()), 100 * (estimated - actual))
+    assert ax.get_title() == "Joint of labels, % of the examples: estimated above actual"
+
+
+def test_the_estimated_joint_of_the_package_beside_counts(ax: Axes) -> None:
+    digits = noisy_digits()
+    actual = confusion_matrix(digits.given, digits.true)
+    plot.joint(cifar_noisy.estimate_joint(digits.given, digits.pyx), actual, ax=ax)
+    drawn = np.array([text.split("\n") for text in texts(ax)], float)
+    np.testing.assert_allclose(drawn.sum(axis=0), 100, atol=0.5)
+    np.testing.assert_allclose(drawn[:, 1], 100 * actual.ravel() / actual.sum(), atol=0.005)
+
+
+def test_the_colours_of_a_joint_have_a_bar(ax: Axes) -> None:
+    plot.joint(np.eye(2), [[1, 1], [0, 0]], classes=["cat", "dog"], ax=ax)
+    _, bar = ax.figure.axes
+    assert bar.get_ylabel() == "estimated less actual, examples"
+    assert bar.get_ylim() == (-1, 1)
+
+
+def test_a_class_that_nothing_is_known_of_has_dashes(ax: Axes) -> None:
+    plot.noise_matrix([[0.9, np.nan], [0.1, np.nan]], classes=["cat", "dog"], ax=ax)
+    assert texts(ax) == ["90", "–", "10", "–"]
+    assert ax.texts[1].get_color() == rcParams["text.color"]
+
+
+NAMES = ["$\\foo$", "_low", "50 % & #1", "a_b^{c}~\\x", "cat\ndog", "\udc80\x1b", ""]
+
+
+@pytest.mark.parametrize("parse_math", [True, False])
+def test_names_are_shown_as_they_stand(parse_math: bool, ax: Axes) -> None:
+    shown = [*NAMES[:4], "cat dog", "\\udc80\\x1b", ""]
+    with rc_context({"text.parse_math": parse_math}):
+        figure = Figure()
+        matrix, curve, grid = figure.subplots(3)
+        plot.noise_matrix(np.eye(7), classes=NAMES, ax=matrix)
+        found = {name: np.array([True, False]) for name in NAMES}
+        plot.precision_recall([0.9, 0.1], [True, False], methods=found, label="_s", ax=curve)
+        plot.examples(np.zeros((7, 2, 2, 3)), *[range(7)] * 3, classes=NAMES, ax=grid)
+        svg = io.StringIO()
+        with rc_context({"svg.fonttype": "none"}):
+            figure.savefig(svg, format="svg")
+    written = re.findall(r"<text[^>]*>(.*?)</text>", svg.getvalue(), re.DOTALL)
+    lines = Counter(html.unescape(text).strip() for text in written)
+    for name in shown[:-1]:
+        # Ticks of both axes, legend; below the images as one text of three lines.
+        assert lines[name] == 3, name
+        assert sum(f"given {name}" in line for line in lines) == 1, name
+    assert lines["_s"] == 1
+    legend = curve.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 8
+
+
+def test_names_under_tex_are_escaped() -> None:
+    with rc_context({"text.usetex": True}):
+        curve, matrix, joint = Figure().subplots(3)
+        found = {name: np.array([True, False]) for name in NAMES}
+        plot.precision_recall([0.9, 0.1], [True, False], methods=found, label="_s", ax=curve)
+        plot.noise_matrix(np.eye(7), classes=NAMES, ax=matrix)
+        plot.joint(np.eye(7) / 7, np.eye(7), classes=NAMES, ax=joint)
+        log = parse_training_log(
+            "Epoch [1/1] Test Accuracy on the 10000 test data: Model1 1.0000 % Model2 2.0000 %\n"
+        )
+        curves = plot.learning_curves({"50 %": log}, ax=Figure().subplots())
+    legend = curve.get_legend()
+    assert legend is not None
+    said = [
+        *legend.get_texts(), *matrix.get_xticklabels(), *matrix.get_yticklabels(),
+        *(ax.title for ax in (curve, matrix, joint, curves)), curves.yaxis.label,
+        *joint.get_xticklabels(), joint.figure.axes[-1].yaxis.label,
+    ]  # fmt: skip
+    for text in said:
+        assert text.get_usetex()
+        # What is left when escapes and commands are taken away means nothing to TeX.
+        left = re.sub(r"\\(text[a-z]+\{\}|\^\{\}|[&%$#_{}])", "", text.get_text())
+        assert not set(left) & set("\\{}$&#^_~%"), text
+    assert legend.get_texts()[1].get_text() == r"\$\textbackslash{}foo\$"
+
+
+def test_the_users_style_is_kept_and_used() -> None:
+    with rc_context({"axes.facecolor": "#123456", "text.color": "#654321"}):
+        before = dict(rcParams)
+        ax = plot.learning_curves({}, ax=Figure().subplots())
+        assert dict(rcParams) == before
+    assert ax.get_facecolor() == to_rgba("#123456")
+    assert ax.title.get_color() == "#654321"
+
+
+@pytest.mark.parametrize("backend", ["rubbish", "module://matplotlib_inline.backend_inline", ""])
+def test_a_backend_that_is_not_there(backend: str, tmp_path: Path) -> None:
+    program = """
+import os, sys
+import cifar_noisy
+ax = cifar_noisy.plot.noise_matrix(cifar_noisy.load_noise_matrix(0.4, 0.2))
+ax.figure.savefig(sys.argv[1])
+print(os.environ["MPLBACKEND"])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "matrix.png"],
+        env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.stdout, result.stderr) == (f"{backend}\n", "")
+    assert (tmp_path / "matrix.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("first", ["import matplotlib", "plot.import_matplotlib()"])
+def test_a_backend_that_is_there_is_the_one(first: str) -> None:
+    program = f"""
+from cifar_noisy import plot
+{first}
+print(plot.import_matplotlib().get_backend())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"MPLBACKEND": "svg"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == "svg\n"
 
 
 def test_equal_joints_are_no_division_by_zero(ax: Axes) -> None:
@@ -135,6 +271,13 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
     ("draw", "said"),
     [
         (lambda: plot.noise_matrix(np.eye(3)), r"matrix has shape \(3, 3\)"),
+        (lambda: plot.noise_matrix(np.eye(10).T * 500), r"columns of matrix sum to \[500.*joint"),
+        (
+            lambda: plot.noise_matrix(np.eye(10)[[0] * 10]),
+            r"columns of matrix sum to \[10\.0, 0\.0",
+        ),
+        (lambda: plot.joint(np.zeros((10, 10)), np.eye(10)), "joints sum to .*pass counts or"),
+        (lambda: plot.joint(np.eye(10), np.full((10, 10), np.nan)), "joints sum to .*nan"),
         (lambda: plot.precision_recall([0.1], [True, False]), r"score has shape \(1,\)"),
         (lambda: plot.precision_recall([0.1, 1], [False, False]), "recall has no meaning"),
         (lambda: plot.calibration(np.eye(3), [0, 1]), r"labels has shape \(2,\)"),

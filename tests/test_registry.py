@@ -44,7 +44,7 @@ def test_filters() -> None:
     assert len(artifacts(method="sceloss")) == 12
     assert artifacts(kind="pyx", noise=0.9) == ()
     with pytest.raises(UnknownArtifactError, match="kind 'pyc' is unknown: did you mean pyx"):
-        artifacts(kind="pyc")
+        artifacts(kind="pyc")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,19 @@ import pytest
 from PIL import Image
 
 import cifar_noisy
-from cifar_noisy import InvalidInputError, StorageError, UnknownArtifactError, write_report
+from cifar_noisy import (
+    InvalidInputError,
+    Setting,
+    StorageError,
+    UnknownArtifactError,
+    write_report,
+)
 from cifar_noisy.order import in_order, official_indices_published
 from cifar_noisy.registry import REVISION
+from cifar_noisy.report.content import Section, Table
 from cifar_noisy.report.explorer import suspects, thumbnail_sheet
 from cifar_noisy.report.page import build_page
+from cifar_noisy.report.svg import figure
 from tests.conftest import JpegCopy
 from tests.digits import noisy_digits
 
@@ -46,6 +56,9 @@ class Page(HTMLParser):
         self.addresses: list[str] = []
         self.tables: list[list[list[str]]] = []
         self.unnamed: list[str] = []
+        self.handlers: list[str] = []
+        self.drawn: list[str] = []
+        self._is_drawn = False
         self._cell: list[str] | None = None
         self.feed(html)
         self.data: dict[str, Any] = json.loads(
@@ -54,6 +67,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         has = dict(attributes)
+        self.handlers += [name for name in has if name.startswith("on")]
+        self._is_drawn = tag == "text"
         self.ids[has.get("id") or ""] += 1
         self.addresses += [
             str(value) for name, value in attributes if name in ("src", "href", "xlink:href")
@@ -73,6 +88,8 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
+        if self._is_drawn and data.strip():
+            self.drawn.append(data.strip())
         if self._cell is not None:
             self._cell.append(data)
 
@@ -177,6 +194,40 @@ def test_names_are_text_whatever_is_in_them() -> None:
     assert Page(html).data["classes"] == classes
 
 
+NAMES = [
+    r"$\foo$", "\udc80\x00", "_low", "<img src=x onerror=alert(1)>", '" onload="alert(2)', "日本",
+    "#0072b2", 'id="x', "]]><!--", "50 %",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_page_of_hostile_names() -> None:
+    digits = noisy_digits()
+    found = dict(zip(NAMES, digits.found.values(), strict=False))
+    html = build_page(
+        NAMES[3],
+        dataclasses.replace(digits, classes=NAMES, found=found, indices={NAMES[3]: digits.given}),
+        lead=NAMES[4],
+        facts={NAMES[3]: NAMES[4]},
+        sections=[
+            Section(NAMES[3], [NAMES[3]], [Table(NAMES[3], [NAMES[4]], [[NAMES[3]]])]),
+        ],
+        no_images=NAMES[3],
+    )  # fmt: skip
+    html.encode()
+    page = Page(html)
+    assert_self_contained(html, page)
+    assert page.data["classes"] == NAMES
+    assert page.handlers == []
+    assert "<img" not in html
+    shown = [r"$\foo$", r"\udc80\x00", *NAMES[2:]]
+    # Ticks of both axes of the joint; the classes below the pictures are parts of longer texts.
+    for name in shown:
+        assert page.drawn.count(name) >= 2, name
+    for name in shown[:5]:
+        assert page.drawn.count(name) == 3, name  # as a method, in the legend too
+
+
 def test_arrays_of_other_examples_are_refused() -> None:
     digits = noisy_digits()
     assert digits.images is not None
@@ -222,7 +273,7 @@ def test_the_report_of_a_setting(jpeg: JpegCopy, published: str, tmp_path: Path)
 
 def test_without_images_the_page_says_so(published: str, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    result = run("--noise", "0.2", "--out", out, "--examples", "50")
+    result = run("--noise", "0.2", "--sparsity", "0", "--out", out, "--examples", "50")
     assert (result.returncode, result.stderr) == (0, "")
     assert re.fullmatch(r".*report.html: .* kB, without images \(the page.*\)\n", result.stdout)
     html = out.read_text()
@@ -269,10 +320,10 @@ def test_probabilities_of_yours_where_none_were_published(tmp_path: Path) -> Non
     given = cifar_noisy.load_noisy_labels(0.9, 0)
     pyx = np.full((50_000, 10), 0.05, np.float32)
     pyx[np.arange(50_000), (given + np.arange(50_000) % 3) % 10] = 0.55
-    out = write_report(tmp_path / "report.html", 0.9, pyx=pyx)
+    out = write_report(tmp_path / "report.html", 0.9, 0, pyx=pyx)
     assert "no method was published at noise 0.9" in out.read_text()
     with pytest.raises(UnknownArtifactError, match=r"pyx does not exist for noise 0\.9"):
-        write_report(tmp_path / "other.html", 0.9)
+        write_report(tmp_path / "other.html", 0.9, 0)
     assert not (tmp_path / "other.html").exists()
 
 
@@ -284,15 +335,16 @@ def test_a_log_that_is_empty_upstream_is_said(published: str, tmp_path: Path) ->
 def test_requests_that_make_no_sense(published: str, tmp_path: Path) -> None:
     np.save(tmp_path / "scores.npy", np.linspace(0, 1, 50_000))
     np.save(tmp_path / "short.npy", np.zeros(7, bool))
-    at = ("--noise", "0.4", "--out", tmp_path / "report.html")
+    at = ("--noise", "0.4", "--sparsity", "0", "--out", tmp_path / "report.html")
     for arguments, status, said in (
         (("--mask", tmp_path / "scores.npy"), 2, "mask has dtype float64 .* True = label error"),
         (("--mask", tmp_path / "short.npy"), 2, r"mask has shape \(7,\)"),
         (("--pyx", tmp_path / "scores.npy"), 2, r"pyx has shape \(50000,\)"),
         (("--images", tmp_path), 3, "has no CIFAR-10 images"),
         (("--sparsity", "0.3"), 2, "sparsity 0.3"),
+        (None, 2, "sparsity is missing: noise=0.4 was published for sparsity= 0, 0.2, 0.4, 0.6"),
     ):
-        result = run(*at, *arguments)
+        result = run(*at, *arguments) if arguments else run(*at[:2], *at[4:])
         assert (result.returncode, result.stdout) == (status, "")
         assert re.fullmatch(f"cifar-noisy: .*{said}.*\n", result.stderr)
     assert not (tmp_path / "report.html").exists()
@@ -309,5 +361,124 @@ def test_a_mask_of_the_wrong_polarity_is_a_notice(published: str, tmp_path: Path
 
 
 def test_a_place_that_cannot_be_written(published: str) -> None:
-    with pytest.raises(StorageError, match=r"/dev/null/report\.html cannot be written"):
-        write_report("/dev/null/report.html", 0.4)
+    for place in ("/dev/null/report.html", "~no-such-user/report.html"):
+        with pytest.raises(StorageError, match=f"{place} cannot be written .*: name another file"):
+            write_report(place, 0.4, 0)
+
+
+def test_the_page_names_its_setting(published: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownArtifactError, match=r"sparsity is missing: noise=0\.4"):
+        write_report(tmp_path / "report.html", 0.4)
+    assert not list(tmp_path.iterdir())
+    page = write_report(tmp_path / "report.html", 0.4, 0.2).read_text()
+    named = "CIFAR-10 with 40% label noise, sparsity 0.2"
+    assert f"<title>{named}</title>" in page
+    assert f"<h1>{named}</h1>" in page
+    again = write_report(tmp_path / "again.html", Setting(0.4, 0.2)).read_text()
+    assert again == page
+
+
+DARK = """
+axes.facecolor: black
+figure.facecolor: black
+figure.dpi: 300
+savefig.dpi: 30
+savefig.bbox: tight
+savefig.facecolor: red
+text.color: white
+text.usetex: True
+text.parse_math: False
+font.size: 30
+font.family: serif
+lines.linewidth: 7
+axes.grid: True
+axes.prop_cycle: cycler(color=["red"])
+legend.loc: center
+svg.fonttype: path
+svg.hashsalt: other
+path.simplify: False
+image.cmap: gray
+"""
+
+
+def test_nothing_of_the_users_matplotlib_is_in_the_page(published: str, tmp_path: Path) -> None:
+    program = """
+import sys, locale, warnings
+import numpy as np, torch, matplotlib
+from cifar_noisy import write_report
+from tests.digits import noisy_digits
+from cifar_noisy.report.page import build_page
+def state():
+    return (
+        {name: repr(value) for name, value in dict.items(matplotlib.rcParams)},
+        list(warnings.filters), np.random.get_state()[1].tolist(), np.geterr(),
+        torch.get_rng_state().tolist(), torch.get_num_threads(), locale.setlocale(locale.LC_ALL),
+    )
+write_report(sys.argv[1] + "warm.html", 0, 0)  # imports, some of which set filters of their own
+before = state()
+write_report(sys.argv[1] + "report.html", 0.4, 0.2)
+assert state() == before
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    (tmp_path / "matplotlibrc").write_text(DARK)
+    pages = []
+    for name, environment in {
+        "plain": {},
+        "dark": {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "svg"},
+    }.items():
+        subprocess.run(
+            [sys.executable, "-c", program, tmp_path / name],
+            env={k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        pages.append((tmp_path / f"{name}report.html").read_text())
+    assert pages[0].count("<svg") == 6
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("backend", ["rubbish", "module://matplotlib_inline.backend_inline"])
+def test_the_backend_of_a_notebook_is_none_of_the_pages(
+    backend: str, published: str, tmp_path: Path
+) -> None:
+    at = ("--noise", "0.4", "--sparsity", "0.2")
+    result = run(*at, "--out", tmp_path / "report.html", MPLBACKEND=backend)
+    assert (result.returncode, result.stderr) == (0, "")
+    without = write_report(tmp_path / "other.html", 0.4, 0.2).read_text()
+    figures = re.findall(r"<svg.*?</svg>", (tmp_path / "report.html").read_text(), re.DOTALL)
+    assert len(figures) == 6
+    assert figures == re.findall(r"<svg.*?</svg>", without, re.DOTALL)
+
+
+def test_pages_of_two_threads_leave_the_style_as_it_was() -> None:
+    from matplotlib import rcParams
+
+    before = dict(rcParams)
+    second_draws, first_is_done = threading.Event(), threading.Event()
+
+    def first(ax: object) -> None:
+        second_draws.wait(1)  # in vain, where one waits for the other
+
+    def second(ax: object) -> None:
+        second_draws.set()
+        first_is_done.wait(5)
+
+    with ThreadPoolExecutor(2) as threads:
+        drawn = threads.submit(figure, first, "A figure.", name="a", size=(2, 2))
+        drawn.add_done_callback(lambda _: first_is_done.set())
+        threads.submit(figure, second, "A figure.", name="a", size=(2, 2)).result()
+        drawn.result()
+    assert dict(rcParams) == before
+
+
+def test_an_output_is_written_where_it_is_named(published: str, tmp_path: Path) -> None:
+    at = ("--noise", "0", "--out")
+    target = tmp_path / "target.html"
+    target.write_text("old")
+    target.chmod(0o640)
+    (tmp_path / "link.html").symlink_to(target)
+    assert run(*at, tmp_path / "link.html").returncode == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert target.read_text().endswith("</html>")
+    assert target.stat().st_mode & 0o777 == 0o640
+    printed = run(*at, "/dev/stdout").stdout
+    assert target.read_text() in printed

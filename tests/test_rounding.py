@@ -1,5 +1,7 @@
 """The bounds hold for every rounding, and are tight enough that a wrong mask falls out of them."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from cifar_noisy import (
 )
 from cifar_noisy.confident_learning import keep_enough
 from cifar_noisy.rounding import RoundingAnalysis, half_ulp_interval
-from cifar_noisy.settings import METHODS
+from cifar_noisy.settings import METHODS, Method
 from cifar_noisy.verification import compare
 
 
@@ -102,6 +104,6 @@ def test_a_wrong_setting_or_method_is_no_rounding(published: str) -> None:
     labels, pyx = load_noisy_labels(0.4, 0.2), load_pyx(0.4, 0.2)
     rounding, recomputed = RoundingAnalysis(labels, pyx), label_errors(labels, pyx)
     for other in artifacts(kind="train_mask", noise=0.4, sparsity=0.4, edition="2021"):
-        wrong = load_label_errors(str(other.method), 0.4, 0.4)
+        wrong = load_label_errors(cast(Method, other.method), 0.4, 0.4)
         differences = compare(recomputed["argmax"], wrong, "argmax", rounding, {})
         assert sum(difference.is_unexplained for difference in differences) > 1000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifar_noisy import SETTINGS, Setting, UnknownArtifactError
+from cifar_noisy import SETTINGS, InvalidInputError, Setting, UnknownArtifactError
 from cifar_noisy.settings import METHODS, check_choice
 
 
@@ -48,6 +48,33 @@ def test_floats_that_mean_a_setting(noise: float) -> None:
 def test_what_was_not_published(noise: float, sparsity: float, said: str) -> None:
     with pytest.raises(UnknownArtifactError, match=said):
         Setting(noise, sparsity)
+
+
+def test_a_setting_and_its_two_numbers_are_the_same() -> None:
+    for setting in SETTINGS:
+        assert Setting.of(setting) is setting
+        assert Setting.of(setting.noise, setting.sparsity) == setting
+    assert Setting.of(np.array(0.4), np.float32(0.2)) == Setting(0.4, 0.2)  # type: ignore[arg-type]
+    assert Setting.of(0) == Setting(0, 0)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.4, 0.7, 0.9, np.float64(0.4), np.array(0.4)])
+def test_sparsity_has_no_default(noise: float) -> None:
+    with pytest.raises(
+        UnknownArtifactError,
+        match=r"sparsity is missing: noise=0.\d was published for sparsity= 0, ",
+    ):
+        Setting.of(noise)
+
+
+def test_what_names_no_setting() -> None:
+    with pytest.raises(UnknownArtifactError, match=r"ask for noise=0\.7"):
+        Setting.of(0.6)
+    for absent in (False, "", 0.3):
+        with pytest.raises(UnknownArtifactError, match="sparsity"):
+            Setting.of(0.4, absent)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match=r"sparsity=0\.2 stands beside Setting"):
+        Setting.of(Setting(0.4, 0.2), 0.2)
 
 
 def test_nearest_names_are_given() -> None:

@@ -1,16 +1,19 @@
 """The tables from the published files against what was printed, and as texts."""
 
 import csv
+import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import cifar_noisy
 from cifar_noisy import Setting, Table, TrainingLogError, UnknownArtifactError, parse_training_log
-from cifar_noisy.settings import METHODS
-from cifar_noisy.tables import Cell
+from cifar_noisy.settings import METHODS, Edition
+from cifar_noisy.tables import FORMATS, RULES, Cell, Network, Rule
 from conftest import MIRROR
 from tests import published_tables as printed
 from tests.test_cli import run
@@ -37,7 +40,7 @@ def by_rule() -> dict[str, Table]:
         return {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_NOISY_MIRRORS", MIRROR)
-        return {rule: cifar_noisy.accuracy_table(rule=rule) for rule in ("last", "best")}
+        return {rule: cifar_noisy.accuracy_table(rule=rule) for rule in RULES}
 
 
 def disagreeing(table: Table, printed_cells: printed.Printed, factor: int = 1) -> dict[Cell, str]:
@@ -60,7 +63,7 @@ def disagreeing(table: Table, printed_cells: printed.Printed, factor: int = 1) -
     ],
 )
 def test_label_errors_agree(
-    edition: str, printed_cells: printed.Printed, what: str, published: str, say: Say
+    edition: Edition, printed_cells: printed.Printed, what: str, published: str, say: Say
 ) -> None:
     table = cifar_noisy.label_error_table(edition=edition)
     wrong = disagreeing(table, printed_cells)
@@ -141,7 +144,7 @@ Epoch [2/2] Test Accuracy on the 10000 test data: Model1 40.0000 % Model2 30.000
         ("best", "second", 0.7), ("best", "mean", 0.6),
     ],
 )  # fmt: skip
-def test_rules_by_hand(rule: str, network: str, accuracy: float) -> None:
+def test_rules_by_hand(rule: Rule, network: Network, accuracy: float) -> None:
     found = cifar_noisy.accuracy_of_log(parse_training_log(LOG), rule=rule, network=network)
     assert found == pytest.approx(accuracy)
 
@@ -156,13 +159,13 @@ def test_a_cut_log_has_no_accuracy() -> None:
 def test_unknown_choices() -> None:
     log = parse_training_log(LOG)
     with pytest.raises(UnknownArtifactError, match="rule 'latest' is unknown: did you mean last"):
-        cifar_noisy.accuracy_of_log(log, rule="latest")
+        cifar_noisy.accuracy_of_log(log, rule="latest")  # type: ignore[arg-type]
     with pytest.raises(UnknownArtifactError, match="network 'both' is unknown"):
-        cifar_noisy.accuracy_table(network="both")
+        cifar_noisy.accuracy_table(network="both")  # type: ignore[arg-type]
     with pytest.raises(UnknownArtifactError, match="edition '2020' is unknown"):
-        cifar_noisy.label_error_table(edition="2020")
+        cifar_noisy.label_error_table(edition="2020")  # type: ignore[arg-type]
     with pytest.raises(UnknownArtifactError, match="format 'html' is unknown"):
-        cifar_noisy.format_tables([], "html")
+        cifar_noisy.format_tables([], "html")  # type: ignore[arg-type]
 
 
 SMALL = Table(
@@ -194,7 +197,7 @@ def test_text() -> None:
 def test_markdown() -> None:
     lines = cifar_noisy.format_tables([SMALL, SMALL], "markdown").splitlines()
     assert lines[2].replace(" ", "") == "|trained|method|0.2/0|0.4/0|"
-    assert lines[4].replace(" ", "") == "|Co-Teaching,kept|C_confusion|0.123|-|"
+    assert lines[4].replace(" ", "") == r"|Co-Teaching,kept|C\_confusion|0.123|-|"
     assert lines[:2] == ["Numbers. Rule: by hand. Columns: noise/sparsity.", ""]
     assert lines[7:10] == ["", "missing: it is empty, or so", "A note."]
     assert lines[11:] == lines[:10]
@@ -208,6 +211,62 @@ def test_latex() -> None:
     assert lines[-4:] == [
         r"\bottomrule", r"\end{tabular}", "% missing: it is empty, or so", "% A note."
     ]  # fmt: skip
+
+
+def test_one_table_is_a_table() -> None:
+    for form in FORMATS:
+        assert cifar_noisy.format_tables(SMALL, form) == cifar_noisy.format_tables([SMALL], form)
+
+
+NAMED = Table(
+    "A title\nof *two* lines", "by_hand", "trained|on",
+    {("a|b\n`c`", METHODS[0], Setting(0.2, 0)): 0.5},
+    {}, ("100 % <b>\\input{x}\nof it",), decimals=1,
+)  # fmt: skip
+
+
+def test_names_in_markdown_are_no_markup() -> None:
+    lines = cifar_noisy.format_tables(NAMED, "markdown").splitlines()
+    assert lines[0] == r"A title of \*two\* lines. Rule: by\_hand. Columns: noise/sparsity."
+    assert [re.split(r"(?<!\\)\|", line)[1:-1] for line in (lines[2], lines[4])] == [
+        [r" trained\|on   ", " method       ", "   0.2/0 "],
+        [r" a\|b \`c\`    ", r" C\_confusion ", "     0.5 "],
+    ]
+    assert lines[6:] == [r"100 % \<b\>\\input{x} of it"]
+
+
+def test_names_in_latex_are_no_commands() -> None:
+    lines = cifar_noisy.format_tables(NAMED, "latex").splitlines()
+    assert lines[0].startswith("% A title of *two* lines.")
+    assert lines[-1] == r"% 100 % <b>\input{x} of it"
+    cell = "50 % of $x_1$ & \\more{}"
+    row = dataclasses.replace(NAMED, cells={(cell, METHODS[0], Setting(0.2, 0)): 0.5})
+    text = cifar_noisy.format_tables(row, "latex")
+    assert r"50 \% of \$x\_1\$ \& \textbackslash{}more\{\} " in text
+
+
+def test_a_method_of_ones_own_and_a_name_that_no_encoding_has() -> None:
+    cells: Any = {("\udc80\x1b[2J", "my own", Setting(0.2, 0)): 0.5}
+    for form in ("text", "markdown", "latex"):
+        table = dataclasses.replace(NAMED, cells=cells)
+        text = cifar_noisy.format_tables(table, form)
+        assert "my own" in text
+        assert "udc80" in text
+        assert text.encode().isascii()
+        assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 1])
+def test_text_is_as_narrow_as_asked(width: int, published: str, by_rule: dict[str, Table]) -> None:
+    table = by_rule["last"]
+    wide = cifar_noisy.format_tables(table).splitlines()
+    narrow = cifar_noisy.format_tables(table, width=width).splitlines()
+    assert (narrow[0], narrow[-2:]) == (wide[0], wide[-2:])
+    rows = [line for line in narrow[1:-2] if line]
+    assert max(map(len, rows)) <= max(width, 42)  # the least: names and one column
+    numbers = re.findall(r"0\.\d{3}", " ".join(narrow))
+    assert sorted(numbers) == sorted(re.findall(r"0\.\d{3}", " ".join(wide)))
+    assert len(numbers) == 160
 
 
 def test_csv() -> None:

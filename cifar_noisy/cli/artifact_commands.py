@@ -27,9 +27,11 @@ def list_(
 ) -> None:
     """List what was published, how large it is and whether it is on this machine."""
     store = Store.from_environment()
-    found = artifacts(
-        kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
-    )
+    filters: dict[str, Any] = {
+        "kind": kind, "noise": noise, "sparsity": sparsity,
+        "method": method, "edition": edition, "trainer": trainer,
+    }  # fmt: skip
+    found = artifacts(**filters)
     if as_json:
         print_json([_artifact_json(artifact, store) for artifact in found])
         return

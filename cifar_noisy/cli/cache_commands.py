@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -127,7 +127,7 @@ def cache_export(
     """
     from cifar_noisy.bundle import export_bundle
 
-    wanted = at_least_one(artifacts(kind=kind, noise=noise, sparsity=sparsity))
+    wanted = at_least_one(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
     with byte_progress("reading", wanted) as progress:
         paths = export_bundle(
             Store.from_environment(), file, wanted, images=images, progress=progress

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -81,21 +81,20 @@ def tables(
     """Make the paper's tables from the published masks and logs: label errors, test accuracy."""
     from cifar_noisy.tables import FORMATS
 
-    check_choice(format_, FORMATS, "format")
+    form = check_choice(format_, FORMATS, "format")
+    choices: dict[str, Any] = {"edition": edition, "rule": rule, "network": network}
     with busy("making the tables"):
-        made = cifar_noisy.paper_tables(edition=edition, rule=rule, network=network)
+        made = cifar_noisy.paper_tables(**choices)
     if as_json:
         print_json([table.as_dict() for table in made])
     else:
-        typer.echo(cifar_noisy.format_tables(made, format_), nl=False)
+        typer.echo(cifar_noisy.format_tables(made, form), nl=False)
 
 
 @app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
 def report(
     noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
-    sparsity: Annotated[
-        float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
-    ] = 0.0,
+    sparsity: Sparsity = None,
     pyx: Annotated[
         Path | None,
         typer.Option(
@@ -142,7 +141,7 @@ def report(
             sparsity,
             pyx=None if pyx is None else read_array(pyx),
             mask=None if mask is None else read_array(mask),
-            order=order,
+            order=cast(Any, order),
             images=found,
             no_images=no_images,
             n_shown=examples,

@@ -148,8 +148,8 @@ def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
     patterns = _patterns(examples.found, len(examples.given))
     predicted = examples.pyx.argmax(axis=1)
     return {
-        "classes": list(examples.classes),
-        "methods": list(examples.found),
+        "classes": list(map(str, examples.classes)),
+        "methods": list(map(str, examples.found)),
         "columns": _COLUMNS,
         "examples": [
             {

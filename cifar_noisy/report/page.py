@@ -14,7 +14,7 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import confident_joint
 from cifar_noisy.errors import MissingExtraError, StorageError
 from cifar_noisy.evaluation import Detection, count_pairs
-from cifar_noisy.files import output_file
+from cifar_noisy.files import output_file, reason
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
@@ -92,7 +92,7 @@ def build_page(
     data = explorer_data(examples, n_shown)
     rows = np.array([example["row"] for example in data["examples"]], dtype=np.intp)
     images = None if examples.images is None else examples.images[rows]
-    return environment.get_template("page.html").render(
+    html = environment.get_template("page.html").render(
         title=title,
         lead=lead,
         facts=facts or {},
@@ -105,6 +105,7 @@ def build_page(
         n_errors=int((examples.given != examples.true).sum()),
         n_examples=len(examples.given),
     )
+    return html.encode(errors="backslashreplace").decode()  # a name may hold a lone surrogate
 
 
 def write_page(path: Path, html: str) -> None:
@@ -120,7 +121,7 @@ def write_page(path: Path, html: str) -> None:
             file.write(html.encode())
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written ({error.strerror}): name another file"
+            f"{path} cannot be written ({reason(error)}): name another file"
         ) from error
 
 
@@ -213,9 +214,9 @@ def _of_pyx(examples: Examples, actual: NDArray[np.int64]) -> list[Figure]:
             lambda ax: plot.joint(estimated, actual, classes=examples.classes, ax=ax),
             "Examples by given and true label: as confident learning estimates them from the "
             "probabilities (upper number), and as they are (lower number). The colour shows the "
-            "difference.",
+            "difference: estimated less actual.",
             name="joint",
-            size=(6, 6),
+            size=(6.6, 6),
             is_dense=True,
         ),
         figure(

@@ -15,6 +15,7 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import (
     InvalidInputError,
+    StorageError,
     TrainingLogError,
     UnavailableError,
 )
@@ -35,7 +36,7 @@ from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
 from cifar_noisy.report.svg import figure
 from cifar_noisy.rounding import REASONS
-from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Setting
+from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
 from cifar_noisy.verification import Check, verify
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ Mask = NDArray[np.bool_]
 
 def write_report(
     out: str | os.PathLike[str],
-    noise: float,
-    sparsity: float = 0.0,
+    noise: float | Setting,
+    sparsity: float | None = None,
     *,
     pyx: ArrayLike | None = None,
     mask: ArrayLike | None = None,
-    order: str = "imagefolder",
+    order: Order = "imagefolder",
     images: Images | None = None,
     no_images: str = "",
     n_shown: int = EXAMPLES_SHOWN,
@@ -64,7 +65,8 @@ def write_report(
     Parameters
     ----------
     out : path
-        The file; it appears when it is complete, and replaces one that is there.
+        The file; it appears when it is complete, and replaces one that is there. What is no regular
+        file, such as ``/dev/stdout``, is written to.
     noise, sparsity
         As for `load_noisy_labels`; at noise 0.9 `pyx` is needed, since none was published.
     pyx : (50000, 10) float16, float32 or float64 array_like, optional
@@ -91,7 +93,8 @@ def write_report(
     InvalidInputError
         If `pyx` or `mask` has another shape or dtype.
     UnknownArtifactError
-        If the setting or order is unknown, or there are no published probabilities for it.
+        If the setting or order is unknown, sparsity is missing where noise is not 0, or there are
+        no published probabilities for it.
     UnavailableError
         If no source has the files.
     MissingExtraError
@@ -107,14 +110,17 @@ def write_report(
     'report.html'
     """
     html = _setting_page(
-        Setting(noise, sparsity),
+        Setting.of(noise, sparsity),
         None if pyx is None else _in_published_order(pyx, order, "pyx"),
         None if mask is None else _checked_mask(mask, order),
         images,
         no_images,
         n_shown,
     )
-    path = Path(out).expanduser()
+    try:
+        path = Path(out).expanduser()
+    except RuntimeError as error:  # of ~ or ~name, where the system knows of no such home
+        raise StorageError(f"{out} cannot be written ({error}): name another file") from error
     write_page(path, html)
     return path
 
@@ -148,16 +154,16 @@ def _setting_page(
     n_shown: int,
 ) -> str:
     at = (setting.noise, setting.sparsity)
-    pyx = load_pyx(*at) if own_pyx is None else own_pyx
+    pyx = load_pyx(setting) if own_pyx is None else own_pyx
     # This checks probabilities of the caller's; below, their mask, and warns where it looks wrong.
     evaluated = evaluate_pyx(pyx, *at)
-    given, true = load_noisy_labels(*at), load_true_labels()
+    given, true = load_noisy_labels(setting), load_true_labels()
     found: dict[str, Mask] = {}
     if mask is not None:
         evaluate(mask, *at)
         found[YOURS] = mask
     if own_pyx is None:
-        found |= {str(method): load_label_errors(method, *at) for method in METHODS}
+        found |= {str(method): load_label_errors(method, setting) for method in METHODS}
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
@@ -253,7 +259,7 @@ def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
 
 
 def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.int64]) -> Section:
-    matrix = load_noise_matrix(setting.noise, setting.sparsity)
+    matrix = load_noise_matrix(setting)
     counts = count_pairs(given, true, len(CLASSES))
     drawn = figure(
         lambda ax: plot.noise_matrix(matrix, counts=counts, ax=ax),
@@ -269,7 +275,7 @@ def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.
 def _training_sections(setting: Setting) -> Iterator[Section]:
     if not setting.has_probabilities:
         return
-    groups: dict[str, dict[str, dict[str, str]]] = {
+    groups: dict[str, dict[str, dict[str, Any]]] = {
         "ResNet-50, trained on the examples that a method keeps": {
             method: {"method": method, "trainer": "resnet50"} for method in METHODS
         },
@@ -280,9 +286,7 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
         logs: dict[str, TrainingLog] = {}
         for name, arguments in wanted.items():
             try:
-                logs[name] = load_training_log(
-                    noise=setting.noise, sparsity=setting.sparsity, **arguments
-                )
+                logs[name] = load_training_log(noise=setting, **arguments)
             except (TrainingLogError, UnavailableError) as error:
                 missing.append(f"Missing: {name}: {error}.")
         if logs:
@@ -298,11 +302,11 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
     )
 
 
-def _coteaching(setting: Setting) -> dict[str, dict[str, str]]:
+def _coteaching(setting: Setting) -> dict[str, dict[str, Any]]:
     """Return what to load, by its name in the legend; at noise 0 nothing of it was published."""
     if setting.noise == 0:
         return {}
-    kept: dict[str, dict[str, str]] = {m: {"method": m, "trainer": "coteaching"} for m in METHODS}
+    kept: dict[str, dict[str, Any]] = {m: {"method": m, "trainer": "coteaching"} for m in METHODS}
     return kept | {"all examples": {"method": "coteaching"}}
 
 
@@ -362,7 +366,7 @@ def _reasons(check: Check) -> Iterator[str]:
 def _provenance_section(setting: Setting) -> Section:
     rows: list[Row] = [
         [artifact.path, artifact.kind.replace("_", " "), Cell.count(artifact.size), artifact.sha256]
-        for artifact in artifacts(noise=setting.noise, sparsity=setting.sparsity)
+        for artifact in artifacts(noise=setting)
     ]
     return Section(
         "Provenance",

@@ -2,11 +2,12 @@
 
 import io
 import re
+import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cifar_noisy.errors import MissingExtraError
-from cifar_noisy.plot import NEUTRAL, PALETTE
+from cifar_noisy.plot import NEUTRAL, PALETTE, import_matplotlib
 from cifar_noisy.report.content import Figure
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ _STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
     "legend.facecolor": _PAPER,
     "legend.edgecolor": _INK,
 }
+
+# matplotlib's style is of the whole process, and two threads would restore each other's.
+_STYLED = threading.Lock()
+
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -48,7 +53,7 @@ def figure(
     size: tuple[float, float],
     is_dense: bool = False,
 ) -> Figure:
-    """Draw a figure for a page.
+    """Draw a figure for a page, in a style that the user's own one has no part in.
 
     Parameters
     ----------
@@ -66,19 +71,15 @@ def figure(
     Returns
     -------
     Figure
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise MissingExtraError("matplotlib") from error
+    mpl = import_matplotlib()
+    from matplotlib.figure import Figure as Canvas
+
     file = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+    with _STYLED, mpl.rc_context(defaults | _STYLE), warnings.catch_warnings():
+        # Texts stay texts, so that the browser's fonts count.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         canvas = Canvas(figsize=size, layout="constrained")
         draw(canvas.add_subplot())
         canvas.savefig(file, format="svg", metadata=_NO_METADATA)
@@ -95,8 +96,12 @@ def _for_a_page(svg: str, name: str, min_width: float) -> str:
     least = f'style="min-width: {min_width:.0f}px"'
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {least}", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = svg.replace(_INK, "currentColor")
+    return re.sub(r"<[^>]*>", lambda tag: _tag_for_a_page(tag[0], name), svg)
+
+
+def _tag_for_a_page(tag: str, name: str) -> str:
+    tag = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", tag)
+    tag = tag.replace(_INK, "currentColor")
     for number, colour in enumerate((*PALETTE, NEUTRAL)):
-        svg = svg.replace(colour, f"var(--series-{number}, {colour})")
-    return svg
+        tag = tag.replace(colour, f"var(--series-{number}, {colour})")
+    return tag
