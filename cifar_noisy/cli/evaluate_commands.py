@@ -1,6 +1,6 @@
 """Commands that score label errors found: evaluate, tables, report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +10,14 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, app
 from cifar_noisy.cli.options import AsJson, Edition
-from cifar_noisy.cli.output import busy, print_json, print_table, rate
+from cifar_noisy.cli.output import busy, print_json, print_table, rate, say, terminal_width
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
 from cifar_noisy.transfer import readable_size
 
 if TYPE_CHECKING:
     from cifar_noisy.evaluation import Detection, Evaluation, PyxEvaluation, Ranking
+    from cifar_noisy.tables import Table
 
 
 @app.command(epilog="Example: cifar-noisy evaluate mine.npy --noise 0.4 --sparsity 0.2")
@@ -61,6 +62,7 @@ def evaluate(
     else:
         _print_evaluation(result)
         for name, found in parts.items():
+            say()
             _print_detections(name, found)
     if result.edition and result.published_missing:
         raise typer.Exit(NOT_REACHABLE)
@@ -89,7 +91,12 @@ def tables(
     if as_json:
         print_json([table.as_dict() for table in made])
     else:
-        typer.echo(cifar_noisy.format_tables(made, format_), nl=False)
+        text = cifar_noisy.format_tables(made, format_)
+        width = terminal_width()
+        if format_ == "text" and width and max(map(len, text.splitlines())) > width:
+            parts = [part for table in made for part in _by_noise(table)]
+            text = cifar_noisy.format_tables(parts, format_)
+        say(text.rstrip("\n"))
 
 
 @app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
@@ -154,21 +161,32 @@ def report(
         print_json({"path": str(path), "size": size, "has_images": found is not None})
     else:
         without = "" if found is not None else ", without images (the page says how to have them)"
-        typer.echo(f"{path}: {readable_size(size)}{without}")
+        say(f"{path}: {readable_size(size)}{without}")
+
+
+def _by_noise(table: "Table") -> Iterator["Table"]:
+    """Yield a table with the columns of each noise; what is said below it stands below the last."""
+    noises = sorted({setting.noise for setting in table.settings})
+    for noise in noises:
+        cells = {key: value for key, value in table.cells.items() if key[2].noise == noise}
+        part = replace(table, cells=cells)
+        yield part if noise == noises[-1] else replace(part, missing={}, notes=())
 
 
 def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
     """Print what was passed and, beside it, what was published."""
     if isinstance(result, cifar_noisy.PyxEvaluation):
         _print_fits(result)
+        say()
     if result.rankings:
         _print_rankings(result.rankings)
+        say()
     published = (
         replace(found, name=f"{found.name} {result.edition}") for found in result.published
     )
     _print_detections("label errors", [*result.detections, *published])
     if result.published_missing:
-        typer.echo(f"the published methods are left out: {result.published_missing}")
+        say(f"the published methods are left out: {result.published_missing}")
 
 
 def _print_fits(result: "PyxEvaluation") -> None:
@@ -228,4 +246,4 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
 
 def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
     if any(value is None for row in rows for value in vars(row).values()):
-        typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
+        say("-: has no meaning, as nothing was found or there is nothing to find")

@@ -10,7 +10,7 @@ import typer
 
 from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
-from cifar_noisy.cli.output import print_json, print_table, rate
+from cifar_noisy.cli.output import print_json, print_table, rate, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.settings import Setting
 from cifar_noisy.store import Store
@@ -328,7 +328,7 @@ def run_and_report(
     for task, before in run_tasks(request, command, chosen, slots):
         records.append({"task": task.id, "before": before})
         if not as_json:
-            typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
+            say(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "train":
             continue
         record = read_record(task, command.folder)
@@ -383,7 +383,7 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
     except UnknownArtifactError:
         return None
     except UnavailableError as error:
-        typer.echo(f"cifar-noisy: nothing published to compare with: {error}", err=True)
+        say(f"cifar-noisy: nothing published to compare with: {error}", err=True)
         return None
     return evaluate_pyx(pyx, task.setting.noise, task.setting.sparsity)
 
@@ -437,7 +437,7 @@ def _print_arrays(
 
 
 def _print_test_accuracy(task: "Task", record: dict[str, Any]) -> None:
-    typer.echo(
+    say(
         f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
         f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
     )
@@ -452,7 +452,7 @@ def _print_summary(
     if published is not None:
         given = f"published {published.against_given.accuracy:.3f}, {given}"
         true = f" (published {published.against_true.accuracy:.3f})"
-    typer.echo(
+    say(
         f"{task.setting}: accuracy against given labels {summary['given_accuracy']:.3f} ({given}), "
         f"against true labels {summary['true_accuracy']:.3f}{true}"
     )
