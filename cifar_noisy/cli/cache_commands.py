@@ -65,8 +65,8 @@ def cache_verify(as_json: AsJson = False) -> None:
 
 @cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
 def cache_clear(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="CIFAR-10's images too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Remove CIFAR-10's images too.")] = False,
 ) -> None:
     """Remove the published files from the cache; anything else in the folder stays."""
     from cifar_noisy.cache import cached_artifacts, cached_images, clear_cache, clear_images
@@ -103,12 +103,12 @@ def cache_prune(as_json: AsJson = False) -> None:
 
 @cache_app.command("export", epilog="Example: cifar-noisy cache export pyx.tar --kind pyx")
 def cache_export(
-    file: Annotated[Path, typer.Argument(help="The tar to write.")],
+    file: Annotated[Path, typer.Argument(help="The tar file to write.")],
     kind: Kind = None,
     noise: Noise = None,
     sparsity: Sparsity = None,
     images: Annotated[
-        bool, typer.Option("--images", help="With CIFAR-10's image archive (170 MB).")
+        bool, typer.Option("--images", help="Add CIFAR-10's image archive (170 MB).")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +128,7 @@ def cache_export(
 
 @cache_app.command("import", epilog="Example: cifar-noisy cache import pyx.tar")
 def cache_import(
-    file: Annotated[Path, typer.Argument(help="The tar that cache export wrote.")],
+    file: Annotated[Path, typer.Argument(help="The tar file that cache export wrote.")],
     as_json: AsJson = False,
 ) -> None:
     """Check every file of a bundle against the registry, then put them into the cache."""

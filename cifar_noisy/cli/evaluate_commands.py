@@ -34,7 +34,7 @@ def evaluate(
         float, typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4, 0.6.")
     ] = 0.0,
     order: Annotated[
-        str, typer.Option(help="Of the file's rows: imagefolder or torchvision.")
+        str, typer.Option(help="Order of its rows: imagefolder or torchvision.")
     ] = "imagefolder",
     edition: Edition = None,
     by: Annotated[
@@ -71,13 +71,13 @@ def evaluate(
 @app.command(epilog="Example: cifar-noisy tables --format markdown --rule best")
 def tables(
     format_: Annotated[
-        str, typer.Option("--format", help="text, markdown, latex or csv.")
+        str, typer.Option("--format", help="Format: text, markdown, latex or csv.")
     ] = "text",
     rule: Annotated[
         str, typer.Option(help="Test accuracy at which epoch: last, or best (on the test set).")
     ] = "last",
     network: Annotated[
-        str, typer.Option(help="Of Co-Teaching's two networks: max, first, second or mean.")
+        str, typer.Option(help="Which Co-Teaching network counts: max, first, second or mean.")
     ] = "max",
     edition: Edition = None,
     as_json: AsJson = False,
@@ -115,7 +115,7 @@ def report(
         Path | None, typer.Option(help="An .npy file of your 50,000 bools, True = label error.")
     ] = None,
     order: Annotated[
-        str, typer.Option(help="Of the rows of both files: imagefolder or torchvision.")
+        str, typer.Option(help="Order of both files' rows: imagefolder or torchvision.")
     ] = "imagefolder",
     images: Annotated[
         Path | None,

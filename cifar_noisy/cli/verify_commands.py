@@ -41,7 +41,7 @@ def verify(
     json_file: Annotated[
         str | None,
         typer.Option(
-            "--json", metavar="FILE", help="Also write every verdict there; - for stdout."
+            "--json", metavar="FILE", help="Write every verdict to this file too; - is stdout."
         ),
     ] = None,
     fail_fast: Annotated[
@@ -136,6 +136,8 @@ def _compare_recomputed(
 
     if noise is None or sparsity is None:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder: name the one of cifar-noisy recompute")
     with busy("comparing"):
         rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
     if json_file != "-":
