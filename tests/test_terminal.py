@@ -53,7 +53,9 @@ def on_terminal(line: str, columns: int = 80, **environment: str) -> tuple[int, 
         except OSError:  # how Linux says that the other end was closed
             pass
     os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).replace("\r\n", "\n")
+    text = seen.decode().replace("\r\n", "\n")
+    text = re.sub(r"[^\n]*\n(\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K", "", text)  # up, and cleared
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return process.returncode, [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
 
 
