@@ -160,14 +160,15 @@ class RoundingAnalysis:
         )
 
     def _ranks_from_noise_rate_cut(self, index: int) -> int:
-        labels, pyx = self._problem.labels, exact_probabilities(self._problem.pyx)
+        labels = self._problem.labels
         given = labels[index]
-        members = pyx[labels == given]
+        members = exact_probabilities(self._problem.pyx[labels == given])
+        own = exact_probabilities(self._problem.pyx[index])
         distances = []
         for true in np.flatnonzero(self.most_kept[given]):
             if true != given:
                 margins = members[:, true] - members[:, given]
-                rank = int(np.count_nonzero(margins > pyx[index, true] - pyx[index, given]))
+                rank = int(np.count_nonzero(margins > own[true] - own[given]))
                 distances.append(
                     _distance(rank, self.fewest_kept[given, true], self.most_kept[given, true])
                 )

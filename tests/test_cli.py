@@ -97,6 +97,7 @@ def test_verify_over_a_web_server(server: FileServer, tmp_path: Path) -> None:
     assert result.stdout.count("known: train_mask, noise 0.7, sparsity 0.4, argmax") == 3
     checks = json.loads(report.read_text())
     assert len(checks) == 17 + 17 + 65 + 60
+    assert re.search(r"^0.7 +0.4 +\*2 +\*2 +~6 += ", result.stdout, re.MULTILINE)
     assert {check["verdict"] for check in checks} == {"exact", "explained", "known"}
     differences = [d for check in checks for d in check["differences"]]
     assert {d["explanation"]["reason"] for d in differences if d["explanation"]} == {
@@ -145,7 +146,10 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     assert cache == Path(os.environ["CIFAR_NOISY_CACHE"])
     settings = json.loads(run("cache", "ls", "--json").stdout)["settings"]
     assert [row["pyx"]["cached"] for row in settings] == [1] * 13 + [0] * 4
-    assert json.loads(run("list", "--kind", "pyx", "--json").stdout)[0]["where"] == "cache"
+    files = json.loads(run("list", "--kind", "pyx", "--files", "--json").stdout)
+    assert [file["where"] for file in files] == ["cache"] * 13
+    listed = json.loads(run("list", "--kind", "pyx", "--json").stdout)
+    assert [row["pyx"] for row in listed] == [{"here": 1, "published": 1}] * 13
     assert run("cache", "verify").stdout == f"{cache}: 13 files: 13 right\n"
 
     wrong = cache / artifacts(kind="pyx")[2].path
@@ -158,10 +162,13 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
 
     mine = cache / "cifar10" / "notes.txt"
     mine.write_text("mine")
-    assert run("cache", "clear").returncode == 1  # asks, and gets no answer
+    asked = run("cache", "clear")
+    assert (asked.returncode, asked.stdout.strip()) == (1, "")  # gets no answer
+    assert "Remove 13 files (13.0 MB) from" in asked.stderr
     assert run("cache", "clear", "--yes").stdout == f"13 files (13.0 MB) removed from {cache}\n"
     left = [path for path in cache.rglob("*") if path.is_file()]
     assert sorted(left) == [cache / "CACHEDIR.TAG", mine]
+    assert run("cache", "clear").stdout == f"nothing to remove from {cache}\n"
 
 
 def test_clear_leaves_what_a_linked_folder_leads_to(upstream: Path, tmp_path: Path) -> None:
@@ -222,18 +229,14 @@ def test_text_for_a_number_is_a_usage_error() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_demo_needs_nothing() -> None:
-    result = run("demo")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "collect-noise0.4-sparsity0.2: done" in result.stdout
-    scores = re.findall(r"^ ?(\w+) +(?:0\.\d+ +){2}(0\.\d+)", result.stdout, re.MULTILINE)
-    assert len(scores) == 5
-    assert all(float(f1) > 0.8 for _, f1 in scores)
-    assert "noisy labels: 17/17 exact" in result.stdout
-    assert "masks whose files are not on this machine were not checked" in result.stdout
-
-
 def test_output_off_a_terminal_has_a_line_per_row(published: str) -> None:
-    lines = run("list", "--noise", "0.7", "--sparsity", "0").stdout.splitlines()
-    assert sum(line.lstrip().startswith("train_mask") for line in lines) == 10
-    assert lines[-1] == f"{len(lines) - 5} files, 8.5 MB; {len(lines) - 5} on this machine"
+    wanted = ("--noise", "0.7", "--sparsity", "0")
+    heads, _, row, *_, last = run("list", *wanted).stdout.splitlines()
+    assert heads.split("  ")[0] == "noise"
+    assert row.split() == ["0.7", "0", "1/1", "10/10", "1/1", "1/1", "13/13", *["8.5", "MB"] * 2]
+    assert last == "26 files, 8.5 MB; 26 on this machine"
+    lines = run("list", "--files", *wanted).stdout.splitlines()
+    assert len(lines) == 2 + 26 + 2
+    assert sum(line.startswith("train_mask") for line in lines) == 10
+    assert len(run("list").stdout.splitlines()) == 2 + 17 + 2
+    assert len(run("list", "--files").stdout.splitlines()) == 2 + 340 + 2

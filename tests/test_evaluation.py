@@ -459,9 +459,9 @@ def test_the_setting_is_never_guessed_and_always_named(published: str, tmp_path:
             assert part.setting == setting
             assert repr(setting) in repr(part)
         breakdown = result.detections[0].breakdown("pair")
-        rows = [part.row() for part in (*result.detections, *breakdown)]
-        rows += [ranking.row() for ranking in result.rankings]
-        assert all({"noise": 0.4, "sparsity": 0.6}.items() <= row.items() for row in rows)
+        found = [part.row() for part in (*result.detections, *breakdown)]
+        found += [ranking.row() for ranking in result.rankings]
+        assert all({"noise": 0.4, "sparsity": 0.6}.items() <= row.items() for row in found)
     assert evaluate(mask, 0).setting == Setting(0, 0)
 
 

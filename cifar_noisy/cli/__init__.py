@@ -1,15 +1,22 @@
 """The command line: parses, calls one library function, prints; nothing else.
 
-Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 something is wrong,
-2 a request that makes no sense, 3 nothing wrong but something could not be had, 75 a run was told
-to stop and saved, and the same command continues it.
+Results go to stdout, notices and progress to stderr. Exit statuses follow one rule:
+
+==== ==============================================================================================
+0    all well
+1    something is wrong with the data or with this machine: a checksum differs, a disk is full
+2    the request makes no sense: an unknown value, or a file or folder of the caller's that is not
+     there or is not what it should be
+3    nothing is wrong, but something could not be had
+75   a run was told to stop and saved; the same command continues it
+130  Ctrl-C; 141 where what read the output had enough: 128 and the signal, as shells have it
+==== ==============================================================================================
 """
 
+import io
 import sys
 import warnings
 from typing import TextIO
-
-import typer
 
 from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     artifact_commands,
@@ -19,39 +26,19 @@ from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     recompute_commands,
     verify_commands,
 )
-from cifar_noisy.cli.app import INTERRUPTED, NOT_REACHABLE, USAGE, WRONG, app
-from cifar_noisy.errors import (
-    CifarNoisyError,
-    CifarNoisyWarning,
-    InterruptedRunError,
-    RecomputeError,
-    StorageError,
-    UnavailableError,
-)
+from cifar_noisy.cli.app import app
+from cifar_noisy.cli.output import say
+from cifar_noisy.errors import CifarNoisyWarning
 
 
 def main() -> None:
-    """Run the command line: errors of this package become one line and an exit status."""
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path or sign it cannot encode
     warnings.simplefilter("always", CifarNoisyWarning)
     warnings.showwarning = _show_notice
-    try:
-        app()
-    except UnavailableError as error:
-        _fail(error, NOT_REACHABLE)
-    except InterruptedRunError as error:
-        _fail(error, INTERRUPTED)
-    except (StorageError, RecomputeError) as error:
-        _fail(error, WRONG)
-    except CifarNoisyError as error:
-        _fail(error, USAGE)
-    except OSError as error:
-        what = error.filename or "the output"
-        _fail(f"{what} cannot be read or written ({error.strerror}): name another place", WRONG)
-
-
-def _fail(error: object, status: int) -> None:
-    typer.echo(f"cifar-noisy: {error}", err=True)
-    sys.exit(status)
+    app()
 
 
 def _show_notice(
@@ -62,4 +49,4 @@ def _show_notice(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    typer.echo(f"cifar-noisy: {message}", err=True)
+    say(f"cifar-noisy: {message}", err=True)

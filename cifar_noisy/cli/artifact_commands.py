@@ -1,5 +1,7 @@
 """Commands on the published files: list, info, download."""
 
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -8,8 +10,8 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Edition, Kind, Method, Noise, Sparsity, Trainer
-from cifar_noisy.cli.output import byte_progress, print_json, print_table
-from cifar_noisy.registry import Artifact, artifacts
+from cifar_noisy.cli.output import byte_progress, print_json, print_table, say
+from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import Setting
 from cifar_noisy.store import Store
 from cifar_noisy.transfer import readable_size
@@ -23,25 +25,32 @@ def list_(
     method: Method = None,
     edition: Edition = None,
     trainer: Trainer = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="Print a line per file instead of one per setting.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what was published, how large it is and whether it is on this machine."""
+    """List what was published, how large it is and how much of it is on this machine."""
     store = Store.from_environment()
     filters: dict[str, Any] = {
         "kind": kind, "noise": noise, "sparsity": sparsity,
         "method": method, "edition": edition, "trainer": trainer,
     }  # fmt: skip
     found = artifacts(**filters)
+    here = {artifact for artifact in found if store.local_path(artifact) is not None}
     if as_json:
-        print_json([_artifact_json(artifact, store) for artifact in found])
+        print_json(
+            [_artifact_json(artifact, store) for artifact in found]
+            if files
+            else setting_rows(found, here, "here")
+        )
         return
-    print_table(
-        ("kind", "noise", "sparsity", "method", "edition", "trainer", ">size", "where"),
-        (_artifact_row(artifact, store) for artifact in found),
-    )
+    if files:
+        _print_files(found, store)
+    else:
+        print_settings(setting_rows(found, here, "here"), "here")
     size = readable_size(sum(artifact.size for artifact in found))
-    n_local = sum(store.local_path(artifact) is not None for artifact in found)
-    typer.echo(f"{len(found)} files, {size}; {n_local} on this machine")
+    say(f"\n{len(found)} files, {size}; {len(here)} on this machine")
 
 
 @app.command(epilog="Example: cifar-noisy info 0.7 0.2")
@@ -66,16 +75,9 @@ def info(
             }
         )
         return
-    typer.echo(f"{setting}: {measured:.2%} of the labels are wrong")
-    typer.echo(f"upstream calls it {setting.upstream_key}")
-    print_table(
-        ("kind", "method", "edition", "trainer", ">size", "where", "path"),
-        (
-            (row[0], *row[3:], artifact.path)
-            for artifact in files
-            for row in (_artifact_row(artifact, store),)
-        ),
-    )
+    say(f"{setting}: {measured:.2%} of the labels are wrong")
+    say(f"upstream calls it {setting.upstream_key}\n")
+    _print_files(files, store)
 
 
 @app.command(epilog="Example: cifar-noisy download --kind pyx --noise 0.4 --sparsity 0.2")
@@ -100,20 +102,64 @@ def download(
     if as_json:
         print_json({"files": [str(file) for file in files], "size": size})
     else:
-        typer.echo(f"{len(files)} files, {readable_size(size)}, checked and on this machine")
+        say(f"{len(files)} files, {readable_size(size)}, checked and on this machine")
 
 
-def _artifact_row(artifact: Artifact, store: Store) -> tuple[str, ...]:
-    stray = " (stray)" if artifact.is_stray else ""
-    return (
-        artifact.kind + stray,
-        f"{artifact.setting.noise:g}",
-        f"{artifact.setting.sparsity:g}",
-        artifact.method or "",
-        artifact.edition or "",
-        artifact.trainer or "",
-        readable_size(artifact.size),
-        _where(artifact, store),
+def setting_rows(
+    found: Sequence[Artifact], here: Collection[Artifact], where: str
+) -> list[dict[str, Any]]:
+    """Return, for each setting of some files, how many of each kind there are and how many here.
+
+    `where` names the place that "here" is.
+    """
+    rows = []
+    for setting in sorted({artifact.setting for artifact in found}):
+        of_setting = [artifact for artifact in found if artifact.setting == setting]
+        local = [artifact for artifact in of_setting if artifact in here]
+        n_published, n_local = (Counter(a.kind for a in files) for files in (of_setting, local))
+        counts = {kind: {where: n_local[kind], "published": n_published[kind]} for kind in KINDS}
+        sizes = {
+            "size": sum(artifact.size for artifact in local),
+            "published_size": sum(artifact.size for artifact in of_setting),
+        }
+        rows.append(asdict(setting) | counts | sizes | {"is_complete": local == of_setting})
+    return rows
+
+
+def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
+    """Print what `setting_rows` returned, without the kinds of which there is no file."""
+    kinds = [kind for kind in KINDS if any(row[kind]["published"] for row in rows)]
+    heads = (f">{kind.replace('_', ' ')}" for kind in kinds)
+    print_table(
+        ("noise", "sparsity", *heads, ">size", f">{where}"),
+        (
+            (
+                f"{row['noise']:g}",
+                f"{row['sparsity']:g}",
+                *("{}/{}".format(*row[kind].values()) for kind in kinds),
+                readable_size(row["published_size"]),
+                readable_size(row["size"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _print_files(files: Sequence[Artifact], store: Store) -> None:
+    print_table(
+        ("kind", "noise", "sparsity", "method", "edition or trainer", ">size", "where"),
+        (
+            (
+                artifact.kind + (" (stray)" if artifact.is_stray else ""),
+                f"{artifact.setting.noise:g}",
+                f"{artifact.setting.sparsity:g}",
+                artifact.method or "",
+                artifact.edition or artifact.trainer or "",
+                readable_size(artifact.size),
+                _where(artifact, store),
+            )
+            for artifact in files
+        ),
     )
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, cast
 import typer
 
 from cifar_noisy.cli.app import OK, WRONG, cache_app
+from cifar_noisy.cli.artifact_commands import print_settings, setting_rows
 from cifar_noisy.cli.options import AsJson, Kind, Noise, Sparsity
-from cifar_noisy.cli.output import byte_progress, print_json, print_table
-from cifar_noisy.registry import KINDS, Artifact, artifacts, at_least_one
-from cifar_noisy.settings import SETTINGS, Setting
+from cifar_noisy.cli.output import byte_progress, print_json, say
+from cifar_noisy.registry import all_artifacts, artifacts, at_least_one
 from cifar_noisy.store import Store
 from cifar_noisy.transfer import readable_size
 
@@ -27,27 +27,14 @@ def cache_ls(as_json: AsJson = False) -> None:
     from cifar_noisy.cache import cached_artifacts, cached_images
 
     store = Store.from_environment()
-    cached = set(cached_artifacts(store))
-    rows = [_cache_row(setting, cached) for setting in SETTINGS]
+    rows = setting_rows(all_artifacts(), set(cached_artifacts(store)), "cached")
     images = [str(path) for path in cached_images(store)]
     if as_json:
         print_json({"settings": rows, "images": images})
         return
-    print_table(
-        ("noise", "sparsity", *(f">{kind}" for kind in KINDS), ">size", "complete"),
-        (
-            (
-                f"{row['noise']:g}",
-                f"{row['sparsity']:g}",
-                *(f"{row[kind]['cached']}/{row[kind]['published']}" for kind in KINDS),
-                readable_size(row["size"]),
-                "yes" if row["is_complete"] else "",
-            )
-            for row in rows
-        ),
-    )
+    print_settings(rows, "cached")
     for path in images:
-        typer.echo(f"images: {path}")
+        say(f"images: {path}")
 
 
 @cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
@@ -71,30 +58,34 @@ def cache_verify(as_json: AsJson = False) -> None:
     else:
         for path, complaint in complaints.items():
             if complaint:
-                typer.echo(f"wrong: {path} ({complaint})")
-        typer.echo(f"{store.cache}: {len(complaints)} files: {n_right} right")
+                say(f"wrong: {path} ({complaint})")
+        say(f"{store.cache}: {len(complaints)} files: {n_right} right")
     raise typer.Exit(OK if n_right == len(complaints) else WRONG)
 
 
 @cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
 def cache_clear(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="CIFAR-10's images too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Remove CIFAR-10's images too.")] = False,
 ) -> None:
     """Remove the published files from the cache; anything else in the folder stays."""
     from cifar_noisy.cache import cached_artifacts, cached_images, clear_cache, clear_images
 
     store = Store.from_environment()
     cached = cached_artifacts(store)
+    also = " and CIFAR-10's images" if images and cached_images(store) else ""
+    if not cached and not also:
+        say(f"nothing to remove from {store.cache}")
+        return
     size = readable_size(sum(artifact.size for artifact in cached))
+    question = f"Remove {len(cached)} files ({size}){also} from {store.cache}?"
     if not yes:
-        also = " and CIFAR-10's images" if images and cached_images(store) else ""
-        typer.confirm(f"Remove {len(cached)} files ({size}){also} from {store.cache}?", abort=True)
+        typer.confirm(question, abort=True, err=True)
     for path in clear_images(store) if images else ():
-        typer.echo(f"{path} removed")
+        say(f"{path} removed")
     removed = clear_cache(store)
     size = readable_size(sum(artifact.size for artifact in removed))
-    typer.echo(f"{len(removed)} files ({size}) removed from {store.cache}")
+    say(f"{len(removed)} files ({size}) removed from {store.cache}")
 
 
 @cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
@@ -107,17 +98,17 @@ def cache_prune(as_json: AsJson = False) -> None:
         print_json([{"path": path, "size": size} for path, size in removed])
     else:
         size = readable_size(sum(size for _, size in removed))
-        typer.echo(f"{len(removed)} leftovers ({size}) removed")
+        say(f"{len(removed)} leftovers ({size}) removed")
 
 
 @cache_app.command("export", epilog="Example: cifar-noisy cache export pyx.tar --kind pyx")
 def cache_export(
-    file: Annotated[Path, typer.Argument(help="The tar to write.")],
+    file: Annotated[Path, typer.Argument(help="The tar file to write.")],
     kind: Kind = None,
     noise: Noise = None,
     sparsity: Sparsity = None,
     images: Annotated[
-        bool, typer.Option("--images", help="With CIFAR-10's image archive (170 MB).")
+        bool, typer.Option("--images", help="Add CIFAR-10's image archive (170 MB).")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -137,7 +128,7 @@ def cache_export(
 
 @cache_app.command("import", epilog="Example: cifar-noisy cache import pyx.tar")
 def cache_import(
-    file: Annotated[Path, typer.Argument(help="The tar that cache export wrote.")],
+    file: Annotated[Path, typer.Argument(help="The tar file that cache export wrote.")],
     as_json: AsJson = False,
 ) -> None:
     """Check every file of a bundle against the registry, then put them into the cache."""
@@ -148,27 +139,8 @@ def cache_import(
     _report_bundle(file, paths, "checked and imported from", as_json)
 
 
-def _cache_row(setting: Setting, cached: set[Artifact]) -> dict[str, Any]:
-    of_setting = artifacts(noise=setting.noise, sparsity=setting.sparsity)
-    here = [artifact for artifact in of_setting if artifact in cached]
-    counts: dict[str, Any] = {
-        kind: {
-            "cached": sum(artifact.kind == kind for artifact in here),
-            "published": sum(artifact.kind == kind for artifact in of_setting),
-        }
-        for kind in KINDS
-    }
-    return {
-        "noise": setting.noise,
-        "sparsity": setting.sparsity,
-        **counts,
-        "size": sum(artifact.size for artifact in here),
-        "is_complete": len(here) == len(of_setting),
-    }
-
-
 def _report_bundle(file: Path, paths: Sequence[str], what: str, as_json: bool) -> None:
     if as_json:
         print_json({"bundle": str(file), "files": list(paths)})
     else:
-        typer.echo(f"{len(paths)} files {what} {file}")
+        say(f"{len(paths)} files {what} {file}")

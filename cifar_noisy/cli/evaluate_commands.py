@@ -10,7 +10,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, app
 from cifar_noisy.cli.options import AsJson, Edition, Sparsity
-from cifar_noisy.cli.output import busy, print_json, print_table, rate
+from cifar_noisy.cli.output import busy, print_json, print_table, rate, say, terminal_width
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
 from cifar_noisy.transfer import readable_size
@@ -31,7 +31,7 @@ def evaluate(
     noise: Annotated[float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")],
     sparsity: Sparsity = None,
     order: Annotated[
-        str, typer.Option(help="Of the file's rows: imagefolder or torchvision.")
+        str, typer.Option(help="Order of its rows: imagefolder or torchvision.")
     ] = "imagefolder",
     edition: Edition = None,
     by: Annotated[
@@ -59,6 +59,7 @@ def evaluate(
     else:
         _print_evaluation(result)
         for name, found in parts.items():
+            say()
             _print_detections(name, found)
     if result.edition and result.published_missing:
         raise typer.Exit(NOT_REACHABLE)
@@ -67,13 +68,13 @@ def evaluate(
 @app.command(epilog="Example: cifar-noisy tables --format markdown --rule best")
 def tables(
     format_: Annotated[
-        str, typer.Option("--format", help="text, markdown, latex or csv.")
+        str, typer.Option("--format", help="Format: text, markdown, latex or csv.")
     ] = "text",
     rule: Annotated[
         str, typer.Option(help="Test accuracy at which epoch: last, or best (on the test set).")
     ] = "last",
     network: Annotated[
-        str, typer.Option(help="Of Co-Teaching's two networks: max, first, second or mean.")
+        str, typer.Option(help="Which Co-Teaching network counts: max, first, second or mean.")
     ] = "max",
     edition: Edition = None,
     as_json: AsJson = False,
@@ -88,7 +89,8 @@ def tables(
     if as_json:
         print_json([table.as_dict() for table in made])
     else:
-        typer.echo(cifar_noisy.format_tables(made, form), nl=False)
+        text = cifar_noisy.format_tables(made, form, width=terminal_width())
+        say(text.rstrip("\n"))
 
 
 @app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
@@ -105,7 +107,7 @@ def report(
         Path | None, typer.Option(help="An .npy file of your 50,000 bools, True = label error.")
     ] = None,
     order: Annotated[
-        str, typer.Option(help="Of the rows of both files: imagefolder or torchvision.")
+        str, typer.Option(help="Order of both files' rows: imagefolder or torchvision.")
     ] = "imagefolder",
     images: Annotated[
         Path | None,
@@ -151,22 +153,24 @@ def report(
         print_json({"path": str(path), "size": size, "has_images": found is not None})
     else:
         without = "" if found is not None else ", without images (the page says how to have them)"
-        typer.echo(f"{path}: {readable_size(size)}{without}")
+        say(f"{path}: {readable_size(size)}{without}")
 
 
 def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
     """Print the setting, what was passed and, beside it, what was published."""
-    typer.echo(result.setting)
+    say(f"{result.setting}\n")
     if isinstance(result, cifar_noisy.PyxEvaluation):
         _print_fits(result)
+        say()
     if result.rankings:
         _print_rankings(result.rankings)
+        say()
     published = (
         replace(found, name=f"{found.name} {result.edition}") for found in result.published
     )
     _print_detections("label errors", [*result.detections, *published])
     if result.published_missing:
-        typer.echo(f"the published methods are left out: {result.published_missing}")
+        say(f"the published methods are left out: {result.published_missing}")
 
 
 def _print_fits(result: "PyxEvaluation") -> None:
@@ -226,4 +230,4 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
 
 def _explain_dashes(rows: Sequence["Detection"] | Sequence["Ranking"]) -> None:
     if any(value is None for row in rows for value in vars(row).values()):
-        typer.echo("-: has no meaning, as nothing was found or there is nothing to find")
+        say("-: has no meaning, as nothing was found or there is nothing to find")

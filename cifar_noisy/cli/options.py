@@ -13,15 +13,15 @@ Sparsity = Annotated[
     typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4 or 0.6."),
 ]
 Method = Annotated[
-    str | None, typer.Option(help="argmax, conf_joint_only, cl_pbc, cl_pbnr or cl_both.")
+    str | None, typer.Option(help="Method: argmax, conf_joint_only, cl_pbc, cl_pbnr or cl_both.")
 ]
-Edition = Annotated[str | None, typer.Option(help="Of the train masks: 2019 or 2021.")]
+Edition = Annotated[str | None, typer.Option(help="Edition of the masks: 2019 or 2021.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="pyx, train_mask, noisy_labels, noise_matrix or training_log."),
+    typer.Option(help="Kind: pyx, train_mask, noisy_labels, noise_matrix or training_log."),
 ]
 Trainer = Annotated[
-    str | None, typer.Option(help="Of logs on kept examples: resnet50 or coteaching.")
+    str | None, typer.Option(help="Trainer on kept examples: resnet50 or coteaching.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ImagesRoot = Annotated[
@@ -30,4 +30,4 @@ ImagesRoot = Annotated[
 Trust = Annotated[
     str | None, typer.Option(help="pixels: admit images whose checksums are not the official ones.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda or cuda:1.")]

@@ -10,7 +10,7 @@ import typer
 
 from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
-from cifar_noisy.cli.output import print_json, print_table, rate
+from cifar_noisy.cli.output import print_json, print_table, rate, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.settings import Setting
 from cifar_noisy.store import Store
@@ -32,10 +32,10 @@ DatasetOption = Annotated[
     str, typer.Option("--dataset", help="cifar10, or digits, which need no download.")
 ]
 PlanFolder = Annotated[
-    Path, typer.Option("--folder", help="Belongs to one plan; everything is written there.")
+    Path, typer.Option("--folder", help="Folder of one plan; everything is written there.")
 ]
 Seed = Annotated[int, typer.Option(help="All randomness is drawn from it.")]
-Folds = Annotated[int, typer.Option("--folds", help="Of the cross-validation.")]
+Folds = Annotated[int, typer.Option("--folds", help="Number of folds of the cross-validation.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,14 +55,14 @@ TrainKept = Annotated[
     ),
 ]
 Coteaching = Annotated[
-    str | None, typer.Option(metavar="METHOD,...", help="The same with Co-Teaching.")
+    str | None, typer.Option(metavar="METHOD,...", help="Train on these with Co-Teaching too.")
 ]
-DType = Annotated[str, typer.Option(help="Of the probabilities: float16 or float32.")]
+DType = Annotated[str, typer.Option(help="Type of the probabilities: float16 or float32.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=4096, help="Of the CPU; bits depend on it. By default torch's."),
+    typer.Option(min=1, max=4096, help="CPU threads, by default torch's; bits depend on them."),
 ]
-SlurmOption = Annotated[str | None, typer.Option(help="As sbatch has it.")]
+SlurmOption = Annotated[str | None, typer.Option(help="Passed to sbatch as it is.")]
 RECOMPUTED = Path("recomputed")
 
 
@@ -144,16 +144,16 @@ def recompute_plan(
 @recompute_app.command("run", epilog="Example: cifar-noisy recompute run --tasks 0-3 --threads 2")
 def recompute_run(
     folder: PlanFolder = RECOMPUTED,
-    task: Annotated[list[str] | None, typer.Option(help="By id; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Id of a task; may be repeated.")] = None,
     tasks: Annotated[
-        str | None, typer.Option(metavar="A-B", help="By number, one or from A to B.")
+        str | None, typer.Option(metavar="A-B", help="Number of a task, or first and last.")
     ] = None,
     root: ImagesRoot = None,
     trust: Trust = None,
     device: Device = "cpu",
     devices: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Several at once, such as cuda:0,cuda:1."),
+        typer.Option(metavar="A,B", help="Devices to use at once, such as cuda:0,cuda:1."),
     ] = None,
     jobs_per_device: Annotated[
         int, typer.Option(min=1, help="Tasks at a time on each device.")
@@ -188,7 +188,7 @@ def recompute_slurm(
     partition: SlurmOption = None,
     gres: SlurmOption = None,
     time: SlurmOption = None,
-    cpus_per_task: Annotated[int, typer.Option(min=1, help="Of each task.")] = 1,
+    cpus_per_task: Annotated[int, typer.Option(min=1, help="CPUs of each task.")] = 1,
     mem: SlurmOption = None,
     account: SlurmOption = None,
     array_limit: Annotated[
@@ -197,10 +197,11 @@ def recompute_slurm(
     root: ImagesRoot = None,
     trust: Trust = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; by default cuda where --gres has a gpu.")
+        str | None,
+        typer.Option(help="Device: cpu or cuda; by default cuda where --gres has a gpu."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the CPU; by default as --cpus-per-task.")
+        int | None, typer.Option(min=1, help="CPU threads; by default as --cpus-per-task.")
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Submit them too.")] = False,
     as_json: AsJson = False,
@@ -328,7 +329,7 @@ def run_and_report(
     for task, before in run_tasks(request, command, chosen, slots):
         records.append({"task": task.id, "before": before})
         if not as_json:
-            typer.echo(f"{task.id}: {'done before' if before == 'done' else 'done'}")
+            say(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         if task.kind == "train":
             continue
         record = read_record(task, command.folder)
@@ -383,7 +384,7 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
     except UnknownArtifactError:
         return None
     except UnavailableError as error:
-        typer.echo(f"cifar-noisy: nothing published to compare with: {error}", err=True)
+        say(f"cifar-noisy: nothing published to compare with: {error}", err=True)
         return None
     return evaluate_pyx(pyx, task.setting.noise, task.setting.sparsity)
 
@@ -437,7 +438,7 @@ def _print_arrays(
 
 
 def _print_test_accuracy(task: "Task", record: dict[str, Any]) -> None:
-    typer.echo(
+    say(
         f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
         f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
     )
@@ -452,7 +453,7 @@ def _print_summary(
     if published is not None:
         given = f"published {published.against_given.accuracy:.3f}, {given}"
         true = f" (published {published.against_true.accuracy:.3f})"
-    typer.echo(
+    say(
         f"{task.setting}: accuracy against given labels {summary['given_accuracy']:.3f} ({given}), "
         f"against true labels {summary['true_accuracy']:.3f}{true}"
     )

@@ -12,7 +12,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, OK, WRONG, app
 from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, Sparsity, Trust
-from cifar_noisy.cli.output import busy, byte_progress, print_json, print_table, rate
+from cifar_noisy.cli.output import busy, byte_progress, print_json, print_table, rate, say
 from cifar_noisy.cli.recompute_commands import (
     RECOMPUTED,
     chosen_settings,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _EXAMPLES_SHOWN = 20
 _CELL_WIDTH = 5
 _VERDICTS = ("exact", "explained", "known", "unexplained", "not reachable")
-_FROM_SEED = {"noisy_labels": "labels", "noise_matrix": "matrix"}
 
 
 @app.command(epilog="Example: cifar-noisy verify --noise 0.4 --sparsity 0.2 --json verdicts.json")
@@ -42,7 +41,7 @@ def verify(
     json_file: Annotated[
         str | None,
         typer.Option(
-            "--json", metavar="FILE", help="Also write every verdict there; - for stdout."
+            "--json", metavar="FILE", help="Write every verdict to this file too; - is stdout."
         ),
     ] = None,
     fail_fast: Annotated[
@@ -65,16 +64,17 @@ def verify(
     accuracy and agreement. Exit status: 0 all as expected, 1 something differs unexplained or is
     worse than expected, 3 nothing wrong but not everything could be had.
     """
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.plan import make_plan
-
     if recomputed is not None or retrain:
+        from cifar_noisy.recompute.command import RunCommand
+
         command = RunCommand(recomputed or RECOMPUTED, root, trust, device)
         if retrain:
+            from cifar_noisy.recompute.plan import make_plan
+
             settings = chosen_settings([noise], [sparsity])
             request, _ = make_plan(settings, command.folder, root=root, trust=trust, device=device)
             for task, _ in run_tasks(request, command):
-                typer.echo(f"{task.id}: done", err=True)
+                say(f"{task.id}: done", err=True)
         _compare_recomputed(command.folder, noise, sparsity, json_file)
         return
     filters: dict[str, Any] = {
@@ -85,7 +85,7 @@ def verify(
         _print_verdicts(checks)
         absent = [check for check in checks if check.verdict == "not reachable"]
         if absent:
-            typer.echo(f"not reachable: {len(absent)} masks; the first since {absent[0].detail}")
+            say(f"not reachable: {len(absent)} masks; the first since {absent[0].detail}")
     if json_file is not None:
         print_json([_check_json(check) for check in checks], json_file)
     raise typer.Exit(_status(checks, NOT_REACHABLE))
@@ -111,18 +111,18 @@ def demo(
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         command = RunCommand(Path(folder), threads=1)
         request, digits = make_plan([Setting(0.4, 0.2)], command.folder, dataset="digits")
-        typer.echo("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
+        say("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
         run_and_report(request, command)
         try:
             write_retrained_report(out, digits, command.folder, request.settings[0])
-            typer.echo(f"a page to look at: {out.absolute()}\n")
+            say(f"a page to look at: {out.absolute()}\n")
         except MissingExtraError as error:
-            typer.echo(f"no page: {error}", err=True)
+            say(f"no page: {error}", err=True)
     store = replace(Store.from_environment(), is_offline=True)
     checks = _verify(store, {}, fail_fast=False)
     _print_verdicts(checks)
     if any(check.verdict == "not reachable" for check in checks):
-        typer.echo(
+        say(
             "The demo opens no socket, so masks whose files are not on this machine were not "
             "checked.\nWith a network, cifar-noisy verify fetches (16 MB) and checks them."
         )
@@ -136,6 +136,8 @@ def _compare_recomputed(
 
     if noise is None or sparsity is None:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder: name the one of cifar-noisy recompute")
     with busy("comparing"):
         rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
     if json_file != "-":
@@ -178,44 +180,39 @@ def _status(checks: Sequence["Check"], if_not_reachable: int) -> int:
 
 
 def _print_verdicts(checks: Sequence["Check"]) -> None:
-    """Print a row per setting, then what the cells leave unsaid."""
-    cells: dict[tuple[Setting, str], list[str]] = {}
-    for check in sorted(checks, key=lambda check: check.artifact.edition or ""):
-        column = check.artifact.method or _FROM_SEED[check.artifact.kind]
-        cells.setdefault((check.artifact.setting, column), []).append(_cell(check))
-    editions = sorted({check.artifact.edition for check in checks if check.artifact.edition})
-    columns = [c for c in (*_FROM_SEED.values(), *METHODS) if any(c == key[1] for key in cells)]
-    print_table(
-        ("noise", "sparsity", *_verdict_heads(columns, editions)),
-        (
+    """Print a row per setting for the masks, then what the cells leave unsaid."""
+    masks = [check for check in checks if check.artifact.kind == "train_mask"]
+    cells = {
+        (check.artifact.setting, check.artifact.method, check.artifact.edition): _cell(check)
+        for check in masks
+    }
+    editions = sorted({check.artifact.edition for check in masks if check.artifact.edition})
+    methods = [method for method in METHODS if any(method == key[1] for key in cells)]
+    if masks:
+        years = _in_line(editions)
+        print_table(
+            ("noise", "sparsity", *(f"{method}\n{years}" for method in methods)),
             (
-                f"{setting.noise:g}",
-                f"{setting.sparsity:g}",
-                *(
-                    _joined(cells.get((setting, column), []), editions if column in METHODS else [])
-                    for column in columns
-                ),
-            )
-            for setting in sorted({setting for setting, _ in cells})
-        ),
-    )
-    typer.echo("= exact   ~n differs in n, all explained   *n differs in n, one or more known")
-    typer.echo("!n differs in n, some unexplained   ? not reachable")
+                (
+                    f"{setting.noise:g}",
+                    f"{setting.sparsity:g}",
+                    *(
+                        _in_line([cells.get((setting, method, year), "") for year in editions])
+                        for method in methods
+                    ),
+                )
+                for setting in sorted({check.artifact.setting for check in masks})
+            ),
+        )
+        say("\n= exact   ~n differs in n, all explained   *n differs in n, one or more known")
+        say("!n differs in n, some unexplained   ? not reachable")
     for line in (*_summary(checks), *_remarks(checks)):
-        typer.echo(line)
+        say(line)
 
 
-def _verdict_heads(columns: Sequence[str], editions: Sequence[str]) -> Iterator[str]:
-    """Yield the column heads; a method's has the editions below its name."""
-    for column in columns:
-        is_method = column in METHODS
-        yield f"{column}\n{_joined(editions, editions)}" if is_method else column
-
-
-def _joined(cells: Sequence[str], editions: Sequence[str]) -> str:
-    """Set the cells of a method's editions in line; at noise 0 the first edition is missing."""
-    missing = [""] * (len(editions) - len(cells)) if cells else []
-    return "".join(f"{cell:<{_CELL_WIDTH}}" for cell in (*missing, *cells)).rstrip()
+def _in_line(cells: Sequence[str]) -> str:
+    """Set the cells of a method's editions in line."""
+    return "".join(f"{cell:<{_CELL_WIDTH}}" for cell in cells).rstrip()
 
 
 def _cell(check: "Check") -> str:

@@ -49,4 +49,4 @@ class RunCommand:
             for word in (option, str(value))
         ]
         # -P: what lies in the folder that it is started in is not imported.
-        return [sys.executable, "-P", "-m", "cifar_noisy.cli", "recompute", "run", *given]
+        return [sys.executable, "-P", "-m", "cifar_noisy", "recompute", "run", *given]

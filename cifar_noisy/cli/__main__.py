@@ -1,5 +1,0 @@
-"""``python -m cifar_noisy.cli``, for programs that start it with their own Python."""
-
-from cifar_noisy.cli import main
-
-main()
