@@ -38,8 +38,6 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class Batches:
     """An iterable of device-resident batches, one epoch each time it is iterated over.
 
-    It is made by the name `batches`.
-
     Parameters
     ----------
     dataset : NoisyCIFAR10 or Subset of one
@@ -164,7 +162,7 @@ class Batches:
         )
 
 
-batches = Batches
+batches = Batches  # the public name: people call it as they call a function
 
 
 class _Pixels:
