@@ -6,16 +6,20 @@ the epoch and the item alone, so it is the same for any batch size and number of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Subset
 
-from cifar_noisy.dataset import NoisyCIFAR10
+from cifar_noisy.dataset import NoisyCIFAR10, replaced
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.row_index import as_array
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -26,30 +30,19 @@ PADDING = 4
 
 _ROWS_AT_ONCE = 5_000
 
+_LEAST_STD = 0.001
+
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def batches(
-    dataset: NoisyCIFAR10 | Subset[object],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    augment: bool | None = None,
-    shuffle: bool | None = None,
-    drop_last: bool = False,
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
-    seed: int = 0,
-    epoch: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Batches:
-    """Return an iterable of device-resident batches, one epoch each time it is iterated over.
+class Batches:
+    """An iterable of device-resident batches, one epoch each time it is iterated over.
 
     Parameters
     ----------
     dataset : NoisyCIFAR10 or Subset of one
         Without transforms, which would not be called: images come cropped, flipped and normalised.
+        Its targets are read again for each epoch.
     batch_size : int
         Images of a batch, in this process.
     device : str or torch.device, default "cpu"
@@ -66,21 +59,21 @@ def batches(
         Of the channels, in units of 255: images are ``(pixels / 255 - mean) / std``.
     seed, epoch : int
         What the shuffling and augmentation follow from. `epoch` is the first one; each iteration
-        goes on to the next, and setting the iterable's ``epoch`` chooses one.
+        goes on to the next, and setting the attribute ``epoch`` chooses one.
     rank, world_size : int
         This process among those that share an epoch, as in ``DistributedSampler``: items are dealt
         out in turn, and the first of the epoch again where they do not go up.
 
-    Returns
-    -------
-    Batches
-        Yields (b, 3, 32, 32) float32 images, (b,) int64 labels and (b,) int64 index, the images'
-        rows in the published arrays. Its length is the number of batches.
+    Yields
+    ------
+    tuple of tensors
+        (b, 3, 32, 32) float32 images, (b,) int64 labels and (b,) int64 index, the images' rows in
+        the published arrays. The length is the number of batches.
 
     Raises
     ------
     InvalidInputError
-        If the dataset is another one or has transforms, or a number makes no sense.
+        If the dataset is another one or has transforms, or an argument makes no sense.
 
     Examples
     --------
@@ -88,67 +81,42 @@ def batches(
     >>> for images, labels, index in batches(train, 256, seed=1):  # doctest: +SKIP
     ...     ...
     """
-    noisy, positions = _resolved(dataset)
-    if batch_size < 1:
-        raise InvalidInputError(f"batch_size is {batch_size}: it must be 1 or more")
-    if not 0 <= rank < world_size:
-        raise InvalidInputError(
-            f"rank {rank} does not go with world_size {world_size}: ranks go from 0 to "
-            "world_size - 1"
-        )
-    if min(seed, epoch) < 0:
-        raise InvalidInputError(f"seed {seed} and epoch {epoch} must not be negative")
-    return Batches(
-        noisy,
-        positions,
-        batch_size,
-        torch.device(device),
-        noisy.train if augment is None else augment,
-        noisy.train if shuffle is None else shuffle,
-        drop_last,
-        (mean, std),
-        (seed, epoch),
-        (rank, world_size),
-    )
-
-
-class Batches:
-    """What `batches` returns.
-
-    Attributes
-    ----------
-    epoch : int
-        The epoch that the next iteration goes through.
-    """
 
     def __init__(
         self,
-        dataset: NoisyCIFAR10,
-        positions: NDArray[np.intp],
-        batch_size: int,
-        device: torch.device,
-        augment: bool,
-        shuffle: bool,
-        drop_last: bool,
-        mean_std: tuple[Sequence[float], Sequence[float]],
-        seed_epoch: tuple[int, int],
-        rank_of: tuple[int, int],
+        dataset: NoisyCIFAR10 | Subset[object],
+        batch_size: SupportsIndex,
+        *,
+        device: str | torch.device = "cpu",
+        augment: bool | None = None,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+        mean: ArrayLike = CIFAR10_MEAN,
+        std: ArrayLike = CIFAR10_STD,
+        seed: SupportsIndex = 0,
+        epoch: SupportsIndex = 0,
+        rank: SupportsIndex = 0,
+        world_size: SupportsIndex = 1,
     ) -> None:
-        self._positions = positions
-        self._batch_size = batch_size
-        self._device = device
-        self._shuffle = shuffle
+        noisy, self._positions = _resolved(dataset)
+        if not len(self._positions):
+            raise InvalidInputError("the dataset is empty: there is nothing to make batches of")
+        self._dataset = noisy
+        self._batch_size = _whole(batch_size, "batch_size", 1)
+        self._world_size = _whole(world_size, "world_size", 1)
+        self._rank = _whole(rank, f"with world_size {world_size}, rank", 0, self._world_size)
+        self._seed, self.epoch = _whole(seed, "seed"), _whole(epoch, "epoch")
+        self._device = _usable(device)
+        self._shuffle = noisy.train if shuffle is None else shuffle
         self._drop_last = drop_last
-        self._seed, self.epoch = seed_epoch
-        self._rank, self._world_size = rank_of
-        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in mean_std)
+        averages = _per_channel(mean, "mean", 0).to(self._device)
+        deviations = _per_channel(std, "std", _LEAST_STD).to(self._device)
         # (x / 255 - mean) / std in two passes instead of three.
-        self._scale, self._shift = 1 / (255 * std), -mean / std
-        self._rows = torch.from_numpy(np.array(dataset.index))
-        self._targets = torch.from_numpy(np.array(dataset.targets)).to(device)
-        self._index = self._rows.to(device)
-        self._n_rows = len(dataset.images)
-        self._pixels = _PaddedPixels(dataset, device) if augment else _Pixels(dataset, device)
+        self._scale, self._shift = 1 / (255 * deviations), -averages / deviations
+        self._rows = torch.from_numpy(np.array(noisy.index))
+        self._index = self._rows.to(self._device)
+        augment = noisy.train if augment is None else augment
+        self._pixels = (_PaddedPixels if augment else _Pixels)(noisy, self._device)
 
     def __len__(self) -> int:
         n_mine = -(-len(self._positions) // self._world_size)
@@ -157,26 +125,32 @@ class Batches:
         return -(-n_mine // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        generator = _generator(self._seed, self.epoch)
+        _require_plain(self._dataset)
+        generator = _generator(self._seed, _whole(self.epoch, "epoch"))
         self.epoch += 1
+        targets = torch.from_numpy(np.array(self._dataset.targets)).to(self._device)
         n_items = len(self._positions)
-        order = torch.randperm(n_items, generator=generator) if self._shuffle else None
+        # The caller's default device and dtype would change the draws.
+        cpu = torch.device("cpu")
+        order = torch.arange(n_items, device=cpu)
+        if self._shuffle:
+            order = torch.randperm(n_items, generator=generator, device=cpu)
         # Drawn for every row of the data set, so that a row's do not hang on who else is in it.
-        draws = torch.rand((3, self._n_rows), generator=generator)
-        mine = torch.from_numpy(self._positions)[torch.arange(n_items) if order is None else order]
+        shape = (3, len(self._dataset.images))
+        draws = torch.rand(shape, generator=generator, dtype=torch.float32, device=cpu)
         n_mine = -(-n_items // self._world_size)
-        mine = mine[torch.arange(self._rank, n_mine * self._world_size, self._world_size) % n_items]
+        dealt = torch.arange(self._rank, n_mine * self._world_size, self._world_size, device=cpu)
+        mine = torch.from_numpy(self._positions)[order[dealt % n_items]]
         for number in range(len(self)):
             positions = mine[number * self._batch_size : (number + 1) * self._batch_size]
-            yield self._batch(positions, draws)
+            chosen = positions.to(self._device)
+            yield self._images(positions, draws), targets[chosen], self._index[chosen]
 
-    def _batch(self, positions: torch.Tensor, draws: torch.Tensor) -> Batch:
+    def _images(self, positions: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         images = self._taken(positions, draws).permute(0, 3, 1, 2)
         # One pass that changes layout and type together.
         images = images.to(torch.float32, memory_format=torch.contiguous_format)
-        images.mul_(self._scale).add_(self._shift)
-        chosen = positions.to(self._device)
-        return images, self._targets[chosen], self._index[chosen]
+        return images.mul_(self._scale).add_(self._shift)
 
     def _taken(self, positions: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         if isinstance(self._pixels, _Pixels):
@@ -186,6 +160,9 @@ class Batches:
         return self._pixels.take(
             positions, (down * n_places).long(), (right * n_places).long(), flip < 0.5
         )
+
+
+batches = Batches  # the public name: people call it as they call a function
 
 
 class _Pixels:
@@ -254,27 +231,67 @@ class _PaddedPixels:
 def _generator(seed: int, epoch: int) -> torch.Generator:
     """Return a generator for one epoch; a sum of the two would repeat itself."""
     state = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]) >> 1)
+    return torch.Generator(device="cpu").manual_seed(int(state[0]) >> 1)
 
 
 def _resolved(dataset: object) -> tuple[NoisyCIFAR10, NDArray[np.intp]]:
     """Return the dataset under any subsets, and the positions in it that they choose."""
-    positions: NDArray[np.intp] | None = None
-    while isinstance(dataset, Subset):
-        chosen = np.asarray(dataset.indices, dtype=np.intp)
-        positions = chosen if positions is None else chosen[positions]
-        dataset = dataset.dataset
+    # A subclass of Subset may do anything.
+    if type(dataset) is Subset:
+        noisy, positions = _resolved(dataset.dataset)
+        chosen, n = np.asarray(dataset.indices), len(positions)
+        is_integer = chosen.dtype.kind in "iu" or not chosen.size
+        if not is_integer or not ((-n <= chosen) & (chosen < n)).all():
+            raise InvalidInputError(f"the indices of a Subset must be integers below {n:,} here")
+        return noisy, positions[chosen.astype(np.intp)]
     if not isinstance(dataset, NoisyCIFAR10):
         raise InvalidInputError(
             f"batches needs a NoisyCIFAR10 or a Subset of one, not a {type(dataset).__name__}: use "
             "a DataLoader"
         )
+    _require_plain(dataset)
+    return dataset, np.arange(len(dataset))
+
+
+def _require_plain(dataset: NoisyCIFAR10) -> None:
     if dataset.transform is not None or dataset.target_transform is not None:
         raise InvalidInputError(
             "batches crops, flips and normalises by itself and calls no transform: make the "
             "dataset without transform and target_transform, or use a DataLoader"
         )
-    positions = np.arange(len(dataset)) if positions is None else positions
-    if not len(positions):
-        raise InvalidInputError("the dataset is empty: there is nothing to make batches of")
-    return dataset, positions
+    if names := replaced(dataset):
+        raise InvalidInputError(
+            f"use a DataLoader: batches reads arrays, and {type(dataset).__name__} has its own "
+            f"{', '.join(names)}"
+        )
+
+
+def _whole(value: SupportsIndex, name: str, least: int = 0, below: int = 2**32) -> int:
+    # SeedSequence strings 32-bit words together: a larger seed would be another seed's epoch.
+    with contextlib.suppress(TypeError):
+        if not isinstance(value, bool) and least <= operator.index(value) < below:
+            return operator.index(value)
+    raise InvalidInputError(f"{name} is {value!r}: pass a whole number from {least} to {below - 1}")
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.zeros(1, dtype=torch.float32, device=found).item()
+    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
+        raise InvalidInputError(
+            f"pass device='cpu', or 'cuda' where torch finds a GPU: {device!r} cannot be used here "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return found
+
+
+def _per_channel(values: ArrayLike, name: str, least: float) -> torch.Tensor:
+    array = as_array(values, name)
+    is_right = array.shape == (3,) and array.dtype.kind in "iuf"
+    if not is_right or not ((least <= array) & (array <= 1)).all():
+        raise InvalidInputError(
+            f"{name} is {values!r}: pass three numbers from {least} to 1, one for each channel, in "
+            "units of 255; divide by 255 what is of bytes"
+        )
+    return torch.from_numpy(array.astype(np.float32)).view(1, 3, 1, 1)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +19,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, default_collate
 
-from cifar_noisy.errors import UnknownArtifactError
+from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
 from cifar_noisy.images import load_images
 from cifar_noisy.kept_rows import kept_rows
 from cifar_noisy.loaders import load_noise_matrix, load_noisy_labels
+from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import CLASSES, NOISE_LEVELS, ORDERS, SPARSITIES, Setting, check_choice
 from cifar_noisy.whole_batches import whole_batch_transform
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from cifar_noisy.transfer import Progress
 
 Rows = NDArray[np.intp]
+
+_ARRAYS = ("index", "indices", "targets", "true_targets")
+_SET_ONCE = ("data", "images", "index", "indices", "order", "setting", "train", "true_targets")
 
 
 class NoisyCIFAR10(Dataset[Any]):
@@ -42,15 +48,17 @@ class NoisyCIFAR10(Dataset[Any]):
     (``ToTensor``, ``PILToTensor``, ``v2.ToImage``), alone or followed by steps that treat each
     image of a batch alike (``Normalize``, ``ToDtype``, ``ConvertImageDtype``, ``CenterCrop``,
     ``Pad``, ``Grayscale``). Any other transform is called once per image, since a random one would
-    treat all images of a batch the same; `batches` does random crops and flips fast.
+    treat all images of a batch the same; `batches` does random crops and flips fast. Where a
+    subclass, a wrapper, a hook or a patch changes what an item is, items are fetched one by one.
     ``collate_fn=dataset.collate_fn`` also spares taking the batch apart and putting it together.
 
     Parameters
     ----------
     root, download, trust, progress
         Where the images come from, as for `load_images`.
-    noise : {0, 0.2, 0.4, 0.7, 0.9}
-        Fraction of wrong labels; for the train set only, and needed there.
+    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
+        Fraction of wrong labels; for the train set only, and needed there. A `Setting` has the
+        sparsity too.
     sparsity : {0, 0.2, 0.4, 0.6}
         Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
     train : bool, default True
@@ -74,8 +82,10 @@ class NoisyCIFAR10(Dataset[Any]):
 
     Attributes
     ----------
-    targets, true_targets : (n,) int64
-        Given and true label of each item, read-only.
+    targets : (n,) int64
+        Given label of each item, read-only. Other labels may be assigned, all n of them at once.
+    true_targets : (n,) int64
+        True label of each item, read-only.
     index : (n,) intp
         Published row of each item, read-only.
     indices : (n,) int64
@@ -101,10 +111,12 @@ class NoisyCIFAR10(Dataset[Any]):
     >>> image, label, index = train[0]  # doctest: +SKIP
     """
 
+    _has_published_targets = True
+
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
-        noise: float | None = None,
+        noise: float | Setting | None = None,
         sparsity: float | None = None,
         train: bool = True,
         transform: Callable[[Any], Any] | None = None,
@@ -147,9 +159,29 @@ class NoisyCIFAR10(Dataset[Any]):
         if order == "torchvision":
             rows = rows[np.argsort(self.images.indices[rows])]
         self.index = _read_only(rows)
-        self.targets = _read_only(given[rows])
         self.true_targets = _read_only(self.images.labels[rows])
         self.indices = _read_only(self.images.indices[rows])
+        # Not by the property, which a subclass may have its own in place of.
+        vars(self)["targets"] = _read_only(given[rows])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SET_ONCE and "targets" in vars(self):
+            raise ReadOnlyError(
+                "choose items by train_mask= or torch.utils.data.Subset, or make another dataset: "
+                f"{name} cannot be assigned, since images, labels and index would come apart"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Given label of each item, (n,) int64, read-only; others may be assigned."""
+        targets: NDArray[np.int64] = vars(self)["targets"]
+        return targets
+
+    @targets.setter
+    def targets(self, labels: ArrayLike) -> None:
+        vars(self)["targets"] = _as_targets(labels, len(self.index))
+        self._has_published_targets = False
 
     @property
     def data(self) -> NDArray[np.uint8]:
@@ -168,7 +200,7 @@ class NoisyCIFAR10(Dataset[Any]):
 
     @functools.cached_property
     def noise_matrix(self) -> NDArray[np.float64] | None:
-        """Matrix that the noisy labels were drawn from, (10, 10) float64; None for the test set.
+        """Matrix that published labels were drawn from, (10, 10) float64; None for the test set.
 
         Entry (i, j) is p(given label = i | true label = j), as `load_noise_matrix` gives it.
         """
@@ -184,7 +216,8 @@ class NoisyCIFAR10(Dataset[Any]):
 
         position = operator.index(item)
         row = self.index[position]
-        image: Any = Image.fromarray(self.images.pixels[row])
+        is_ours = type(self).data is _MAKE_ITEMS["data"]
+        image: Any = Image.fromarray(self.images.pixels[row] if is_ours else self.data[position])
         if self.transform is not None:
             image = self.transform(image)
         label: Any = int(self.targets[position])
@@ -194,10 +227,12 @@ class NoisyCIFAR10(Dataset[Any]):
 
     def __getitems__(self, items: Sequence[int]) -> Sequence[tuple[Any, ...]]:
         """Return many items, as ``DataLoader`` asks for them: at once if the transform allows."""
-        whole_batch = whole_batch_transform(self.transform)
+        asked = self._asked_by(sys._getframe(1))
+        is_ours = asked is self and not replaced(self)
+        whole_batch = whole_batch_transform(self.transform) if is_ours else None
         if whole_batch is None:
-            return [self[item] for item in items]
-        positions = np.asarray(items, dtype=np.intp)
+            return [asked[item] for item in items]
+        positions = np.fromiter(map(operator.index, items), np.intp)
         rows = self.index[positions]
         # Rows of long words are gathered faster than blocks of bytes.
         words = self.images.pixels.reshape(len(self.images), -1).view(np.uint64)
@@ -212,6 +247,13 @@ class NoisyCIFAR10(Dataset[Any]):
             torch.from_numpy(rows) if self.return_index else None,
         )
 
+    def _asked_by(self, caller: FrameType) -> Any:
+        """Return whose items torch wants: a wrapper's, if its ``__getattr__`` passed us on."""
+        if not caller.f_globals.get("__name__", "").startswith("torch.utils.data"):
+            return self
+        names = caller.f_locals
+        return names.get("dataset", getattr(names.get("self"), "dataset", self))
+
     @staticmethod
     def collate_fn(items: Sequence[tuple[Any, ...]]) -> Any:
         """Collate as ``DataLoader`` does by itself, but take a batch that was fetched whole as is.
@@ -219,16 +261,34 @@ class NoisyCIFAR10(Dataset[Any]):
         Returns
         -------
         list
-            Images, labels, and index if asked for: a tensor each.
+            Images, labels, and index if asked for: a tensor each, on the CPU.
         """
-        return items.whole() if isinstance(items, _Batch) else default_collate(list(items))
+        with torch.device("cpu"):
+            return items.whole() if isinstance(items, _Batch) else default_collate(list(items))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_copied_data"}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # What numpy unpickles or copies can be written into.
+        vars(self).update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
+
     def __repr__(self) -> str:
         what = f"train, {self.setting}" if self.setting else "test"
-        return f"NoisyCIFAR10({what}, {len(self):,} images in {self.order} order)"
+        own = "" if self._has_published_targets else " with other targets"
+        size = f"{len(self):,} images in {self.order} order"
+        return f"{type(self).__name__}({what}{own}, {size})"
+
+
+_MAKE_ITEMS = {
+    name: getattr(NoisyCIFAR10, name) for name in ("__getitem__", "__len__", "data", "targets")
+}
+
+
+def replaced(dataset: NoisyCIFAR10) -> list[str]:
+    """Return which of the attributes that make items are a subclass's or a patch's."""
+    cls = type(dataset)
+    return [name for name, ours in _MAKE_ITEMS.items() if getattr(cls, name, None) is not ours]
 
 
 class _Batch(Sequence[tuple[Any, ...]]):
@@ -264,22 +324,27 @@ class _Batch(Sequence[tuple[Any, ...]]):
         return iter(self._items)
 
 
-def _train_setting(noise: float | None, sparsity: float | None) -> Setting:
+def _train_setting(noise: float | Setting | None, sparsity: float | None) -> Setting:
     if noise is None:
         raise UnknownArtifactError(
             "noise is missing: the train set needs noise=, one of "
             f"{', '.join(f'{level:g}' for level in NOISE_LEVELS)}; 0 gives the true labels"
         )
-    if sparsity is None and noise != 0:
+    if isinstance(noise, Setting):
+        if sparsity not in (None, noise.sparsity):
+            raise UnknownArtifactError(f"leave sparsity={sparsity!r} out: noise has {noise}")
+        return noise
+    setting = Setting(noise, 0 if sparsity is None else sparsity)
+    if sparsity is None and setting.noise:
         raise UnknownArtifactError(
             f"sparsity is missing: noise={noise!r} was published for sparsity= "
             f"{', '.join(f'{level:g}' for level in SPARSITIES)}"
         )
-    return Setting(noise, sparsity or 0)
+    return setting
 
 
 def _check_nothing_noisy(
-    noise: float | None, sparsity: float | None, train_mask: str | ArrayLike | None
+    noise: float | Setting | None, sparsity: float | None, train_mask: str | ArrayLike | None
 ) -> None:
     for name, value in (("noise", noise), ("sparsity", sparsity), ("train_mask", train_mask)):
         if value is not None:
@@ -290,6 +355,20 @@ def _check_nothing_noisy(
             )
 
 
+def _as_targets(values: ArrayLike, n_items: int) -> NDArray[np.int64]:
+    labels = as_array(values, "targets")
+    if labels.shape != (n_items,):
+        raise InvalidInputError(
+            f"targets has shape {labels.shape}, and the dataset {n_items:,} items: assign a label "
+            "for each, or leave items out by train_mask= or torch.utils.data.Subset"
+        )
+    is_class = np.isin(labels, range(len(CLASSES))) & (labels.dtype.kind in "iu")
+    if not is_class.all():
+        found = ", ".join(map(repr, labels[~is_class][:3].tolist()))
+        raise InvalidInputError(f"targets holds {found}: pass integers from 0 to 9")
+    return _read_only(labels.astype(np.int64))
+
+
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
+    """Return a view of an array that ``setflags`` cannot make writeable again."""
+    return np.asarray(array.data.toreadonly())

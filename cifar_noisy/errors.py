@@ -13,6 +13,10 @@ class InvalidInputError(CifarNoisyError, ValueError):
     """Arrays of the caller's that no method can work on."""
 
 
+class ReadOnlyError(InvalidInputError, AttributeError):
+    """An attribute that follows from others, and so cannot be assigned."""
+
+
 class TrainingLogError(CifarNoisyError, ValueError):
     """A text that is none of the published log formats."""
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnknownArtifactError
 from cifar_noisy.loaders import load_train_mask
 from cifar_noisy.noise import N_CLASSES
+from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import Setting
 
 _STRONG, _NONE = 10.0, 5.0
@@ -71,7 +72,7 @@ def kept_rows(
         raise UnknownArtifactError(
             f"edition {edition!r} does not go with an array as train_mask: leave edition out"
         )
-    mask = _as_mask(np.asarray(train_mask), len(given))
+    mask = _as_mask(as_array(train_mask, "train_mask"), len(given))
     agrees = association(mask, given, true)
     if abs(agrees) < _NONE:
         # The same mask, if its rows were in torchvision's order.

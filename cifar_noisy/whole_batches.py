@@ -15,6 +15,9 @@ import torch
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
+_METHODS = ("__call__", "forward", "transform", "_transform", "make_params", "_get_params")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_compiled_call_impl")
+
 
 def whole_batch_transform(transform: object) -> Step | None:
     """Return the function of a whole batch that does what a transform does to each PIL image.
@@ -67,7 +70,9 @@ def _flattened(transform: Any) -> Iterator[object]:
     from torchvision import transforms
     from torchvision.transforms import v2
 
-    if type(transform) in (transforms.Compose, v2.Compose):
+    if not _is_as_written(transform):
+        yield None  # which is no step
+    elif type(transform) in (transforms.Compose, v2.Compose):
         for step in transform.transforms:
             yield from _flattened(step)
     elif type(transform) is torch.nn.Sequential:
@@ -75,6 +80,16 @@ def _flattened(transform: Any) -> Iterator[object]:
             yield from _flattened(step)
     else:
         yield transform
+
+
+def _is_as_written(step: object) -> bool:
+    """Whether neither hooks nor patches, on the object or its class, change what it does."""
+    if any(getattr(step, "__dict__", {}).get(name) for name in (*_METHODS, *_HOOKS)):
+        return False
+    methods = [method for name in _METHODS if (method := getattr(type(step), name, None))]
+    # What functools.wraps copies does not tell.
+    modules = [getattr(method, "__globals__", {}).get("__name__", "") for method in methods]
+    return all(module.partition(".")[0] in ("torch", "torchvision") for module in modules)
 
 
 def _conversion(step: object) -> Step | None:
@@ -116,7 +131,7 @@ def _normalize(step: Any, batch: torch.Tensor) -> torch.Tensor:
         normalized: torch.Tensor = step(batch)
         return normalized
     mean, std = (
-        torch.as_tensor(values, dtype=batch.dtype).view(-1, 1, 1)
+        torch.as_tensor(values, dtype=batch.dtype, device=batch.device).view(-1, 1, 1)
         for values in (step.mean, step.std)
     )
     # Grayscale gives three channels that are one in memory.

@@ -1,5 +1,6 @@
 """Batches for training loops against torchvision's crop, flip and normalisation, image by image."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -178,13 +179,60 @@ def test_the_test_set_is_left_as_it_is(fake: None) -> None:
     assert index.tolist() == list(range(10_000))
 
 
+class OwnSubset(Subset[Any]):
+    """One that may do anything."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [self.dataset[0] for _ in indices]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"rank": 2, "world_size": 2}, "rank 2 does not go with world_size 2"),
-        ({"rank": -1}, "rank -1"),
-        ({"seed": -1}, "must not be negative"),
+        ({"batch_size": 0}, "batch_size is 0: pass a whole number from 1"),
+        ({"batch_size": -64}, "batch_size is -64"),
+        ({"batch_size": 64.0}, "batch_size is 64.0: pass a whole number"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"batch_size": "64"}, "batch_size is '64'"),
+        ({"batch_size": None}, "batch_size is None"),
+        ({"rank": 2, "world_size": 2}, "with world_size 2, rank is 2: pass .* from 0 to 1"),
+        ({"rank": -1}, "rank is -1"),
+        ({"rank": 0.0}, r"rank is 0\.0"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"seed": -1}, "seed is -1: pass a whole number from 0"),
+        ({"seed": 2**32}, "seed is 4294967296: pass a whole number from 0 to 4294967295"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"epoch": 1.5}, r"epoch is 1\.5"),
+        ({"epoch": -1}, "epoch is -1"),
+        ({"mean": (125.3, 123.0, 113.9)}, "mean is .125.3.*: pass three .* divide by 255"),
+        ({"std": (63.0, 62.1, 66.7)}, "std is .63.0.*: pass .* in units of 255; divide by 255"),
+        ({"mean": torch.tensor([125.3, 123.0, 113.9])}, "mean is tensor.* divide by 255"),
+        ({"std": (0.2, 0.0, 0.2)}, r"std is .*: pass three numbers from 0\.001 to 1"),
+        ({"std": (0.2, 0.2, -0.2)}, "std is"),
+        ({"std": (0.2, 0.2, 1e-300)}, "std is"),
+        ({"std": (0.2, 0.2, float("nan"))}, "std is"),
+        ({"mean": (0.5, 0.5, float("inf"))}, "mean is"),
+        ({"mean": (0.5, 0.5, -0.5)}, "mean is"),
+        ({"mean": 0.5}, r"mean is 0\.5: pass three numbers"),
+        ({"mean": (0.5, 0.5)}, "mean is"),
+        ({"mean": [[0.5, 0.5, 0.5]]}, "mean is"),
+        ({"mean": [0.5, [0.5], 0.5]}, "mean is no array"),
+        ({"mean": None}, "mean is None"),
+        ({"std": "0.2"}, "std is '0.2'"),
+        ({"std": ["0.2"] * 3}, "std is"),
+        (
+            {"device": "gpu"},
+            "pass device='cpu', or 'cuda' where torch finds a GPU: 'gpu' cannot be",
+        ),
+        ({"device": ""}, "'' cannot be used"),
+        ({"device": None}, "None cannot be used"),
+        ({"device": "xpu"}, "'xpu' cannot be used"),
+        ({"device": "hpu"}, "'hpu' cannot be used"),
+        ({"device": "meta"}, "'meta' cannot be used"),
+        ({"dataset": "float subset"}, "indices of a Subset must be integers below 50,000"),
+        ({"dataset": "bool subset"}, "indices of a Subset must be integers"),
+        ({"dataset": "subset too far"}, "indices of a Subset must be integers below 10 here"),
+        ({"dataset": "own subset"}, "not a OwnSubset: use a DataLoader"),
         ({"dataset": [1]}, "not a list: use a DataLoader"),
         ({"dataset": "transform"}, "calls no transform"),
         ({"dataset": "empty"}, "is empty"),
@@ -195,11 +243,76 @@ def test_requests_that_make_no_sense(fake: None, arguments: dict[str, Any], said
     datasets = {
         "transform": NoisyCIFAR10(noise=0, transform=transforms.ToTensor()),
         "empty": Subset(dataset, []),
+        "float subset": Subset(dataset, [1.5]),  # type: ignore[list-item]
+        "bool subset": Subset(dataset, [True, False]),
+        "subset too far": Subset(Subset(dataset, range(10)), [3, 10]),
+        "own subset": OwnSubset(dataset, [1, 2]),
     }
     chosen = arguments.get("dataset", dataset)
     chosen = datasets.get(chosen, chosen) if isinstance(chosen, str) else chosen
     with pytest.raises(InvalidInputError, match=said):
         batches(**{"batch_size": 4, **arguments, "dataset": chosen})
+
+
+def test_numbers_of_other_libraries(fake: None) -> None:
+    dataset = coloured(train_mask=range(20))
+    plain = epoch(batches(dataset, 4, seed=3, epoch=1, rank=1, world_size=2))
+    other = epoch(
+        batches(
+            dataset, np.int64(4), seed=np.uint8(3), epoch=torch.tensor(1), rank=np.int32(1),
+            world_size=np.int64(2), mean=np.array(CIFAR10_MEAN), std=torch.tensor(CIFAR10_STD),
+            device=torch.device("cpu"),
+        )
+    )  # fmt: skip
+    assert all(map(torch.equal, plain, other))
+    assert len(epoch(batches(dataset, 4, seed=2**32 - 1))[0]) == 20
+
+
+def test_subsets_that_count_from_the_end(fake: None) -> None:
+    dataset = coloured()
+    chosen = [[49_999, 7, 49_990], [-1, 7, -10]]
+    ours, theirs = (epoch(batches(Subset(dataset, part), 3, seed=2)) for part in chosen)
+    assert all(map(torch.equal, ours, theirs))
+    assert ours[1].tolist() == [7, 49_990, 49_999]
+
+
+def test_what_is_changed_between_epochs(fake: None) -> None:
+    dataset = coloured(train_mask=range(20))
+    loader = batches(dataset, 4)
+    loader.epoch = 1.5  # type: ignore[assignment]
+    with pytest.raises(InvalidInputError, match=r"epoch is 1\.5"):
+        list(loader)
+    loader.epoch = 0
+    dataset.transform = transforms.ToTensor()
+    with pytest.raises(InvalidInputError, match="calls no transform"):
+        list(loader)
+
+
+@pytest.fixture
+def odd_defaults() -> Iterator[None]:
+    """Make tensors that name no device or dtype ones without data, or of float64."""
+    torch.set_default_device("meta")
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_state_of_torch_changes_nothing(
+    fake: None, augment: bool, request: pytest.FixtureRequest
+) -> None:
+    dataset = coloured(train_mask=np.arange(0, 50_000, 100))
+    arguments: dict[str, Any] = {"seed": 1, "augment": augment, "shuffle": True}
+    before = list(batches(dataset, 64, **arguments))
+    torch.manual_seed(7)
+    request.getfixturevalue("odd_defaults")
+    state = torch.get_rng_state()
+    after = list(batches(dataset, 64, **arguments))
+    assert torch.equal(torch.get_rng_state().to("cpu"), state.to("cpu"))
+    for ours, theirs in zip(after, before, strict=True):
+        assert [part.dtype for part in ours] == [torch.float32, torch.int64, torch.int64]
+        assert all(map(torch.equal, ours, theirs))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,9 +1,11 @@
 """NoisyCIFAR10: every item's image, label and index belong together, however it is reached."""
 
+import copy
+import functools
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, DistributedSampler, Subset, default_collate, random_split
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    StackDataset,
+    Subset,
+    default_collate,
+    random_split,
+)
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
@@ -25,6 +36,7 @@ from cifar_noisy import (
     UnavailableError,
     UnknownArtifactError,
     artifacts,
+    batches,
     load_images,
     load_label_errors,
     load_noise_matrix,
@@ -33,7 +45,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.kept_rows import association
-from cifar_noisy.settings import METHODS, SETTINGS, Edition, Method
+from cifar_noisy.settings import METHODS, SETTINGS, Edition, Method, Setting
 from cifar_noisy.whole_batches import whole_batch_transform
 from tests.conftest import NUMBERED, JpegCopy
 
@@ -202,6 +214,10 @@ def random_images(monkeypatch: pytest.MonkeyPatch, dataset: NoisyCIFAR10) -> Non
     object.__setattr__(dataset.images, "pixels", pixels)
 
 
+def is_whole(fetched: object) -> bool:
+    return not isinstance(fetched, list)
+
+
 @pytest.mark.parametrize("transform", ALIKE.values(), ids=ALIKE)
 def test_whole_batches(
     fake: None, transform: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
@@ -211,8 +227,8 @@ def test_whole_batches(
     assert whole_batch_transform(transform) is not None
     items = [3, 40_000, 7, -1]
     plain = default_collate([dataset[item] for item in items])
-    monkeypatch.setattr(NoisyCIFAR10, "__getitem__", None)
     fetched = dataset.__getitems__(items)
+    assert is_whole(fetched)
     assert len(fetched) == 4
     assert fetched[1][1:] == (plain[1][1].item(), 40_000)
     for whole in (default_collate(list(fetched)), dataset.collate_fn(fetched)):
@@ -244,6 +260,401 @@ def test_target_transforms(fake: None) -> None:
     for collate in (None, dataset.collate_fn):
         _, labels = next(iter(DataLoader(dataset, 8, collate_fn=collate)))
         assert labels.tolist() == expected
+
+
+# What is done to a class after it was made.
+
+
+def pairs() -> NoisyCIFAR10:
+    return NoisyCIFAR10(noise=0.4, sparsity=0.2, transform=v2.PILToTensor(), return_index=True)
+
+
+class Relabelled(NoisyCIFAR10):
+    def __getitem__(self, item: int) -> tuple[Any, ...]:
+        image, label, index = super().__getitem__(item)
+        return image, (label + 1) % 10, index
+
+
+class OwnTargets(NoisyCIFAR10):
+    @property  # type: ignore[misc]
+    def targets(self) -> list[int]:  # type: ignore[override]
+        return [7] * 50_000
+
+
+class OwnData(NoisyCIFAR10):
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        return 255 - super().data
+
+
+class Wrapper(Dataset[Any]):
+    """A data set that has what the one in it has, but for the labels."""
+
+    def __init__(self, dataset: NoisyCIFAR10) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, item: int) -> tuple[Any, ...]:
+        image, label, index = self.dataset[item]
+        return image, (label + 1) % 10, index
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+
+class LambdaWrapper(Wrapper):
+    passing_on: Callable[[Any, str], Any] = lambda self, name: getattr(self.dataset, name)
+    __getattr__ = passing_on
+
+
+class CopyingWrapper(Wrapper):
+    """One that takes over the methods, so that a loader finds them in it."""
+
+    def __init__(self, dataset: NoisyCIFAR10) -> None:
+        super().__init__(dataset)
+        self.__getitems__ = dataset.__getitems__
+
+
+def as_class(cls: type[NoisyCIFAR10]) -> Any:
+    return cls(noise=0.4, sparsity=0.2, transform=v2.PILToTensor(), return_index=True)
+
+
+CHANGED: dict[str, Callable[[], Any]] = {
+    "method": lambda: as_class(Relabelled),
+    "targets": lambda: as_class(OwnTargets),
+    "data": lambda: as_class(OwnData),
+    "wrapper": lambda: Wrapper(pairs()),
+    "lambda": lambda: LambdaWrapper(pairs()),
+    "copied": lambda: CopyingWrapper(pairs()),
+    "wrapped twice": lambda: Wrapper(Wrapper(pairs())),  # type: ignore[arg-type]
+    "wrapped subclass": lambda: Wrapper(as_class(Relabelled)),
+    "subset of a wrapper": lambda: Subset(Subset(Wrapper(pairs()), range(9, 99)), range(40)),
+    "stack of wrappers": lambda: StackDataset(Wrapper(pairs()), as_class(Relabelled)),
+    "concatenation": lambda: ConcatDataset([Wrapper(pairs()), as_class(OwnData)]),
+}
+
+
+def check_that_loaders_obey(dataset: Any) -> None:
+    for collate in (None, NoisyCIFAR10.collate_fn):
+        loaded = next(iter(DataLoader(dataset, 8, collate_fn=collate)))
+        expected = default_collate([dataset[item] for item in range(8)])
+        for ours, theirs in zip(flat(loaded), flat(expected), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def flat(batch: Any) -> list[torch.Tensor]:
+    return [batch] if isinstance(batch, torch.Tensor) else [t for part in batch for t in flat(part)]
+
+
+@pytest.mark.parametrize("make", CHANGED.values(), ids=CHANGED)
+def test_loaders_obey_subclasses_and_wrappers(fake: None, make: Callable[[], Any]) -> None:
+    dataset = make()
+    unchanged = flat(default_collate([pairs()[item] for item in range(8)]))[:2]
+    changed = flat(default_collate([dataset[item] for item in range(8)]))[:2]
+    assert not all(map(torch.equal, changed, unchanged))
+    check_that_loaders_obey(dataset)
+
+
+def test_loaders_obey_a_patched_class(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = pairs()
+    assert is_whole(dataset.__getitems__([1, 2]))
+    monkeypatch.setattr(NoisyCIFAR10, "__getitem__", lambda self, item: (item, -item, item))
+    check_that_loaders_obey(dataset)
+    monkeypatch.undo()
+    monkeypatch.setattr(NoisyCIFAR10, "data", property(lambda self: self.images.pixels[::-1]))
+    assert number(dataset[0][0]) == number(dataset.images.pixels[-1])
+    check_that_loaders_obey(dataset)
+    monkeypatch.undo()
+    assert is_whole(dataset.__getitems__([1, 2]))
+
+
+@pytest.mark.parametrize("cls", [Relabelled, OwnTargets, OwnData])
+def test_batches_refuses_a_subclass_that_changes_items(fake: None, cls: type[NoisyCIFAR10]) -> None:
+    dataset = cls(noise=0.4, sparsity=0.2)
+    with pytest.raises(InvalidInputError, match=f"use a DataLoader: .*{cls.__name__} has its own"):
+        batches(Subset(dataset, range(10)), 4)
+
+
+def test_a_subclass_that_adds_is_fetched_whole(fake: None) -> None:
+    class Named(NoisyCIFAR10):
+        def name(self) -> str:
+            return "mine"
+
+    dataset = Named(noise=0.4, sparsity=0.2, transform=v2.ToImage())
+    assert repr(dataset).startswith("Named(train, noise 0.4")
+    assert is_whole(dataset.__getitems__([3, 4]))
+    assert len(batches(Named(noise=0), 500)) == 100
+
+
+def hooked() -> Any:
+    step = transforms.Normalize((0.5,), (0.5,))
+    step.register_forward_hook(lambda module, inputs, output: output + 1)
+    return step
+
+
+def pre_hooked() -> Any:
+    step = v2.Normalize((0.5,), (0.5,))
+    step.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    return step
+
+
+def patched(step: Any, method: str) -> Any:
+    original = getattr(step, method)
+    setattr(step, method, lambda *inputs: original(*inputs) * 2)
+    return step
+
+
+PATCHED: dict[str, Callable[[], Any]] = {
+    "hook": lambda: transforms.Compose([transforms.ToTensor(), hooked()]),
+    "hook before": lambda: v2.Compose([*FLOATS, pre_hooked()]),
+    "forward": lambda: transforms.Compose(
+        [transforms.ToTensor(), patched(transforms.Normalize((0.5,), (0.5,)), "forward")]
+    ),
+    "transform": lambda: v2.Compose(
+        [v2.ToImage(), patched(v2.ToDtype(torch.float32), "transform")]
+    ),
+    "composition": lambda: patched(v2.Compose([*FLOATS]), "forward"),
+    "nested": lambda: torch.nn.Sequential(*FLOATS, torch.nn.Sequential(hooked())),
+}
+
+
+@pytest.mark.parametrize("make", PATCHED.values(), ids=PATCHED)
+def test_loaders_obey_patched_transforms(fake: None, make: Callable[[], Any]) -> None:
+    dataset = pairs()
+    dataset.transform = make()
+    assert not is_whole(dataset.__getitems__([1, 2]))
+    check_that_loaders_obey(dataset)
+
+
+def test_loaders_obey_patched_transform_classes(
+    fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = pairs()
+    dataset.transform = transforms.Compose([transforms.ToTensor(), NORMALIZE])
+    for cls, method in (
+        (transforms.ToTensor, "__call__"), (transforms.Normalize, "forward"),
+        (transforms.Compose, "__call__"),
+    ):  # fmt: skip
+        original = getattr(cls, method)
+
+        @functools.wraps(original)
+        def doubled(self: Any, image: Any, original: Any = original) -> Any:
+            return original(self, image) * 2
+
+        assert is_whole(dataset.__getitems__([1]))
+        monkeypatch.setattr(cls, method, doubled)
+        assert not is_whole(dataset.__getitems__([1]))
+        check_that_loaders_obey(dataset)
+        monkeypatch.undo()
+
+
+def test_a_position_is_a_whole_number(fake: None) -> None:
+    dataset = pairs()
+    with pytest.raises(TypeError):
+        dataset[1.5]  # type: ignore[index]
+    with pytest.raises(TypeError):
+        dataset.__getitems__([1.5])  # type: ignore[list-item]
+    taken = dataset.__getitems__(torch.tensor([5, -1]))  # type: ignore[arg-type]
+    assert [item[2] for item in taken] == [5, 49_999]
+
+
+# Labels of the user's own.
+
+FORMS: dict[str, Callable[[NDArray[np.int64]], Any]] = {
+    "list": list,
+    "bytes": lambda labels: labels.astype(np.uint8),
+    "tensor": torch.tensor,
+    "read-only": lambda labels: np.broadcast_to(labels, (1, len(labels)))[0],
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_targets_may_be_assigned(
+    fake: None, in_order: str, form: Callable[[NDArray[np.int64]], Any]
+) -> None:
+    mask = np.arange(0, 50_000, 7)
+    dataset = NoisyCIFAR10(
+        noise=0.4, sparsity=0.2, order=in_order, train_mask=mask, return_index=True
+    )
+    training = batches(dataset, 500)
+    own = (dataset.targets + 1) % 10
+    published = dataset.targets
+    dataset.targets = form(own)
+    own[:] = 0
+    own = (published + 1) % 10
+    assert dataset.targets.dtype == np.int64
+    assert dataset.targets.tolist() == own.tolist()
+    assert not dataset.targets.flags.writeable
+    assert "noise 0.4, sparsity 0.2 with other targets, 7,143 images" in repr(dataset)
+    assert dataset[5][1] == own[5]
+    of_row = dict(zip(dataset.index.tolist(), own.tolist(), strict=True))
+    # Made before the assignment too.
+    for loader in (training, batches(Subset(dataset, range(100)), 500)):
+        for _, labels, index in loader:
+            assert labels.tolist() == [of_row[row] for row in index.tolist()]
+    dataset.transform = v2.PILToTensor()
+    for copied in (dataset, pickle.loads(pickle.dumps(dataset)), copy.deepcopy(dataset)):
+        assert "with other targets" in repr(copied)
+        check_that_loaders_obey(copied)
+        _, labels, index = next(iter(DataLoader(copied, 999, shuffle=True, num_workers=1)))
+        assert labels.tolist() == [of_row[row] for row in index.tolist()]
+
+
+def test_targets_of_the_test_set_may_be_assigned(fake: None) -> None:
+    dataset = NoisyCIFAR10(train=False, transform=v2.ToImage())
+    dataset.targets = [3] * 10_000
+    assert (
+        repr(dataset) == "NoisyCIFAR10(test with other targets, 10,000 images in imagefolder order)"
+    )
+    assert next(iter(DataLoader(dataset, 4)))[1].tolist() == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ([1, 2], r"shape \(2,\), and the dataset 5 items: .* train_mask= or torch.utils.data.Sub"),
+        (np.ones((5, 1), int), r"shape \(5, 1\)"),
+        (3, r"shape \(\)"),
+        (None, r"shape \(\)"),
+        ([0, 1, 2, 3, 10], "targets holds 10: pass integers from 0 to 9"),
+        ([0, 1, -1, 3, 2**64 - 1], "targets holds"),
+        ([0, 1, 2, 3, 4.0], "holds 0.0, 1.0, 2.0: pass integers"),
+        (torch.ones(5), "holds 1.0"),
+        ([True] * 5, "holds True"),
+        (list("abcde"), "holds 'a', 'b', 'c'"),
+        ([[1], [2, 3], [4], [5], [6]], "targets is no array"),
+        (torch.zeros(5, dtype=torch.int64, device="meta"), "targets is no array"),
+    ],
+)
+def test_targets_that_are_no_labels(fake: None, targets: Any, said: str) -> None:
+    dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, train_mask=range(5))
+    before = dataset.targets
+    with pytest.raises(InvalidInputError, match=said):
+        dataset.targets = targets
+    assert dataset.targets is before
+    assert "with other" not in repr(dataset)
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "true_targets", "index", "indices", "images", "order", "train", "setting"]
+)
+def test_what_belongs_together_is_not_assigned(fake: None, name: str) -> None:
+    dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, train_mask=range(9))
+    said = f"choose items by train_mask= or torch.utils.data.Subset, .*: {name} cannot be assigned"
+    for error in (InvalidInputError, AttributeError):
+        with pytest.raises(error, match=said):
+            setattr(dataset, name, getattr(dataset, name))
+    dataset.mine = 3
+    dataset.return_index = True
+    assert len(dataset[0]) == 3
+
+
+# Copies.
+
+
+def copies(dataset: Any) -> Iterator[Any]:
+    yield dataset
+    yield copy.copy(dataset)
+    yield copy.deepcopy(dataset)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(dataset, protocol))
+    yield pickle.loads(pickle.dumps(copy.deepcopy(Subset(dataset, [1])))).dataset
+
+
+def check_read_only(dataset: NoisyCIFAR10) -> None:
+    for name in ("data", "targets", "true_targets", "index", "indices"):
+        array = getattr(dataset, name)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            array.setflags(write=True)
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_copies_are_read_only(fake: None, in_order: str) -> None:
+    dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, order=in_order, train_mask=range(1000))
+    for other in copies(dataset):
+        check_read_only(other)
+        assert (other.targets == dataset.targets).all()
+        assert other.index.dtype == np.intp
+        other.targets = [0] * 1000
+        assert dataset.targets.any() or other is dataset
+        check_read_only(other)
+        dataset.targets = load_noisy_labels(0.4, 0.2)[dataset.index]
+
+
+class Writer(NoisyCIFAR10):
+    """A data set that tries to write in the process that it is in, and tells what it could."""
+
+    def __getitem__(self, item: int) -> tuple[Any, ...]:
+        written = 0
+        changes: list[Callable[[Any], None]] = [
+            lambda array: array.setflags(write=True),
+            lambda array: array.fill(0),
+        ]
+        for name in ("targets", "true_targets", "index", "indices"):
+            for change in changes:
+                try:
+                    change(getattr(self, name))
+                except ValueError:
+                    continue
+                written += 1
+        return item, written
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_nothing_is_written_in_workers(fake: None, context: str) -> None:
+    dataset = Writer(noise=0.4, sparsity=0.2, train_mask=range(20))
+    loader = DataLoader(dataset, 10, num_workers=2, multiprocessing_context=context)
+    assert [written.tolist() for _, written in loader] == [[0] * 10] * 2
+
+
+# State of torch.
+
+
+@pytest.fixture
+def float64_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def meta_by_default() -> Iterator[Callable[[], None]]:
+    """Let a test make tensors that name no device ones without data."""
+    yield lambda: torch.set_default_device("meta")
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_the_default_device_does_not_reach_whole_batches(
+    fake: None, name: str, meta_by_default: Callable[[], None]
+) -> None:
+    dataset = pairs()
+    dataset.transform, dataset.target_transform = ALIKE[name], abs
+    items = [3, 40_000, 7]
+    expected = default_collate([dataset[item] for item in items])
+    meta_by_default()
+    fetched = dataset.__getitems__(items)
+    assert is_whole(fetched)
+    for batch in (dataset.collate_fn(fetched), dataset.collate_fn(list(fetched))):
+        assert all(part.device == torch.device("cpu") for part in batch)
+        assert all(map(torch.equal, batch, expected))
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_whole_batches_of_another_default_dtype(
+    fake: None, name: str, float64_by_default: None
+) -> None:
+    dataset = pairs()
+    dataset.transform = ALIKE[name]
+    expected = default_collate([dataset[item] for item in range(5)])
+    batch = dataset.collate_fn(dataset.__getitems__(range(5)))
+    assert all(ours.dtype == theirs.dtype for ours, theirs in zip(batch, expected, strict=True))
+    assert all(map(torch.equal, batch, expected))
 
 
 # Masks.
@@ -281,6 +692,7 @@ def test_a_published_mask(
         ([], r"has shape \(0,\)"),
         ([1, 1], "2 rows, but only 1 different"),
         ("cl_pbx", "method 'cl_pbx' is unknown: did you mean"),
+        ([[1], [2, 3]], "train_mask is no array"),
     ],
 )
 def test_masks_that_do_not_fit(fake: None, mask: Any, said: str) -> None:
@@ -350,11 +762,23 @@ def test_a_mask_in_the_other_order_is_refused(
         ({"noise": 0.4, "sparsity": 0, "edition": "2019"}, "name its method as train_mask"),
         ({"noise": 0, "train_mask": [1], "edition": "2021"}, "does not go with an array"),
         ({"noise": 0, "order": "tfds"}, "order 'tfds' is unknown"),
+        ({"noise": Setting(0.4, 0.2), "sparsity": 0.4}, "sparsity=0.4 out: noise has noise 0.4"),
+        ({"noise": np.array([0.4, 0.2])}, "is not a number"),
+        ({"noise": 0.4, "sparsity": False}, "sparsity False is not a number"),
+        ({"train": False, "noise": Setting(0, 0)}, "noise does not go with train=False"),
     ],
 )
 def test_requests_that_make_no_sense(fake: None, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(UnknownArtifactError, match=said):
         NoisyCIFAR10(**arguments)
+
+
+def test_a_setting_as_noise(fake: None) -> None:
+    dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2)
+    for arguments in ((Setting(0.4, 0.2),), (Setting(0.4, 0.2), 0.2)):
+        same = NoisyCIFAR10(None, *arguments)
+        assert same.setting == dataset.setting
+        assert (same.targets == dataset.targets).all()
 
 
 def test_a_missing_root(tmp_path: Path) -> None:
