@@ -24,7 +24,7 @@ from cifar_noisy.images import load_images
 from cifar_noisy.kept_rows import kept_rows
 from cifar_noisy.loaders import load_noise_matrix, load_noisy_labels
 from cifar_noisy.row_index import as_array
-from cifar_noisy.settings import CLASSES, NOISE_LEVELS, ORDERS, SPARSITIES, Setting, check_choice
+from cifar_noisy.settings import CLASSES, NOISE_LEVELS, ORDERS, Setting, check_choice
 from cifar_noisy.whole_batches import whole_batch_transform
 
 if TYPE_CHECKING:
@@ -330,17 +330,7 @@ def _train_setting(noise: float | Setting | None, sparsity: float | None) -> Set
             "noise is missing: the train set needs noise=, one of "
             f"{', '.join(f'{level:g}' for level in NOISE_LEVELS)}; 0 gives the true labels"
         )
-    if isinstance(noise, Setting):
-        if sparsity not in (None, noise.sparsity):
-            raise UnknownArtifactError(f"leave sparsity={sparsity!r} out: noise has {noise}")
-        return noise
-    setting = Setting(noise, 0 if sparsity is None else sparsity)
-    if sparsity is None and setting.noise:
-        raise UnknownArtifactError(
-            f"sparsity is missing: noise={noise!r} was published for sparsity= "
-            f"{', '.join(f'{level:g}' for level in SPARSITIES)}"
-        )
-    return setting
+    return Setting.of(noise, sparsity)
 
 
 def _check_nothing_noisy(

@@ -100,7 +100,7 @@ class Setting:
         UnknownArtifactError
             If the setting was never published, or sparsity is missing.
         InvalidInputError
-            If a Setting has a sparsity beside it.
+            If a Setting has another sparsity beside it.
 
         Examples
         --------
@@ -108,9 +108,9 @@ class Setting:
         True
         """
         if isinstance(noise, Setting):
-            if sparsity is not None:
+            if sparsity not in (None, noise.sparsity):
                 raise InvalidInputError(
-                    f"sparsity={sparsity!r} stands beside {noise!r}, which has one: leave it out"
+                    f"leave sparsity={sparsity!r} out: {noise!r} has another one"
                 )
             return noise
         level = check_noise(noise)
