@@ -136,8 +136,8 @@ def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
 def _from_path(path: Path) -> Rows:
     source = find_source(path)
     if source is not None and not isinstance(source, ImageTree):
-        content = source.read(train=True, trust=PIXELS)
-        return Rows(content.labels.astype(np.int64), _pool_all(content.pixels))
+        pixels, labels = source.read(train=True, trust=PIXELS)
+        return Rows(labels.astype(np.int64), _pool_all(pixels))
     if not path.is_dir():
         raise ImagesError(f"{path} is no folder and no archive of images: name another")
     folder = split_folder(path, train=True)

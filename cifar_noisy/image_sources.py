@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,19 +134,6 @@ class Release:
 CIFAR10 = Release()
 
 
-class OfficialOrder(NamedTuple):
-    """A split's images in the official order.
-
-    Attributes
-    ----------
-    pixels : (N, 32, 32, 3) uint8
-    labels : (N,) uint8
-    """
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-
 class Source(abc.ABC):
     """Images as somebody has them."""
 
@@ -186,8 +173,10 @@ class Source(abc.ABC):
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def read(self, train: bool, trust: str | None = None) -> OfficialOrder:
-        """Read a split.
+    def read(
+        self, train: bool, trust: str | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return a split's pixels (N, 32, 32, 3) and labels (N,) in the official order.
 
         Raises
         ------
@@ -204,7 +193,7 @@ class Source(abc.ABC):
                 )
             pixels, labels = self._read(train)
         _check_labels(labels, train, self)
-        return OfficialOrder(pixels, labels)
+        return pixels, labels
 
 
 class BatchFolder(Source):
