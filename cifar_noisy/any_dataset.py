@@ -150,8 +150,8 @@ def _from_path(path: Path) -> Rows:
     def rows(source: Source) -> Rows:
         if isinstance(source, ImageTree):
             return _from_tree(path)  # as its owner would read it, whatever its files are called
-        content = source.read(train=True, trust=PIXELS)
-        return Rows(content.labels.astype(np.int64), _pool_all(content.pixels))
+        pixels, labels = source.read(train=True, trust=PIXELS)
+        return Rows(labels.astype(np.int64), _pool_all(pixels))
 
     with readable():
         return read_first(find_sources(path), rows) or _from_tree(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from cifar_noisy.errors import StorageError
 from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
-from cifar_noisy.images import IMAGES_FOLDER, Images, image_files, packed_images
+from cifar_noisy.images import IMAGES_FOLDER, Images, image_files
 from cifar_noisy.locks import is_unheld, lock_path
 from cifar_noisy.registry import Artifact, all_artifacts
 from cifar_noisy.store import Store, is_there
@@ -95,15 +95,14 @@ class CachedImages:
 
 
 def cached_images(store: Store) -> tuple[Path, ...]:
-    """Return the packed images in the cache, and the archive if it is there.
+    """Return the packed images in the cache, and archives of them.
 
     Examples
     --------
     >>> cached_images(Store(Path("nowhere")))
     ()
     """
-    archive = store.cache / IMAGES_FOLDER / ARCHIVE
-    return (*packed_images(store.cache), *([archive] if is_there(archive) else []))
+    return tuple(path for path in image_files(store.cache) if path.parent.name == IMAGES_FOLDER)
 
 
 def check_images(store: Store) -> Iterator[CachedImages]:
@@ -122,6 +121,8 @@ def check_images(store: Store) -> Iterator[CachedImages]:
         try:
             if path.name == ARCHIVE:
                 complaint = CIFAR10.archive_complaint(path)
+            elif path.name in CIFAR10.png_blobs:
+                complaint = CIFAR10.png_complaint(path, path.name)
             else:
                 Images.open(path)
                 complaint = None
@@ -150,15 +151,17 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     >>> prune_cache(Store(Path("nowhere")))
     ()
     """
-    removed = []
-    targets = map(store.cache_path, all_artifacts())
-    for target in (*targets, *image_files(store.cache, unfinished=True)):
+    removed, root = [], store.cache.resolve()
+    targets = (root / artifact.path for artifact in all_artifacts())
+    for target in (*targets, *image_files(root, unfinished=True)):
+        if _is_behind_link(target):
+            continue
         locks = [lock for lock in [lock_path(target)] if is_unheld(lock)]
         for path in (*abandoned_parts_of(target), *locks):
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 size = path.stat().st_size
                 _remove(path, store)
-                removed.append((str(path.relative_to(store.cache)), size))
+                removed.append((str(path.relative_to(root)), size))
     return tuple(removed)
 
 
@@ -186,7 +189,7 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
     removed, folders = [], set[Path]()
     for artifact in cached_artifacts(store):
         path = root / artifact.path
-        if path.parent.resolve() != path.parent:
+        if _is_behind_link(path):
             continue
         _remove(path, store)
         removed.append(artifact)
@@ -217,18 +220,19 @@ def clear_images(store: Store) -> tuple[Path, ...]:
     >>> clear_images(Store(Path("nowhere")))
     ()
     """
-    folder = store.cache / IMAGES_FOLDER
-    if folder.is_symlink():
-        return ()
-    removed = []
-    for path in image_files(store.cache):
-        if not path.parent.is_symlink():
-            _remove(path, store)
-            removed.append(path)
-    for empty in (folder / "sources", folder):
-        with contextlib.suppress(OSError):  # something else lies there, or it is not there
-            empty.rmdir()
-    return tuple(path for path in removed if path.parent == folder)
+    root = store.cache.resolve()
+    removed = [path for path in image_files(root) if not _is_behind_link(path)]
+    for path in removed:
+        _remove(path, store)
+    for folder in sorted({path.parent for path in removed}, reverse=True):
+        with contextlib.suppress(OSError):  # something else lies there
+            folder.rmdir()
+    return tuple(path for path in removed if path.parent.name == IMAGES_FOLDER)
+
+
+def _is_behind_link(path: Path) -> bool:
+    """Whether a path below a resolved folder leads out of it, to what is somebody else's."""
+    return path.parent.resolve() != path.parent
 
 
 def _remove(path: Path, store: Store) -> None:

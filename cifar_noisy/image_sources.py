@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,19 +140,6 @@ class Release:
 CIFAR10 = Release()
 
 
-class OfficialOrder(NamedTuple):
-    """A split's images in the official order.
-
-    Attributes
-    ----------
-    pixels : (N, 32, 32, 3) uint8
-    labels : (N,) uint8
-    """
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-
 class Source(abc.ABC):
     """Images as somebody has them."""
 
@@ -193,8 +180,10 @@ class Source(abc.ABC):
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def read(self, train: bool, trust: str | None = None) -> OfficialOrder:
-        """Read a split.
+    def read(
+        self, train: bool, trust: str | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return a split's pixels (N, 32, 32, 3) and labels (N,) in the official order.
 
         Raises
         ------
@@ -211,7 +200,7 @@ class Source(abc.ABC):
                 )
             pixels, labels = self._read(train)
         _check_labels(labels, train, self)
-        return OfficialOrder(pixels, labels)
+        return pixels, labels
 
 
 class BatchFolder(Source):

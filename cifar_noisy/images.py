@@ -88,7 +88,9 @@ PNG_URLS = (
 IMAGES_FOLDER = "images"
 """Where images lie in the cache."""
 
-_PACK = r"(?P<kind>official|pixels)-(?P<split>train|test)(?:-[0-9a-f]{16})?\.sealed"
+_PACK = (
+    r"(?:(?P<official>official)|pixels)-(?P<split>train|test)(?(official)|-[0-9a-f]{16})\.sealed"
+)
 _ROWS_AT_ONCE = 100  # what fits a processor's cache, which makes hashing twice as fast
 _VALUES = SIDE * SIDE * 3
 
@@ -247,17 +249,6 @@ def _download_and_pack(
     return images
 
 
-def packed_images(cache: Path) -> tuple[Path, ...]:
-    """Return the files in a cache that have packed images, by their names.
-
-    Examples
-    --------
-    >>> packed_images(Path("nowhere"))
-    ()
-    """
-    return tuple(path for path in image_files(cache) if re.fullmatch(_PACK, path.name))
-
-
 def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
     """Return the files in a cache that have names which only this module gives; links are none.
 
@@ -365,7 +356,7 @@ class _Packs:
 
     def _unofficial(self, train: bool | None = None) -> list[Path]:
         start = "pixels-" if train is None else f"pixels-{_split(train)}-"
-        return [path for path in packed_images(self.folder.parent) if path.name.startswith(start)]
+        return [path for path in image_files(self.folder.parent) if path.name.startswith(start)]
 
     def trusted(self, train: bool) -> Images | None:
         """Return the images of the only pack of unofficial pixels, if there is one."""
@@ -449,7 +440,7 @@ def _opened(path: Path, release: Release, *, check: bool = True) -> Images | Non
     match = re.fullmatch(_PACK, path.name)
     if not match:
         return None
-    train, is_official = match["split"] == "train", match["kind"] == "official"
+    train, is_official = match["split"] == "train", match["official"] is not None
     # The digests of the official pixels cover all of a pack but the seal.
     content = map_sealed(path, check=check and not is_official)
     n_images = release.size(train)

@@ -100,11 +100,11 @@ def epoch_rows(root: Path, tree: Path) -> Iterator[Row]:
 
 
 def opening(root: Path, tree: Path) -> Iterator[Row]:
-    """Time the opening of a dataset that is packed; the first one also reads the labels.
+    """Time the opening of a dataset that is packed, most of which is hashing its pixels.
 
     Of a tree every file's size and time are looked at, so that none is changed unnoticed.
     """
-    for name, path, limit in (("batch files", root, 50), ("image tree, 50,000 files", tree, 250)):
+    for name, path, limit in (("batch files", root, 500), ("image tree, 50,000 files", tree, 750)):
         dataset(path)
         taken = statistics.median(seconds(partial(dataset, path)) for _ in range(9)) * 1000
         yield Row(f"opening, warm, {name}", f"{taken:.1f} ms", f"under {limit} ms", taken < limit)
@@ -123,7 +123,7 @@ def opening_once(root: Path) -> Row:
     """Time the opening in a fresh process, beyond imports."""
     program = OPEN_ONCE.format(root=str(root))
     taken = statistics.median(float(python(program)) for _ in range(5)) * 1000
-    return Row("opening, warm, in a fresh process", f"{taken:.1f} ms", "under 50 ms", taken < 50)
+    return Row("opening, warm, in a fresh process", f"{taken:.1f} ms", "under 500 ms", taken < 500)
 
 
 PACK = """
@@ -167,7 +167,7 @@ def worker_memory(root: Path, context: str) -> Row:
     maps = [area for pid in pids for area in psutil.Process(pid).memory_maps()]
     pixels, all_memory = (
         sum(area.pss for area in maps if is_chosen(area.path)) / 1e6
-        for is_chosen in (lambda path: path.endswith("pixels.npy"), lambda path: True)
+        for is_chosen in (lambda path: path.endswith(".sealed"), lambda path: True)
     )
     size = data.images.pixels.nbytes / 1e6
     measured = (

@@ -700,7 +700,7 @@ def test_the_cache_commands_know_the_images(tmp_path: Path, pin: Pin) -> None:
     packs = sorted(load_images(root, train=train).path for train in (False, True))
     archive = cache() / ARCHIVE
     archive.write_bytes(b"?")
-    assert cached_images(store) == (*packs, archive)
+    assert cached_images(store) == (archive, *packs)
     content = bytearray(packs[0].read_bytes())
     content[-100] ^= 1
     packs[0].write_bytes(content)

@@ -73,7 +73,7 @@ def test_what_names_no_setting() -> None:
     for absent in (False, "", 0.3):
         with pytest.raises(UnknownArtifactError, match="sparsity"):
             Setting.of(0.4, absent)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match=r"sparsity=0\.2 stands beside Setting"):
+    with pytest.raises(InvalidInputError, match=r"leave sparsity=0\.2 out: Setting"):
         Setting.of(Setting(0.4, 0.2), 0.2)
 
 
