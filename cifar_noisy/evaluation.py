@@ -59,6 +59,7 @@ Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 Found = NDArray[Any]  # a Mask or Scores
+Judge = Callable[[NDArray[Any]], tuple[float, str | None]]
 # What is None in rare cases alone need not be checked for None by whoever knows his case.
 Rate = float | Any
 
@@ -610,25 +611,26 @@ class _Truth:
         from scipy.optimize import linear_sum_assignment
 
         best = [linear_sum_assignment(table, maximize=True)[1] for table in tables]
-        at_best = np.stack(
-            [table[order.argsort(), _COLUMNS] for table, order in zip(tables, best, strict=True)]
-        )
-        if (at_best - own)[:, is_other].sum(axis=1).min() < _STRONG:
+        gains = [
+            (table[order.argsort(), _COLUMNS] - table.diagonal())[is_other].sum()
+            for table, order in zip(tables, best, strict=True)
+        ]
+        if min(gains) < _STRONG:
             return strength, None
-        z = float(at_best.sum(axis=1).max())
-        simple_z, remedy = max(
-            (float(tables[:, _COLUMNS, order].sum(axis=1).max()), text)
-            for order, text in _simple_orders()
-        )
-        if -own.sum(axis=1).min() > z:
+
+        def z_of(order: NDArray[np.intp]) -> float:
+            return float(tables[:, _COLUMNS, order].sum(axis=1).max())
+
+        order = max(best, key=z_of)
+        if -own.sum(axis=1).min() > z_of(order):
             return strength, (
                 "looks like 1 - p or a distance, which is lower where a class is likelier "
                 f"(z = {own.sum(axis=1).min():.0f}): pass 1 - pyx"
             )
-        if simple_z < z / 2:
-            order = best[int(at_best.sum(axis=1).argmax())].tolist()
-            remedy = f"in another order (z = {z:.0f}): pass pyx[:, {order}]"
-        return strength, f"looks as if its columns were {remedy}"
+        simple, remedy = max(_simple_orders(), key=lambda simple: z_of(simple[0]))
+        if z_of(simple) < z_of(order) / 2:
+            simple, remedy = order, f"in another order: pass pyx[:, {order.tolist()}]"
+        return strength, f"looks as if its columns (z = {z_of(simple):.0f}) were {remedy}"
 
     def covariances(self, pyx: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return covariances of labels (rows), given and then true ones, and columns of `pyx`.
@@ -733,10 +735,7 @@ def _equal_train_mask(found: Found, masks: Mapping[Method, Mask]) -> str | None:
     return None
 
 
-def _doubt(
-    what: str, rows: NDArray[Any], judge: Callable[[NDArray[Any]], tuple[float, str | None]],
-    order: str,
-) -> str | None:  # fmt: skip
+def _doubt(what: str, rows: NDArray[Any], judge: Judge, order: str) -> str | None:
     """Return what surely is the matter with rows, as they are or in the other order."""
     strength, amiss = judge(rows)
     if amiss:

@@ -13,16 +13,8 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
 
     The index of a Series or DataFrame that holds 0 to N - 1 in any order says which example each
     row is. Other whole numbers that rise, as those of a subset do, leave the rows as they stand.
-    Columns that are numbered are put in order in the same way.
-
-    Parameters
-    ----------
-    values : array_like
-    name : str
-        Of the argument, for messages.
-    beside : object, optional
-        What the rows belong to. Where it carries an index as well, equal indexes leave the rows of
-        both as they stand, and different ones must hold 0 to N - 1.
+    Numbered columns are put in order likewise. If what the rows stand `beside` carries an index as
+    well, equal ones leave the rows of both as they stand, and others must hold 0 to N - 1.
 
     Raises
     ------
@@ -43,10 +35,9 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, foreign tensors
         raise InvalidInputError(f"{name} is no array ({error}): pass a numpy array") from error
     index, other = _index(values), _index(beside)
-    if index is None or index.equals(other):
-        return array
-    array = array[_positions(index, name, "rows", may_skip=other is None)]
-    columns = getattr(values, "columns", None)
+    if index is not None and not index.equals(other):
+        array = array[_positions(index, name, "rows", may_skip=other is None)]
+    columns = getattr(values, "columns", None) if index is not None else None
     if columns is not None and columns.dtype.kind in "iu":
         array = array[:, _positions(columns, name, "columns", may_skip=True)]
     return array

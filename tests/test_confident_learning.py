@@ -125,6 +125,7 @@ def test_rows_with_an_index_of_their_own_are_aligned(published: str) -> None:
     numbered = pd.DataFrame(pyx)[[3, 1, 2, 0, 4, 5, 6, 7, 9, 8]]
     for problem in (
         (series, pyx), (labels, frame), (series, frame), (labels, numbered),
+        (pd.Series(labels), numbered),
         (series, pd.DataFrame(pyx)), (pd.Series(labels[::-1], index=range(49_999, -1, -1)), pyx),
     ):  # fmt: skip
         np.testing.assert_array_equal(label_errors(*problem)["cl_pbnr"], expected)
