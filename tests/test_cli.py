@@ -190,15 +190,6 @@ def test_a_cache_of_an_impossible_name(tmp_path: Path) -> None:
         assert run(*command, CIFAR_NOISY_CACHE=str(tmp_path / ("a" * 300))).returncode == 0
 
 
-def test_a_full_disk_behind_stdout_is_one_line() -> None:
-    with Path("/dev/full").open("w") as full:
-        result = subprocess.run(
-            [PROGRAM, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -65,7 +65,7 @@ def test_packing(jpeg: JpegCopy) -> None:
     assert (said["images"], said["is_official"], len(said["paths"])) == (60_000, False, 2)
     without = run("images", "--root", jpeg.batches)
     assert without.returncode == 2
-    assert re.match(r"cifar-noisy: .*data_batch_1 has md5 .* pass trust='pixels'", without.stderr)
+    assert re.match(r"cifar-noisy: .*data_batch_1 has md5 .* pass --trust pixels", without.stderr)
 
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:

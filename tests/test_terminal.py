@@ -37,12 +37,12 @@ def run(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def on_terminal(line: str, columns: int = 80, **environment: str) -> tuple[int, list[str]]:
+def on_terminal(line: str, columns: int = 80, *, term: str = "xterm") -> tuple[int, list[str]]:
     """Run a command on a terminal; return its status and the lines that stay on the screen."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (24, columns))
     with subprocess.Popen(
-        [PROGRAM, *shlex.split(line)], env=os.environ | environment,
+        [PROGRAM, *shlex.split(line)], env=os.environ | {"TERM": term},
         stdin=theirs, stdout=theirs, stderr=theirs,
     ) as process:  # fmt: skip
         os.close(theirs)
@@ -147,7 +147,7 @@ def test_environments(environment: dict[str, str], folder: Path) -> None:
         assert result.returncode == status, result.stderr
         assert "Traceback" not in result.stderr
         assert "\x1b" not in result.stdout + result.stderr
-    status, _ = on_terminal("list", 80, **environment)
+    status, _ = on_terminal("list", term=environment.get("TERM", "xterm"))
     assert status == 0
 
 
