@@ -61,6 +61,9 @@ from .errors import (
     MissingExtraError as MissingExtraError,
 )
 from .errors import (
+    MissingInputError as MissingInputError,
+)
+from .errors import (
     RecomputeError as RecomputeError,
 )
 from .errors import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.errors import InvalidInputError, MissingInputError
 
 
 def read_array(path: str | PathLike[str]) -> NDArray[Any]:
@@ -36,6 +36,8 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} does not exist: name an .npy file") from None
     except (ValueError, EOFError, SyntaxError, TokenError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
             f"{path} is no .npy file of numbers, or not a whole one: write it by numpy.save"

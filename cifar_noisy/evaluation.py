@@ -634,7 +634,7 @@ def _published_masks(
     try:
         return _load_all_label_errors(setting, used), used, None
     except UnavailableError as error:
-        return {}, used, str(error)
+        return {}, used, error.message
 
 
 def _warn(doubt: str | None) -> None:

@@ -8,6 +8,7 @@ another process's. A part that was not written for `SECONDS_UNTIL_ABANDONED` cou
 
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from cifar_noisy.errors import CifarNoisyError
 
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
@@ -96,7 +99,8 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
             try:
                 yield file
             except BaseException as error:
-                n_kept = n_before if isinstance(error, OSError) else file.seek(0, os.SEEK_END)
+                is_of_disk = isinstance(error, OSError) and not isinstance(error, CifarNoisyError)
+                n_kept = n_before if is_of_disk else file.seek(0, os.SEEK_END)
                 file.truncate(n_kept)
                 raise
             file.flush()
@@ -137,7 +141,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file for reading; a pipe or a device is refused and never waited for.
 
     Raises
@@ -186,6 +190,10 @@ def abandoned_parts_of(path: Path) -> Iterator[Path]:
 
 def _new_part(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            _check_regular(mode, path)  # nothing else is replaced
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 

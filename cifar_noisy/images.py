@@ -30,7 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import image_sources
-from cifar_noisy.errors import InvalidInputError, StorageError, UnavailableError
+from cifar_noisy.errors import (
+    CifarNoisyError,
+    InvalidInputError,
+    StorageError,
+    UnavailableError,
+)
 from cifar_noisy.files import write_atomically
 from cifar_noisy.image_sources import (
     ARCHIVE,
@@ -383,7 +388,7 @@ class _Packs:
                         shutil.rmtree(left, ignore_errors=True)
                 yield
         except OSError as error:
-            if isinstance(error, StorageError):
+            if isinstance(error, CifarNoisyError):
                 raise
             raise StorageError(
                 f"the cache folder {self.folder} cannot be written ({error.strerror}): make room, "
@@ -512,11 +517,11 @@ def _download(
             return _download_pngs(hosts, release, folder, progress)
         except UnavailableError as no_pngs:
             raise UnavailableError(
-                f"{no_archive}; nor upstream's PNG archives: {no_pngs}. Try again, which continues "
-                f"where this stopped, or put the file of sha256 {release.archive_sha256} at "
-                f"{target}",
+                f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
+                f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
+                f"at {target}",
                 (*no_archive.causes, *no_pngs.causes),
-            ) from no_pngs
+            ) from None
     return OfficialArchive(target, release)
 
 

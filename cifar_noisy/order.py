@@ -122,9 +122,9 @@ def _from_label_file(store: Store) -> NDArray[np.intp]:
         raise UnavailableError(
             "order='torchvision' needs CIFAR-10's labels in the official order, which CIFAR-10's "
             "images supply once cifar_noisy.load_images has packed them, or the published label "
-            f"file of noise 0: {error}",
+            f"file of noise 0: {error.message}",
             error.causes,
-        ) from error
+        ) from None
     return official_indices_of(json.loads(content))
 
 

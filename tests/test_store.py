@@ -79,13 +79,6 @@ def test_public_hosts_by_their_url_shapes(
     assert server.asked[0].startswith(f"/{name}/")
 
 
-def test_a_host_is_not_asked_for_more_than_it_serves(tmp_path: Path, server: FileServer) -> None:
-    small = Host(f"{server.url}/{{path}}", max_size=ARTIFACT.size - 1)
-    with pytest.raises(UnavailableError, match=r"serves files up to 50.1 kB"):
-        local(tmp_path, hosts=(small,)).read(ARTIFACT)
-    assert server.asked == []
-
-
 BAD_ANSWERS: dict[str, bytes | int] = {
     "not found": 404,
     "server error": 500,
@@ -108,7 +101,6 @@ def test_a_bad_answer_moves_on_and_is_not_kept(
     assert ARTIFACT.sha256 in str(error.value)
     assert str(tmp_path / "cache" / ARTIFACT.path) in str(error.value)
     assert "cifar-noisy download --kind train_mask --noise 0.4" in str(error.value)
-    assert "\n" not in str(error.value)
     assert files_below(tmp_path) == []
 
     assert local(tmp_path, mirror, hosts=server.public_hosts()).read(ARTIFACT) == content
@@ -184,7 +176,7 @@ def test_offline_opens_no_socket(
     masks = artifacts(kind="train_mask")
     with pytest.raises(UnavailableError, match=r"125 files \(6.3 MB\), the first of them") as error:
         store.fetch(masks)
-    assert "run: cifar-noisy download --kind train_mask;" in str(error.value)
+    assert "run cifar-noisy download --kind train_mask where" in str(error.value)
     assert (
         Store(tmp_path, (UNREACHABLE, Folder(upstream)), is_offline=True).read(ARTIFACT) == content
     )
@@ -208,7 +200,7 @@ def test_what_can_be_had_of_many_is_kept(tmp_path: Path, server: FileServer) -> 
     wanted = artifacts(kind="train_mask", noise=0.4)
     server.answers[f"/mirror/{wanted[3].path}"] = 404
     store = local(tmp_path, Host(f"{server.url}/{{path}}"))
-    with pytest.raises(UnavailableError, match=f"{wanted[3].path} .*answered 404"):
+    with pytest.raises(UnavailableError, match=f"(?s){wanted[3].path} .*answered 404"):
         store.fetch(wanted)
     assert len(files_below(store.cache)) == len(wanted) - 1
 
@@ -225,7 +217,7 @@ def test_an_unreachable_host_is_given_up_for_the_batch(tmp_path: Path) -> None:
 
         threading.Thread(target=hang_up, daemon=True).start()
         host = Host(f"http://127.0.0.1:{hanging_up.getsockname()[1]}/{{path}}")
-        with pytest.raises(UnavailableError, match=r"125 files .* cannot be reached"):
+        with pytest.raises(UnavailableError, match=r"(?s)125 files .* cannot be reached"):
             local(tmp_path, hosts=(host,)).fetch(artifacts(kind="train_mask"))
     assert 1 <= len(asked) <= PARALLEL_TRANSFERS
 
@@ -308,8 +300,16 @@ def test_a_cache_that_is_not_writable(tmp_path: Path, server: FileServer) -> Non
     [
         ("CIFAR_NOISY_MIRRORS", "ftp://host/x", "ftp://host/x, which is neither a folder nor"),
         ("CIFAR_NOISY_MIRRORS", "http://[bad", "an address that is none, which is neither"),
-        ("CIFAR_NOISY_MIRRORS", "~nosuchuser/x", "~nosuchuser/x: there is no such user"),
-        ("CIFAR_NOISY_CACHE", "~nosuchuser/x", "~nosuchuser/x: there is no such user"),
+        (
+            "CIFAR_NOISY_MIRRORS",
+            "~nosuchuser/x",
+            "~nosuchuser/x leads nowhere .*: set CIFAR_NOISY_MIRRORS",
+        ),
+        (
+            "CIFAR_NOISY_CACHE",
+            "~nosuchuser/x",
+            "~nosuchuser/x .*: set CIFAR_NOISY_CACHE to a whole",
+        ),
         ("CIFAR_NOISY_OFFLINE", "maybe", "CIFAR_NOISY_OFFLINE is 'maybe': set it to 1 or 0"),
     ],
 )

@@ -1,8 +1,8 @@
 """The command line: parses, calls one library function, prints; nothing else.
 
 Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 something is wrong,
-2 a request that makes no sense, 3 nothing wrong but something could not be had, 75 a run was told
-to stop and saved, and the same command continues it.
+2 a request that makes no sense, 3 nothing wrong but something could not be had (`errors` says which
+error is which), 75 a run was told to stop and saved, and the same command continues it.
 """
 
 import sys
@@ -28,6 +28,7 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
+from cifar_noisy.files import reason
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         _fail(error, USAGE)
     except OSError as error:
         what = error.filename or "the output"
-        _fail(f"{what} cannot be read or written ({error.strerror}): name another place", WRONG)
+        _fail(f"{what} cannot be read or written ({reason(error)}): name another place", WRONG)
 
 
 def _fail(error: object, status: int) -> None:

@@ -32,6 +32,9 @@ class Answer:
     heeds_range: bool = True
     says_length: bool = True
     flips_bit: bool = False
+    raw: bytes | None = None  # all that is sent, headers included
+    then_forever: bytes = b""  # after it, until the client goes away
+    seconds_between: float = 0  # those
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -70,6 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
             if answer.times is not None and self.server.asked[path] > answer.times:
                 answer = Answer()
         time.sleep(answer.seconds_before)
+        if answer.raw is not None:
+            self._send_raw(answer)
+            return
         file = self.server.folder / path
         content = answer.body if answer.body is not None else _content(file, answer)
         status = 404 if content is None and answer.status == 200 else answer.status
@@ -91,6 +97,16 @@ class _Handler(BaseHTTPRequestHandler):
         if status in (200, 206):
             with contextlib.suppress(OSError):
                 self._send(content, start, answer)
+
+    def _send_raw(self, answer: Answer) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(answer.raw or b"")
+            while answer.then_forever:
+                self.wfile.write(answer.then_forever)
+                with self.server.lock:
+                    self.server.sent += len(answer.then_forever)
+                time.sleep(answer.seconds_between)
 
     def _send(self, content: bytes, start: int, answer: Answer) -> None:
         ends = [len(content), *(n for n in (answer.cut_at, answer.stall_at) if n is not None)]
