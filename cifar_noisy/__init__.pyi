@@ -118,6 +118,12 @@ from .images import (
     write_images as write_images,
 )
 from .loaders import (
+    cache_folder as cache_folder,
+)
+from .loaders import (
+    cached_path as cached_path,
+)
+from .loaders import (
     download as download,
 )
 from .loaders import (

@@ -64,12 +64,12 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """
     part = _new_part(path)
     try:
-        with part.open("xb") as file:
+        with part.open("x+b") as file:
             yield file
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        part.replace(path)
+            _rename_open(part, path, file, durable=durable)
         if durable:
             _sync_folder(path.parent)
     finally:
@@ -197,7 +197,7 @@ def _new_part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def _rename_open(part: Path, path: Path, file: IO[bytes]) -> None:
+def _rename_open(part: Path, path: Path, file: IO[bytes], *, durable: bool = False) -> None:
     if os.name != "posix":
         file.close()  # Windows renames no open file, and removes none either
     try:
@@ -205,7 +205,7 @@ def _rename_open(part: Path, path: Path, file: IO[bytes]) -> None:
     except FileNotFoundError:
         # Another process took the part for a leftover; its bytes are still held open here.
         file.seek(0)
-        with atomic_file(path) as again:
+        with atomic_file(path, durable=durable) as again:
             shutil.copyfileobj(file, again, _CHUNK)
 
 

@@ -7,11 +7,8 @@ has a deadline: all headers together, and each piece of the body.
 """
 
 import contextlib
-import http.client
 import io
 import re
-import socket
-import ssl
 import time
 import types
 from collections.abc import Iterator
@@ -19,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
+    import socket
+
     import requests
 
 _MAX_REDIRECTS = 10
@@ -175,7 +174,7 @@ class _Deadline:
 class _TimedReader(io.RawIOBase):
     """What a socket receives until a deadline."""
 
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
+    def __init__(self, sock: "socket.socket", deadline: _Deadline) -> None:
         self._sock, self._file, self._deadline = sock, sock.makefile("rb", 0), deadline
 
     def readable(self) -> bool:
@@ -192,6 +191,8 @@ class _TimedReader(io.RawIOBase):
 
 def _adapter(deadline: _Deadline) -> "requests.adapters.HTTPAdapter":
     """Return requests' adapter with connections that read until the deadline."""
+    import http.client
+
     import requests
 
     class TimedResponse(http.client.HTTPResponse):
@@ -273,6 +274,8 @@ def _goal(response: "requests.Response", session: "requests.Session") -> str | N
 
 def _refusal(error: Exception, seconds: float, proxy: str | None = None) -> RefusalError:
     """Say in a few words what requests and urllib3 say in many."""
+    import http.client
+
     import requests
     import urllib3.exceptions as low
 
@@ -284,6 +287,8 @@ def _refusal(error: Exception, seconds: float, proxy: str | None = None) -> Refu
     inner = getattr(inner, "reason", inner)
     if proxy and isinstance(inner, low.ProxyError):
         return _proxy_refusal(proxy, _why_unreachable(inner.original_error))
+    if proxy and isinstance(inner, low.NewConnectionError):  # of a SOCKS proxy
+        return _proxy_refusal(proxy, "cannot be reached, or cannot reach the host")
     if proxy and isinstance(error, ValueError):
         is_socks = "SOCKS" in str(error)
         needs = "needs pip install 'requests[socks]'" if is_socks else "is no URL of a proxy"
@@ -305,6 +310,8 @@ def _refusal(error: Exception, seconds: float, proxy: str | None = None) -> Refu
 
 def _why_unreachable(error: object) -> str:
     """Say why there is no connection to a host or a proxy."""
+    import ssl
+
     import urllib3.exceptions as low
 
     if isinstance(error, low.ConnectTimeoutError) and not isinstance(error, low.NewConnectionError):

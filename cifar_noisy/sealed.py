@@ -57,7 +57,10 @@ def map_sealed(path: Path, *, check: bool = True) -> memoryview | None:
     checking it may leave out the check of the seal.
     """
     with contextlib.suppress(OSError, ValueError), open_regular(path) as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        try:
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError:  # some network file systems refuse maps
+            mapped = memoryview(file.read())
         content, seal = mapped[:-_SEAL_SIZE], mapped[-_SEAL_SIZE:]
         if not check or seal == _seal(content):
             return content

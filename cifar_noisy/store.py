@@ -5,13 +5,13 @@ are asked in this order, and each failure moves on to the next:
 
 1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place), laid out like upstream;
 2. the mirrors of ``CIFAR_NOISY_MIRRORS``, folders or URLs separated by commas; a folder is read in
-   place, nothing is copied out of it or written into it;
+   place, and copied only where that is asked for;
 3. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
    file by its sha256 alone.
 
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
 
-A cache that has a file is only read. Fetching one takes turns with other processes (`turns`), has
+A cache that has a file is only read. Fetching one takes turns with other processes (`locks`), has
 it in memory until its checksum is right (the largest is 3.4 MB; `transfer`), and puts it in its
 place by a rename (`files`). So whatever is killed, full or slow, a file is absent or right.
 """
@@ -418,7 +418,10 @@ def _cache_folder() -> Path:
     if not chosen:
         import pooch
 
-        chosen = str(pooch.os_cache("cifar-noisy"))
+        try:
+            chosen = str(pooch.os_cache("cifar-noisy"))
+        except RuntimeError:  # no home folder
+            chosen = "~"
     return _folder(chosen, CACHE_VARIABLE)
 
 

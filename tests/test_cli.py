@@ -237,3 +237,12 @@ def test_output_off_a_terminal_has_a_line_per_row(published: str) -> None:
     lines = run("list", "--noise", "0.7", "--sparsity", "0").stdout.splitlines()
     assert sum(line.lstrip().startswith("train_mask") for line in lines) == 10
     assert lines[-1] == f"{len(lines) - 5} files, 8.5 MB; {len(lines) - 5} on this machine"
+
+
+def test_download_says_where_and_copies(published: str, tmp_path: Path) -> None:
+    words = ("download", "--kind", "pyx", "--noise", "0.4")
+    in_place = run(*words).stdout
+    assert "4 files, 4.0 MB, checked: 0 in " in in_place
+    assert "the other 4 are in mirror folders" in in_place
+    assert "4 files, 4.0 MB, checked: 4 in " in run(*words, "--copy").stdout
+    assert "4 files and image folders: 4 right" in run("cache", "verify").stdout

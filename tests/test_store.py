@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import pickle
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from cifar_noisy import (
     StorageError,
     UnavailableError,
     artifacts,
+    cache_folder,
+    cached_path,
 )
 from cifar_noisy.registry import Artifact
 from cifar_noisy.store import Folder, Host, Store
@@ -162,6 +166,69 @@ def test_a_file_put_there_by_hand_is_accepted(tmp_path: Path, content: bytes) ->
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(content)
     assert store.read(ARTIFACT) == content
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, server: FileServer, content: bytes) -> None:
+    """In a mirror folder it is passed over; in the cache nothing is put in its place."""
+    mirror = tmp_path / "mirror"
+    (mirror / ARTIFACT.path).parent.mkdir(parents=True)
+    os.mkfifo(mirror / ARTIFACT.path)
+    store = local(tmp_path, Folder(mirror), Host(f"{server.url}/{{path}}"))
+    assert store.read(ARTIFACT) == content
+    with pytest.raises(
+        UnavailableError, match=f"{mirror}.* cannot be read .it is a pipe, a device"
+    ):
+        local(tmp_path / "other", Folder(mirror)).read(ARTIFACT)
+    cached = store.cache_path(ARTIFACT)
+    cached.unlink()
+    os.mkfifo(cached)
+    with pytest.raises(StorageError, match=r"cannot be written \(it is a pipe, a device or a"):
+        store.read(ARTIFACT)
+    assert cached.is_fifo()
+
+
+def test_copies_what_a_mirror_folder_has(tmp_path: Path, upstream: Path) -> None:
+    wanted = artifacts(kind="train_mask", noise=0.4, sparsity=0.2)
+    store = local(tmp_path, Folder(upstream))
+    assert store.fetch(wanted) == [upstream / artifact.path for artifact in wanted]
+    assert not store.cache.exists()
+    assert store.fetch(wanted, copy=True) == [store.cache_path(artifact) for artifact in wanted]
+    assert len(files_below(store.cache)) == len(wanted)
+    assert local(tmp_path).read(ARTIFACT) == (upstream / ARTIFACT.path).read_bytes()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="cannot be written"):
+        Store(tmp_path / "file", (Folder(upstream),)).fetch(wanted, copy=True)
+
+
+def test_an_error_is_told_once_and_its_remedy_first(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        local(tmp_path, UNREACHABLE, Folder(tmp_path / "no")).fetch(
+            artifacts(kind="train_mask", noise=0.4)
+        )
+    first, *causes = str(error.value).split("\n")
+    assert first.startswith("40 files (2.0 MB), the first of them ")
+    assert "could not be had: run cifar-noisy download --kind train_mask --noise 0.4 " in first
+    assert [cause.startswith("  ") for cause in causes] == [True] * 3
+    assert "".join(traceback.format_exception(error.value)).count("refuses connections") == 1
+    copy = pickle.loads(pickle.dumps(error.value))
+    assert (str(copy), copy.causes) == (str(error.value), tuple(cause[2:] for cause in causes))
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: object) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "CIFAR_NOISY_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match=r"home.*: set CIFAR_NOISY_CACHE to a whole path"):
+        cache_folder()
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CIFAR_NOISY_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    assert cached_path(ARTIFACT) == tmp_path / ARTIFACT.path
 
 
 def test_offline_opens_no_socket(

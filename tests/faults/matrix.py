@@ -196,6 +196,7 @@ WEB = (
 MACHINE = {
     "many_cold_processes": "one request per file, every file right",
     "locks_granted_to_everyone": "every file right",
+    "one_large_file_and_locks_granted_to_everyone": "every file right, nothing left",
     "lock_held_for_ever": "goes on without it after the stated time",
     "lock_of_a_dead_process": "no delay",
     "locks_not_supported": "goes on without them",

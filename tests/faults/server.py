@@ -24,6 +24,7 @@ class Answer:
     status: int = 200
     body: bytes | None = None  # in the place of the file's bytes
     headers: dict[str, str] = field(default_factory=dict)
+    only: str | None = None  # the one path that is answered so, the others rightly
     times: int | None = None  # requests of each URL that are answered so, the others rightly
     seconds_before: float = 0  # until the first byte of the answer
     cut_at: int | None = None  # bytes of the body until the connection is reset
@@ -49,6 +50,7 @@ class FaultServer(ThreadingHTTPServer):
         self.answer = answer or Answer()
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.authorizations: list[str] = []
         self.sent = 0
         self.has_stalled = threading.Event()
         self.lock = threading.Lock()
@@ -72,6 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.answer
             if answer.times is not None and self.server.asked[path] > answer.times:
                 answer = Answer()
+            if answer.only not in (None, path):
+                answer = Answer()
+            if "Authorization" in self.headers:
+                self.server.authorizations.append(self.headers["Authorization"])
         time.sleep(answer.seconds_before)
         if answer.raw is not None:
             self._send_raw(answer)
