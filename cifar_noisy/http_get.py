@@ -108,19 +108,18 @@ def get(url: str, headers: dict[str, str], connect: float, read: float) -> Itera
 
     deadline = _Deadline(read)
     adapter = _adapter(deadline)
-    auth: tuple[str, str] | None = requests.utils.get_auth_from_url(url)
+    auth: Any = requests.utils.get_auth_from_url(url)
     with requests.Session() as session:
         for _ in range(_MAX_REDIRECTS):
-            request = requests.Request(
-                "GET", url, headers, auth=auth if auth and any(auth) else None
-            )
+            # An empty user name is none, for which requests looks into ~/.netrc.
+            request = requests.Request("GET", url, headers, auth=auth if any(auth) else None)
             with _sent(request, session, adapter, (connect, read)) as response:
                 goal = _goal(response, session)
                 if goal is None:
                     yield Answer(response, deadline)
                     return
             if session.should_strip_auth(url, goal):  # type: ignore[no-untyped-call]
-                auth = None
+                auth = ()
             url = goal
     raise RefusalError("redirects too often")
 
