@@ -61,6 +61,9 @@ from .errors import (
     MissingExtraError as MissingExtraError,
 )
 from .errors import (
+    MissingInputError as MissingInputError,
+)
+from .errors import (
     ReadOnlyError as ReadOnlyError,
 )
 from .errors import (
@@ -116,6 +119,12 @@ from .images import (
 )
 from .images import (
     write_images as write_images,
+)
+from .loaders import (
+    cache_folder as cache_folder,
+)
+from .loaders import (
+    cached_path as cached_path,
 )
 from .loaders import (
     download as download,

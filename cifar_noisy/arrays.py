@@ -8,7 +8,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.errors import InvalidInputError, MissingInputError
 from cifar_noisy.files import open_regular, reason
 
 _MAX_HEADER = 1 << 13
@@ -37,7 +37,11 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
     ...     read_array(file.name).shape
     (3,)
     """
-    with open_regular(path) as file:
+    try:
+        opened = open_regular(path)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} does not exist: name an .npy file") from None
+    with opened as file:
         if file.peek().startswith(b"PK"):
             raise InvalidInputError(f"{path} is an archive of arrays: write one by numpy.save")
         try:

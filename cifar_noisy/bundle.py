@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cifar_noisy.errors import BundleError, StorageError
+from cifar_noisy.errors import BundleError, CifarNoisyError, StorageError
 from cifar_noisy.files import atomic_file, open_regular, output_file, reason
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
@@ -103,7 +103,7 @@ def export_bundle(
             if archive:
                 with open_regular(archive) as opened:
                     tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
-    except StorageError:
+    except CifarNoisyError:
         raise
     except OSError as error:
         raise StorageError(
@@ -170,8 +170,9 @@ def _image_archive(store: Store, progress: Progress | None) -> Path:
     return download(urls, target, _images_complaint, progress, size=IMAGES.size)
 
 
-def _images_complaint(file: Path) -> str | None:
-    return None if _is_right(file, IMAGES) else "holds other bytes than the official archive"
+def _images_complaint(file: IO[bytes]) -> str | None:
+    is_right = hashlib.file_digest(file, "sha256").hexdigest() == IMAGES.sha256  # type: ignore[arg-type]
+    return None if is_right else "holds other bytes than the official archive"
 
 
 def _header(path: str, size: int) -> tarfile.TarInfo:

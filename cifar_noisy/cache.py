@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import abandoned_parts_of
+from cifar_noisy.files import abandoned_parts_of, open_regular, reason
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import IMAGES_FOLDER, Images, image_files
 from cifar_noisy.locks import is_unheld, lock_path
@@ -71,7 +71,7 @@ def check_cache(store: Store) -> Iterator[CachedFile]:
 
 def _is_right(path: Path, artifact: Artifact) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(artifact.size + 1)  # enough to see that a file is too long
     except OSError:
         return False
@@ -120,9 +120,11 @@ def check_images(store: Store) -> Iterator[CachedImages]:
     for path in cached_images(store):
         try:
             if path.name == ARCHIVE:
-                complaint = CIFAR10.archive_complaint(path)
+                with open_regular(path) as file:
+                    complaint = CIFAR10.archive_complaint(file)
             elif path.name in CIFAR10.png_blobs:
-                complaint = CIFAR10.png_complaint(path, path.name)
+                with open_regular(path) as file:
+                    complaint = CIFAR10.png_complaint(file, path.name)
             else:
                 Images.open(path)
                 complaint = None
@@ -244,5 +246,5 @@ def _remove(path: Path, store: Store) -> None:
 
 def _not_removed(path: Path, store: Store, error: OSError) -> StorageError:
     return StorageError(
-        f"{path} cannot be removed ({error.strerror}): ask the owner of {store.cache}"
+        f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
     )

@@ -1,4 +1,11 @@
-"""The few things that can go wrong, each said in one line: the value, the cause and the remedy."""
+"""The few things that can go wrong, each said with its value, cause and remedy.
+
+The command line's exit status follows from the type: 3 for what could not be had
+(`UnavailableError`); 1 where data or machine are at fault, so that something is damaged, cannot be
+written or does not hold (`StorageError`, `RecomputeError`); 2 for all others, a request that makes
+no sense: an unknown value, a file or folder of the caller's that is missing or not what it should
+be.
+"""
 
 
 class CifarNoisyError(Exception):
@@ -11,6 +18,10 @@ class UnknownArtifactError(CifarNoisyError, ValueError):
 
 class InvalidInputError(CifarNoisyError, ValueError):
     """Arrays of the caller's that no method can work on."""
+
+
+class MissingInputError(InvalidInputError, FileNotFoundError):
+    """A file or folder that the caller named and that is not there."""
 
 
 class ReadOnlyError(InvalidInputError, AttributeError):
@@ -58,17 +69,22 @@ class MissingExtraError(CifarNoisyError, ImportError):
         super().__init__(f"{library} is not installed: pip install 'cifar-noisy[report]' has it")
 
 
-class UnavailableError(CifarNoisyError):
+class UnavailableError(CifarNoisyError, FileNotFoundError):
     """A published file that no source could give with the right bytes.
+
+    Shown as the message and a line for each cause.
 
     Attributes
     ----------
+    message : str
+        What is missing, and the remedy.
     causes : tuple of str
         What each source that was asked said, in order.
     """
 
     def __init__(self, message: str, causes: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+        super().__init__("\n  ".join((message, *causes)))
+        self.message = message
         self.causes = causes
 
 

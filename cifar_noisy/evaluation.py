@@ -26,6 +26,7 @@ from cifar_noisy.loaders import (
 )
 from cifar_noisy.noise import N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import in_order, in_published_order
+from cifar_noisy.registry import artifacts
 from cifar_noisy.row_index import as_array
 from cifar_noisy.scores import label_error_scores
 from cifar_noisy.settings import (
@@ -38,6 +39,7 @@ from cifar_noisy.settings import (
     Setting,
     check_choice,
 )
+from cifar_noisy.store import Store
 
 By = Literal["given", "true", "pair"]
 
@@ -700,8 +702,10 @@ def _fit(pyx: NDArray[np.floating], labels: NDArray[np.int64]) -> Fit:
 
 
 def _load_all_label_errors(setting: Setting, edition: Edition | None) -> dict[Method, Mask]:
+    used = edition or default_edition(setting)
+    Store.from_environment().fetch_absent(artifacts(kind="train_mask", noise=setting, edition=used))
     return {
-        method: load_label_errors(method, setting.noise, setting.sparsity, edition=edition)
+        method: load_label_errors(method, setting.noise, setting.sparsity, edition=used)
         for method in METHODS
     }
 
@@ -717,7 +721,7 @@ def _published_masks(
     try:
         return _load_all_label_errors(setting, used), used, None
     except UnavailableError as error:
-        return {}, used, str(error)
+        return {}, used, error.message
 
 
 def _warn(doubt: str | None) -> None:

@@ -19,6 +19,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from cifar_noisy.errors import CifarNoisyError
+
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
 
@@ -62,12 +64,12 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """
     part = _new_part(path)
     try:
-        with part.open("xb") as file:
+        with part.open("x+b") as file:
             yield file
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        part.replace(path)
+            _rename_open(part, path, file, durable=durable)
         if durable:
             _sync_folder(path.parent)
     finally:
@@ -97,7 +99,8 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
             try:
                 yield file
             except BaseException as error:
-                n_kept = n_before if isinstance(error, OSError) else file.seek(0, os.SEEK_END)
+                is_of_disk = isinstance(error, OSError) and not isinstance(error, CifarNoisyError)
+                n_kept = n_before if is_of_disk else file.seek(0, os.SEEK_END)
                 file.truncate(n_kept)
                 raise
             file.flush()
@@ -189,10 +192,14 @@ def abandoned_parts_of(path: Path) -> Iterator[Path]:
 
 def _new_part(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            _check_regular(mode, path)  # nothing else is replaced
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def _rename_open(part: Path, path: Path, file: IO[bytes]) -> None:
+def _rename_open(part: Path, path: Path, file: IO[bytes], *, durable: bool = False) -> None:
     if os.name != "posix":
         file.close()  # Windows renames no open file, and removes none either
     try:
@@ -200,7 +207,7 @@ def _rename_open(part: Path, path: Path, file: IO[bytes]) -> None:
     except FileNotFoundError:
         # Another process took the part for a leftover; its bytes are still held open here.
         file.seek(0)
-        with atomic_file(path) as again:
+        with atomic_file(path, durable=durable) as again:
             shutil.copyfileobj(file, again, _CHUNK)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,20 +118,20 @@ class Release:
         """Return the names of a split's PNG archives."""
         return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
-    def archive_complaint(self, path: Path) -> str | None:
+    def archive_complaint(self, file: IO[bytes]) -> str | None:
         """Say what is wrong with a file that should be the official archive; None if it is."""
-        size = path.stat().st_size
+        size = file.seek(0, os.SEEK_END)
         if size != self.archive_size:
             return f"has {size:,} bytes, where the official archive has {self.archive_size:,}"
         for algorithm, expected in (("md5", self.archive_md5), ("sha256", self.archive_sha256)):
-            digest = _digest(path, algorithm)
+            digest = _digest(file, algorithm)
             if digest != expected:
                 return f"has {algorithm} {digest}, where the official archive has {expected}"
         return None
 
-    def png_complaint(self, path: Path, name: str) -> str | None:
+    def png_complaint(self, file: IO[bytes], name: str) -> str | None:
         """Say what is wrong with a file that should be a PNG archive; None if nothing is."""
-        blob, expected = git_blob_id(path), self.png_blobs[name]
+        blob, expected = git_blob_id(file), self.png_blobs[name]
         return (
             None if blob == expected else f"has git blob id {blob}, where upstream's is {expected}"
         )
@@ -211,7 +211,8 @@ class BatchFolder(Source):
 
     def _complaint(self, train: bool) -> str | None:
         for file in self.files(train):
-            md5, expected = _digest(file, "md5"), self.release.batch_md5[file.name]
+            with open_regular(file) as opened:
+                md5, expected = _digest(opened, "md5"), self.release.batch_md5[file.name]
             if md5 != expected:
                 return f"{file} has md5 {md5}, where the official file has {expected}"
         return None
@@ -231,7 +232,8 @@ class OfficialArchive(Source):
         return [self.path]
 
     def _complaint(self, train: bool) -> str | None:
-        complaint = self.release.archive_complaint(self.path)
+        with open_regular(self.path) as file:
+            complaint = self.release.archive_complaint(file)
         return f"{self.path} {complaint}" if complaint else None
 
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -253,7 +255,8 @@ class PngArchives(Source):
 
     def _complaint(self, train: bool) -> str | None:
         for file in self.files(train):
-            complaint = self.release.png_complaint(file, file.name)
+            with open_regular(file) as opened:
+                complaint = self.release.png_complaint(opened, file.name)
             if complaint:
                 return f"{file} {complaint}"
         return None
@@ -377,28 +380,28 @@ def readable() -> Iterator[None]:
         ) from error
 
 
-def git_blob_id(path: Path) -> str:
+def git_blob_id(file: IO[bytes]) -> str:
     """Return what git calls a file's content: sha1 over a header with its size, and its bytes.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     git_blob_id(Path(file.name))
+    >>> git_blob_id(io.BytesIO())
     'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
     """
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with open_regular(path) as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
+    size = file.seek(0, os.SEEK_END)
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    file.seek(0)
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _digest(path: Path, algorithm: str) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
+def _digest(file: IO[bytes], algorithm: str) -> str:
+    file.seek(0)
+    return hashlib.file_digest(
+        file,  # type: ignore[arg-type]  # it asks for readinto, which open files have
+        lambda: hashlib.new(algorithm, usedforsecurity=False),
+    ).hexdigest()
 
 
 def _read_file(path: str | os.PathLike[str], max_size: int) -> bytes:

@@ -589,11 +589,11 @@ def _download(
             return _download_pngs(hosts, release, folder, progress)
         except UnavailableError as no_pngs:
             raise UnavailableError(
-                f"{no_archive}; nor upstream's PNG archives: {no_pngs}. Try again, which continues "
-                f"where this stopped, or put the file of sha256 {release.archive_sha256} at "
-                f"{target}",
+                f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
+                f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
+                f"at {target}",
                 (*no_archive.causes, *no_pngs.causes),
-            ) from no_pngs
+            ) from None
     return OfficialArchive(target, release)
 
 

@@ -65,16 +65,25 @@ def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16
         If no source has the file.
     """
     artifact, store = find("pyx", setting), Store.from_environment()
-    if mmap:
-        pyx: NDArray[np.float16] = np.load(store.path(artifact), mmap_mode="r", allow_pickle=False)
-        _check_array(pyx, artifact)
-    else:
+    pyx = _mapped(store.path(artifact)) if mmap else None
+    if pyx is None:
         pyx = decode_array(store.read(artifact), artifact)
+        pyx.flags.writeable = not mmap
+    _check_array(pyx, artifact)
     if pyx.view(np.uint16).max() > _FLOAT16_ONE:
         raise UnavailableError(
             f"{artifact.path} has entries that are no probabilities: reinstall cifar-noisy"
         )
     return pyx
+
+
+def _mapped(path: Path) -> NDArray[Any] | None:
+    """Return a file that was just checked as a memory map; None where it cannot be mapped."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:  # some network file systems refuse maps
+        return None
+    return array
 
 
 def load_train_mask(
@@ -352,6 +361,7 @@ def download(
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
     trainer: Trainer | None = None,
+    copy: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Bring published files to this machine, so that loading them later needs no network.
@@ -360,13 +370,15 @@ def download(
     ----------
     kind, noise, sparsity, method, edition, trainer
         Filters as for `artifacts`; without any, all 340 files (142 MB).
+    copy : bool, default False
+        Copy what a mirror folder has into the cache, instead of using it in place.
     progress : object with ``update(n_bytes)``, optional
         Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
 
     Returns
     -------
     list of Path
-        The checked files: in the cache, or in a mirror folder, which is used in place.
+        The checked files: in the cache, or in a mirror folder.
 
     Raises
     ------
@@ -386,7 +398,48 @@ def download(
         kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
     )
     at_least_one(wanted)
-    return Store.from_environment().fetch(wanted, progress)
+    return Store.from_environment().fetch(wanted, progress, copy=copy)
+
+
+def cache_folder() -> Path:
+    """Return the folder that files are downloaded to; it may not exist yet.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing says where it is.
+
+    Examples
+    --------
+    >>> cache_folder().is_absolute()
+    True
+    """
+    return Store.from_environment().cache
+
+
+def cached_path(artifact: Artifact) -> Path:
+    """Return where a published file lies in the cache, or will once it is downloaded.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        One of `artifacts`.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> pyx = artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0]
+    >>> cached_path(pyx).relative_to(cache_folder()).as_posix() == pyx.path
+    True
+    """
+    return Store.from_environment().cache_path(artifact)
 
 
 def decode_array(content: bytearray, artifact: Artifact) -> NDArray[Any]:

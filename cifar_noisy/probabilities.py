@@ -107,8 +107,8 @@ def _published_or_recomputed(
         return published_pyx(setting, mmap=mmap)
     except UnavailableError as error:
         if not may_recompute:
-            said = f"{error}; or {_how_to_recompute(setting)}"
-            raise UnavailableError(said, error.causes) from error
+            said = f"{error.message}; or {_how_to_recompute(setting)}"
+            raise UnavailableError(said, error.causes) from None
     return _recompute(setting)
 
 

@@ -5,13 +5,13 @@ are asked in this order, and each failure moves on to the next:
 
 1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place), laid out like upstream;
 2. the mirrors of ``CIFAR_NOISY_MIRRORS``, folders or URLs separated by commas; a folder is read in
-   place, nothing is copied out of it or written into it;
+   place, and copied only where that is asked for;
 3. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
    file by its sha256 alone.
 
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
 
-A cache that has a file is only read. Fetching one takes turns with other processes (`turns`), has
+A cache that has a file is only read. Fetching one takes turns with other processes (`locks`), has
 it in memory until its checksum is right (the largest is 3.4 MB; `transfer`), and puts it in its
 place by a rename (`files`). So whatever is killed, full or slow, a file is absent or right.
 """
@@ -33,10 +33,11 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
-from cifar_noisy.files import write_atomically
+from cifar_noisy.files import open_regular, reason, write_atomically
+from cifar_noisy.http_get import shown_url
 from cifar_noisy.locks import locked
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
-from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, readable_size, shown_url
+from cifar_noisy.transfer import Batch, Progress, fill, in_parallel, readable_size
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
@@ -64,12 +65,9 @@ class Host:
     ----------
     pattern : str
         URL in which ``{path}`` and ``{sha256}`` stand for the artifact's.
-    max_size : int or None
-        Largest file, in bytes, that the host serves.
     """
 
     pattern: str
-    max_size: int | None = None
 
     def __repr__(self) -> str:
         """Show no credentials."""
@@ -81,14 +79,10 @@ class Host:
             "{sha256}", artifact.sha256
         )
 
-    def serves(self, artifact: Artifact) -> bool:
-        """Whether the artifact is not too large for this host."""
-        return self.max_size is None or artifact.size <= self.max_size
-
 
 PUBLIC_HOSTS = (
     Host(f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/{{path}}"),
-    Host(f"https://cdn.jsdelivr.net/gh/{REPOSITORY}@{REVISION}/{{path}}", max_size=20_000_000),
+    Host(f"https://cdn.jsdelivr.net/gh/{REPOSITORY}@{REVISION}/{{path}}"),
     Host("https://archive.softwareheritage.org/api/1/content/sha256:{sha256}/raw/"),
 )
 
@@ -162,8 +156,16 @@ class Store:
         """
         return self._obtain(artifact, Batch(progress))[0]
 
-    def fetch(self, artifacts: Sequence[Artifact], progress: Progress | None = None) -> list[Path]:
+    def fetch(
+        self,
+        artifacts: Sequence[Artifact],
+        progress: Progress | None = None,
+        *,
+        copy: bool = False,
+    ) -> list[Path]:
         """Bring many artifacts to this machine in parallel; return their checked files in order.
+
+        With `copy`, all of them into the cache, those too that a mirror folder has.
 
         Raises
         ------
@@ -173,21 +175,37 @@ class Store:
         StorageError
             If the cache folder cannot be used.
         """
-        found = self.gather(artifacts, progress)
-        errors = {a: error for a, error in found.items() if isinstance(error, UnavailableError)}
-        if errors:
-            raise self._unavailable(list(errors), next(iter(errors.values())).causes)
+        found = self.gather(artifacts, progress, copy=copy)
+        error = next((e for e in found.values() if isinstance(e, UnavailableError)), None)
+        if error is not None:
+            raise error
         return [path for path in found.values() if isinstance(path, Path)]
 
+    def fetch_absent(self, artifacts: Sequence[Artifact]) -> None:
+        """Fetch those of many artifacts that are not on this machine, before any is read.
+
+        So what is missing is fetched in parallel, and said at once.
+
+        Raises
+        ------
+        UnavailableError, StorageError
+            As `fetch` does.
+        """
+        self.fetch([artifact for artifact in artifacts if self.local_path(artifact) is None])
+
     def gather(
-        self, artifacts: Sequence[Artifact], progress: Progress | None = None
+        self,
+        artifacts: Sequence[Artifact],
+        progress: Progress | None = None,
+        *,
+        copy: bool = False,
     ) -> dict[Artifact, "Path | UnavailableError"]:
         """Bring to this machine what can be had of many artifacts, in parallel.
 
         Returns
         -------
         dict
-            By artifact, in order: its checked file, or the error that says why there is none.
+            By artifact, in order: its checked file, or the error that names all that are missing.
 
         Raises
         ------
@@ -198,11 +216,21 @@ class Store:
 
         def outcome(artifact: Artifact) -> Path | UnavailableError:
             try:
-                return self._obtain(artifact, batch)[0]
+                path, content = self._obtain(artifact, batch)
             except UnavailableError as error:
                 return error
+            if copy and path != self.cache_path(artifact):
+                path = self.cache_path(artifact)
+                with self._writing():
+                    write_atomically(path, content)
+            return path
 
-        return dict(zip(artifacts, in_parallel(outcome, artifacts, batch), strict=True))
+        found = dict(zip(artifacts, in_parallel(outcome, artifacts, batch), strict=True))
+        errors = {a: error for a, error in found.items() if isinstance(error, UnavailableError)}
+        if errors:
+            together = self._unavailable(list(errors), next(iter(errors.values())).causes)
+            found |= dict.fromkeys(errors, together)
+        return found
 
     def _local_paths(self, artifact: Artifact) -> Iterator[Path]:
         yield self.cache_path(artifact)
@@ -233,20 +261,27 @@ class Store:
     def _download(self, artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
         """Fetch a file into the cache unless another process does at the same time."""
         target = self.cache_path(artifact)
+        with self._writing(), locked(target, batch.lock_timeout):
+            # Another process may have fetched it while this one waited its turn.
+            with contextlib.suppress(_SourceError):
+                content = _read_in_place(target, artifact)
+                batch.count(artifact.size)
+                return content
+            content = _transfer(artifact, hosts, batch)
+            write_atomically(target, content)
+            return content
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Make the cache folder, and say so where it cannot be written."""
         try:
             self.make_cache()
-            with locked(target, batch.lock_timeout):
-                # Another process may have fetched it while this one waited its turn.
-                with contextlib.suppress(_SourceError):
-                    content = _read_in_place(target, artifact)
-                    batch.count(artifact.size)
-                    return content
-                content = _transfer(artifact, hosts, batch)
-                write_atomically(target, content)
-                return content
+            yield
+        except UnavailableError:
+            raise
         except OSError as error:
             raise StorageError(
-                f"the cache folder {self.cache} cannot be written ({error.strerror}): make room, "
+                f"the cache folder {self.cache} cannot be written ({reason(error)}): make room, "
                 f"or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
                 f"{MIRRORS_VARIABLE}, which reads it in place)"
             ) from error
@@ -266,7 +301,7 @@ class Store:
     def _unavailable(
         self, missing: Sequence[Artifact], causes: tuple[str, ...]
     ) -> UnavailableError:
-        """Return the error that says what is missing, why, and the two ways to mend it.
+        """Return the error that says what is missing, the two ways to mend it, and why.
 
         `causes` are those of the first missing file.
         """
@@ -277,12 +312,10 @@ class Store:
             else f"{len(missing)} files ({size}), the first of them {first.path},"
         )
         offline = ("the web was not asked, since this store is offline",)
-        why = "; ".join(causes + (offline if self.is_offline else ()))
         return UnavailableError(
-            f"{what} could not be had: {why}. On a machine with a network run: "
-            f"{_download_command(missing)}; or put the file of sha256 {first.sha256} at "
-            f"{self.cache_path(first)}",
-            causes,
+            f"{what} could not be had: run {_download_command(missing)} where there is a network, "
+            f"or put the file of sha256 {first.sha256} at {self.cache_path(first)}",
+            causes + (offline if self.is_offline else ()),
         )
 
 
@@ -313,19 +346,14 @@ def _transfer(artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytear
     try:
         fill(
             file,
-            [host.url(artifact) for host in hosts if host.serves(artifact)],
+            [host.url(artifact) for host in hosts],
             lambda complete: _complaint(complete.read(), artifact),
             artifact.size,
             batch,
         )
-    except UnavailableError as error:
+    except UnavailableError:
         batch.count(-len(file.getbuffer()))
-        too_small = tuple(
-            f"{shown_url(host.url(artifact))} serves files up to {readable_size(host.max_size)}"
-            for host in hosts
-            if host.max_size is not None and not host.serves(artifact)
-        )
-        raise UnavailableError(str(error), (*error.causes, *too_small)) from None
+        raise
     return bytearray(file.getbuffer())
 
 
@@ -344,13 +372,13 @@ def _read_folder(folder: Folder, artifact: Artifact, batch: Batch) -> tuple[Path
 def _read_in_place(path: Path, artifact: Artifact) -> bytearray:
     content = bytearray(artifact.size)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             del content[file.readinto(content) :]
             content += file.read(1)  # enough to see that a file is too long
     except FileNotFoundError:
         raise _SourceError(f"{path} does not exist") from None
     except OSError as error:
-        raise _SourceError(f"{path} cannot be read ({error.strerror})") from None
+        raise _SourceError(f"{path} cannot be read ({reason(error)})") from None
     complaint = _complaint(content, artifact)
     if complaint:
         raise _SourceError(f"{path} {complaint}", is_corrupt=True)
@@ -387,11 +415,14 @@ def _download_command(missing: Sequence[Artifact]) -> str:
 
 def _cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE, "").strip()
-    if chosen:
-        return _folder(chosen, CACHE_VARIABLE)
-    import pooch
+    if not chosen:
+        import pooch
 
-    return Path(pooch.os_cache("cifar-noisy"))
+        try:
+            chosen = str(pooch.os_cache("cifar-noisy"))
+        except RuntimeError:  # no home folder
+            chosen = "~"
+    return _folder(chosen, CACHE_VARIABLE)
 
 
 def _mirrors() -> tuple[Folder | Host, ...]:
@@ -420,8 +451,10 @@ def _has_host(url: str) -> bool:
 def _folder(entry: str, variable: str) -> Path:
     try:
         return Path(entry).expanduser().absolute()
-    except RuntimeError as error:
-        raise ConfigurationError(f"{variable} has {entry}: there is no such user") from error
+    except (RuntimeError, OSError) as error:  # no such user, no home; no current folder
+        raise ConfigurationError(
+            f"{entry} leads nowhere ({error}): set {variable} to a whole path"
+        ) from None
 
 
 def _is_offline() -> bool:

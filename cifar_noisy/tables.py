@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_noisy.errors import TrainingLogError
+from cifar_noisy.registry import Artifact, artifacts, find
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -24,6 +25,7 @@ from cifar_noisy.settings import (
     Trainer,
     check_choice,
 )
+from cifar_noisy.store import Store
 from cifar_noisy.texts import for_markdown, printable
 
 if TYPE_CHECKING:
@@ -185,6 +187,7 @@ def paper_tables(
     # All choices are looked at before the first file is.
     check_choice(rule, RULES, "rule")
     check_choice(network, NETWORKS, "network")
+    Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
     return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
 
 
@@ -218,7 +221,8 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
     """
     from cifar_noisy.evaluation import evaluate_published
 
-    used = "2019" if edition is None else check_choice(edition, EDITIONS, "edition")
+    used = _edition(edition)
+    Store.from_environment().fetch_absent(_masks(used))
     found = {
         (method, setting): detection
         for setting in SETTINGS
@@ -287,10 +291,12 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
 
     cells: dict[Cell, float | None] = {}
     missing: dict[Cell, str] = {}
-    for cell, trainer in _published_logs():
+    logs = _logs()
+    Store.from_environment().fetch_absent(list(logs.values()))
+    for cell, artifact in logs.items():
         _, method, setting = cell
         try:
-            log = load_training_log(method, setting, trainer=trainer)
+            log = load_training_log(method, setting, trainer=artifact.trainer)
             cells[cell] = accuracy_of_log(log, rule=rule, network=network)
         except TrainingLogError as error:
             cells[cell] = None
@@ -401,17 +407,31 @@ def format_tables(
     return "\n".join(_formatted(table, format, width) for table in tables)
 
 
-def _published_logs() -> Iterator[tuple[Cell, Trainer | None]]:
-    """Yield the cell of each of the 161 logs and the trainer to ask for."""
+def _edition(edition: str | None) -> Edition:
+    return "2019" if edition is None else check_choice(edition, EDITIONS, "edition")
+
+
+def _masks(edition: Edition) -> list[Artifact]:
+    masks = artifacts(kind="train_mask", edition=edition)
+    return [mask for mask in masks if mask.setting.noise]
+
+
+def _logs() -> dict[Cell, Artifact]:
+    """Return the 161 logs by the cell that each gives."""
     settings = [setting for setting in SETTINGS if setting.has_probabilities]
     trainers: tuple[Trainer, ...] = ("coteaching", "resnet50")
-    for trainer in trainers:
-        for method in METHODS:
-            for setting in settings:
-                if setting.noise or trainer == "resnet50":
-                    yield (trainer, method, setting), trainer
+    logs: dict[Cell, Artifact] = {
+        (trainer, method, setting): find("training_log", setting, method, trainer=trainer)
+        for trainer in trainers
+        for method in METHODS
+        for setting in settings
+        if setting.noise or trainer == "resnet50"
+    }
     for other in OTHER_METHODS:
-        yield from (((ALL_EXAMPLES, other, setting), None) for setting in settings if setting.noise)
+        for setting in settings:
+            if setting.noise:
+                logs[ALL_EXAMPLES, other, setting] = find("training_log", setting, other)
+    return logs
 
 
 def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002

@@ -32,9 +32,7 @@ class FileServer(ThreadingHTTPServer):
     def public_hosts(self) -> tuple[Host, ...]:
         """Return the public hosts with their addresses led to this server."""
         here = f"http://127.0.0.1:{self.server_port}/"
-        return tuple(
-            Host(host.pattern.replace("https://", here), host.max_size) for host in PUBLIC_HOSTS
-        )
+        return tuple(Host(host.pattern.replace("https://", here)) for host in PUBLIC_HOSTS)
 
     def answer(self, url: str) -> bytes | int:
         """Return the body, or a status without one."""

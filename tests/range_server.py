@@ -19,11 +19,17 @@ class Behaviour:
         Bytes after which each answer in turn breaks off; the later ones are whole.
     knows_ranges : bool
         Whether it sends the rest when asked for it, or all again.
+    says_range : str or None
+        What the answer to a Range says that it is, for the true range.
+    status_of_rest : int
+        Of the answer to a Range.
     """
 
     content: bytes
     cut_after: list[int] = field(default_factory=list)
     knows_ranges: bool = True
+    says_range: str | None = None
+    status_of_rest: int = 206
 
 
 class RangeServer(ThreadingHTTPServer):
@@ -55,11 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
             match = re.fullmatch(r"bytes=(\d+)-", wanted)
             assert match
             start = int(match[1])
-            if start >= len(file.content):
+            if start >= len(file.content) or file.status_of_rest == 416:
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(file.content) - 1}/*")
+            true_range = f"bytes {start}-{len(file.content) - 1}/*"
+            self.send_header("Content-Range", file.says_range or true_range)
         else:
             self.send_response(200)
         body = file.content[start:]

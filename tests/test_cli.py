@@ -231,3 +231,12 @@ def test_output_off_a_terminal_has_a_line_per_row(published: str) -> None:
     assert sum(line.startswith("train_mask") for line in lines) == 10
     assert len(run("list").stdout.splitlines()) == 2 + 17 + 2
     assert len(run("list", "--files").stdout.splitlines()) == 2 + 340 + 2
+
+
+def test_download_says_where_and_copies(published: str, tmp_path: Path) -> None:
+    words = ("download", "--kind", "pyx", "--noise", "0.4")
+    in_place = run(*words).stdout
+    assert "4 files, 4.0 MB, checked: 0 in " in in_place
+    assert "the other 4 are in mirror folders" in in_place
+    assert "4 files, 4.0 MB, checked: 4 in " in run(*words, "--copy").stdout
+    assert "4 files: 4 right" in run("cache", "verify").stdout

@@ -611,7 +611,7 @@ def test_the_command_says_what_is_suspect_and_what_is_missing(tmp_path: Path) ->
     result = run("evaluate", saved(tmp_path, ~noisy_mask()), "--noise", "0.4", "--sparsity", "0.2")
     assert result.returncode == 3
     assert re.fullmatch(r"cifar-noisy: found flags right labels .*\n", result.stderr)
-    assert "the published methods are left out: cifar10/" in result.stdout
+    assert "the published methods are left out: 5 files (" in result.stdout
     no_methods = run("evaluate", saved(tmp_path, IS_ERROR), "--noise", "0.9", "--sparsity", "0.2")
     assert no_methods.returncode == 0
     nothing = run("evaluate", saved(tmp_path, noisy_scores()), "--noise", "0")
@@ -653,5 +653,5 @@ def test_files_that_hold_nothing_to_evaluate(
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = run("evaluate", str(tmp_path / "no.npy"), "--noise", "0.4", "--sparsity", "0")
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert "no.npy cannot be read" in result.stderr
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "no.npy does not exist: name an .npy file" in result.stderr

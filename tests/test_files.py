@@ -1,5 +1,6 @@
 """Files that a person names as outputs, and files that carry their own checksum."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     with open_regular(tmp_path / "link") as file:
         assert file.read() == b"content"
+
+
+def test_a_sealed_file_on_a_file_system_that_refuses_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    write_sealed(tmp_path / "file", b"content")
+    assert bytes(map_sealed(tmp_path / "file") or b"") == b"content"
 
 
 def test_a_sealed_file_is_right_or_absent(tmp_path: Path) -> None:

@@ -530,7 +530,7 @@ def test_png_archives_where_no_host_has_the_archive(
 ) -> None:
     FAKE.write_png_archives(tmp_path)
     pin(tmp_path)
-    blobs = {name: git_blob_id(tmp_path / name) for name in PNG_ARCHIVES}
+    blobs = {name: git_blob_id(io.BytesIO((tmp_path / name).read_bytes())) for name in PNG_ARCHIVES}
     for name, blob in blobs.items():
         server.files[f"/swh/{blob}"] = Behaviour((tmp_path / name).read_bytes())
     server.files["/copy"] = Behaviour(b"<html>")

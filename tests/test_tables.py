@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 import cifar_noisy
-from cifar_noisy import Setting, Table, TrainingLogError, UnknownArtifactError, parse_training_log
+from cifar_noisy import (
+    Setting,
+    Table,
+    TrainingLogError,
+    UnknownArtifactError,
+    accuracy_table,
+    evaluate_published,
+    label_error_table,
+    paper_tables,
+    parse_training_log,
+)
 from cifar_noisy.settings import METHODS, Edition
 from cifar_noisy.tables import FORMATS, RULES, Cell, Network, Rule
 from conftest import MIRROR
@@ -118,6 +128,22 @@ def test_resnet50_agrees_at_the_best_epoch(
     assert len(with_log) == 64
     # Two machines' logs of this training were swapped; the printed maximum is that of a stray.
     assert wrong == {("resnet50", "argmax", Setting(0.7, 0.4)): "32.18"}
+
+
+def test_what_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError) as error:
+        paper_tables()
+    assert str(error.value).startswith("221 files (")
+    assert "run cifar-noisy download where there" in str(error.value)
+    with pytest.raises(FileNotFoundError, match=r"^60 files .* --kind train_mask --edition 2021"):
+        label_error_table(edition="2021")
+    with pytest.raises(FileNotFoundError, match=r"^161 files .* --kind training_log"):
+        accuracy_table()
+    with pytest.raises(
+        FileNotFoundError, match=r"^5 files .* --noise 0.4 --sparsity 0.2 --edition"
+    ):
+        evaluate_published(0.4, 0.2)
 
 
 def test_the_empty_log_is_missing_and_no_number(published: str, by_rule: dict[str, Table]) -> None:

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
-from cifar_noisy import StorageError, UnavailableError
+from cifar_noisy import StorageError, UnavailableError, transfer
 from cifar_noisy.transfer import download
 from tests.range_server import Behaviour, RangeServer, serving_ranges
 
@@ -33,10 +35,10 @@ class Count:
         self.n += int(n or 0)
 
 
-def complaint(content: bytes = CONTENT) -> Callable[[Path], str | None]:
+def complaint(content: bytes = CONTENT) -> Callable[[IO[bytes]], str | None]:
     digest = hashlib.sha256(content).hexdigest()
-    return lambda path: (
-        None if hashlib.sha256(path.read_bytes()).hexdigest() == digest else "has other bytes"
+    return lambda file: (
+        None if hashlib.sha256(file.read()).hexdigest() == digest else "has other bytes"
     )
 
 
@@ -67,7 +69,9 @@ def test_another_host_continues_what_one_began(server: RangeServer, tmp_path: Pa
 
 def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[250_000, 0])
-    with pytest.raises(UnavailableError, match=r"/file broke off; the 250.0 kB .* are kept"):
+    with pytest.raises(
+        UnavailableError, match=r"; the 250.0 kB .* are kept .*\n.*/file broke off$"
+    ):
         download([server.url("/file")], tmp_path / "file", complaint())
     (left,) = tmp_path.iterdir()
     assert re.fullmatch(r"\.file\.[0-9a-f]{8}\.part", left.name)
@@ -95,6 +99,98 @@ def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n
     assert [wanted for _, wanted in server.asked] == [f"bytes={n_left}-", None]
 
 
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(CONTENT, says_range="bytes 0-999999/1000000"),
+        Behaviour(CONTENT, says_range="bytes 9999999999999999999999-1/x"),
+        Behaviour(CONTENT, says_range="nonsense"),
+        Behaviour(CONTENT, status_of_rest=416),
+    ],
+    ids=lambda one: one.says_range or str(one.status_of_rest),
+)
+def test_a_server_that_answers_another_range(
+    server: RangeServer, tmp_path: Path, behaviour: Behaviour
+) -> None:
+    """A right beginning that it never continues is dropped, and the whole asked for, once."""
+    server.files["/file"] = behaviour
+    (tmp_path / ".file.0123abcd.part").write_bytes(CONTENT[:300_000])
+    count = Count()
+    target = download([server.url("/file")], tmp_path / "file", complaint(), count)
+    assert target.read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == ["bytes=300000-", None]
+    assert count.n == len(CONTENT)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_check_reads_the_open_file(server: RangeServer, tmp_path: Path) -> None:
+    """Another process may have taken the part for a leftover and removed it by then."""
+    server.files["/file"] = Behaviour(CONTENT)
+
+    def check(file: IO[bytes]) -> str | None:
+        for part in tmp_path.glob(".file.*.part"):
+            part.unlink()
+        return complaint()(file)
+
+    assert download([server.url("/file")], tmp_path / "file", check).read_bytes() == CONTENT
+
+
+def test_a_file_of_unknown_size_is_not_endless(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LARGEST", 500_000)
+    server.files["/file"] = Behaviour(CONTENT)
+    with pytest.raises(UnavailableError, match="sends more than 500,000 bytes"):
+        download([server.url("/file")], tmp_path / "file", complaint())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_not_replaced(
+    server: RangeServer, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    server.files["/file"] = Behaviour(CONTENT)
+    make(tmp_path / "file")
+    with pytest.raises(StorageError, match=r"it is a pipe|Is a directory"):
+        download([server.url("/file")], tmp_path / "file", complaint())
+    assert not (tmp_path / "file").is_file()
+
+
+def test_errors_without_a_text_of_the_system(server: RangeServer, tmp_path: Path) -> None:
+    def check(file: IO[bytes]) -> str | None:
+        raise OSError("the check cannot read")
+
+    server.files["/file"] = Behaviour(CONTENT)
+    with pytest.raises(StorageError, match=r"written \(the check cannot read\)"):
+        download([server.url("/file")], tmp_path / "file", check)
+
+
+@pytest.mark.parametrize("n_can_start", [0, 2])
+def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, n_can_start: int) -> None:
+    """As where ``ulimit -u`` is reached: those that are there do the work."""
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) >= n_can_start:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert transfer.in_parallel(lambda n: n * n, range(20), transfer.Batch()) == [
+        n * n for n in range(20)
+    ]
+    done: list[int] = []
+
+    def fails_at_once(n: int) -> None:
+        done.append(n)
+        raise StorageError("full")
+
+    with pytest.raises(StorageError, match="full"):
+        transfer.in_parallel(fails_at_once, range(20), transfer.Batch())
+    assert len(done) <= max(1, n_can_start)
+
+
 def test_a_part_that_is_whole(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT)
     (tmp_path / ".file.0123abcd.part").write_bytes(CONTENT)
@@ -120,8 +216,8 @@ TWO_AT_ONCE = """
 import hashlib, sys
 from pathlib import Path
 from cifar_noisy.transfer import download
-download([sys.argv[1]], Path(sys.argv[2]), lambda path: None if
-    hashlib.sha256(path.read_bytes()).hexdigest() == sys.argv[3] else "has other bytes")
+download([sys.argv[1]], Path(sys.argv[2]), lambda file: None if
+    hashlib.sha256(file.read()).hexdigest() == sys.argv[3] else "has other bytes")
 """
 
 

@@ -22,8 +22,9 @@ from cifar_noisy import (
 from cifar_noisy.registry import find, npy_bytes
 from cifar_noisy.rounding import RoundingAnalysis
 from cifar_noisy.settings import Edition
-from cifar_noisy.store import Folder, Store
+from cifar_noisy.store import Folder, Host, Store
 from cifar_noisy.verification import KNOWN_ANOMALIES, files_needed
+from tests.file_server import serving
 
 
 def test_the_published_files_come_out_as_expected(published: str) -> None:
@@ -69,7 +70,20 @@ def test_edition_2021_needs_the_probabilities_alone(upstream: Path, tmp_path: Pa
     checks = list(verify(noise=0.4, sparsity=0.2, store=store))
     verdicts = Counter((check.artifact.edition, check.verdict) for check in checks)
     assert verdicts == {(None, "exact"): 2, ("2021", "exact"): 5, ("2019", "not reachable"): 5}
-    assert "could not be had" in checks[-1].detail
+    # Said of each, and with the one command that fetches all of them.
+    details = {check.detail for check in checks if check.verdict == "not reachable"}
+    assert len(details) == 1
+    assert "5 files (250.6 kB), the first of them" in details.pop()
+
+
+def test_what_cannot_be_had_is_asked_for_once(upstream: Path, tmp_path: Path) -> None:
+    with serving(upstream) as server:
+        mask = find("train_mask", Setting(0.7, 0.4), "argmax", edition="2021")
+        server.answers[f"/mirror/{mask.path}"] = 404
+        store = Store(tmp_path, (Host(f"{server.url}/{{path}}"),), public_hosts=())
+        checks = list(verify(noise=0.7, sparsity=0.4, method="argmax", store=store))
+        assert [check.verdict for check in checks] == ["not reachable", "known"]
+        assert len(server.asked) == 3
 
 
 def test_without_files_labels_and_matrices_remain(tmp_path: Path) -> None:

@@ -2,15 +2,7 @@
 
 Results go to stdout, notices and progress to stderr. Exit statuses follow one rule:
 
-==== ==============================================================================================
-0    all well
-1    something is wrong with the data or with this machine: a checksum differs, a disk is full
-2    the request makes no sense: an unknown value, or a file or folder of the caller's that is not
-     there or is not what it should be
-3    nothing is wrong, but something could not be had
-75   a run was told to stop and saved; the same command continues it
-130  Ctrl-C; 141 where what read the output had enough: 128 and the signal, as shells have it
-==== ==============================================================================================
+==== =======================================================================================
 """
 
 import io

@@ -88,6 +88,9 @@ def download(
     method: Method = None,
     edition: Edition = None,
     trainer: Trainer = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy what mirror folders have into the cache.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring files to this machine, so that nothing later needs a network; all, or those chosen."""
@@ -97,12 +100,19 @@ def download(
     }  # fmt: skip
     wanted = artifacts(**filters)
     with byte_progress("downloading", wanted) as progress:
-        files = cifar_noisy.download(**filters, progress=progress)
+        files = cifar_noisy.download(**filters, copy=copy, progress=progress)
     size = sum(artifact.size for artifact in wanted)
+    cache = cifar_noisy.cache_folder()
+    n_cached = sum(cache in file.parents for file in files)
     if as_json:
         print_json({"files": [str(file) for file in files], "size": size})
     else:
-        say(f"{len(files)} files, {readable_size(size)}, checked and on this machine")
+        say(f"{len(files)} files, {readable_size(size)}, checked: {n_cached} in {cache}")
+        if n_cached < len(files):
+            say(
+                f"the other {len(files) - n_cached} are in mirror folders, where they are read in "
+                "place; --copy puts them into the cache too"
+            )
 
 
 def setting_rows(

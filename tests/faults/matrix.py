@@ -39,12 +39,23 @@ class WebFault:
 PAGE = b"<!DOCTYPE html><title>Sign in to the network</title>"
 CUT = 30_000  # of the 50,128 bytes of a mask
 
+
+def raw(*lines: str, body: bytes = b"", then: bytes = b"", seconds: float = 0) -> Answer:
+    """Return an answer byte by byte: status line, headers and body, then more without end."""
+    head = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+    return Answer(raw=head + (b"\r\n" if body or not then else b"") + body,
+                  then_forever=then, seconds_between=seconds)  # fmt: skip
+
+
+OK, FOUND = "HTTP/1.1 200 OK", "HTTP/1.1 302 Found"
+NINES = "9" * 5000
+
 WEB = (
     WebFault("refused", "http://127.0.0.1:9", "refuses connections", requests=None),
     WebFault("no such name", "http://nowhere.invalid", "cannot be resolved", requests=None),
     WebFault("hangs up", "hangs up", "cannot be reached", requests=None),
-    WebFault("silent", Answer(seconds_before=5), r"sent nothing for 1 s"),
-    WebFault("stalls", Answer(stall_at=CUT), r"sent nothing for 1 s"),
+    WebFault("silent", Answer(seconds_before=5), "sent no answer within 1 s"),
+    WebFault("stalls", Answer(stall_at=CUT), "sent nothing more for 1 s"),
     WebFault("trickles", Answer(bytes_per_second=200), "too slow"),
     *(
         WebFault(f"status {status}", Answer(status=status), f"answered {status} ")
@@ -97,11 +108,96 @@ WEB = (
         "redirects too often",
         requests=None,
     ),
+    WebFault("headers that drip", raw(OK, then=b"X", seconds=0.05), "sent no answer within 1 s"),
+    WebFault(
+        "100 Continue again and again",
+        raw(then=b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "sent no answer within 1 s",
+    ),
+    WebFault(
+        "100 Continue now and then",
+        raw(then=b"HTTP/1.1 100 Continue\r\n\r\n", seconds=0.05),
+        "sent no answer within 1 s",
+    ),
+    WebFault("no first byte of the body", Answer(stall_at=0), "sent nothing more for 1 s"),
+    WebFault(
+        "a chunk size that drips",
+        raw(OK, "Transfer-Encoding: chunked", body=b"1", then=b"0", seconds=0.05),
+        "sent nothing more for 1 s",
+    ),
+    WebFault(
+        "trailers without end",
+        raw(OK, "Transfer-Encoding: chunked", body=b"0\r\n", then=b"X: y\r\n"),
+        "sent nothing more for 1 s",
+    ),
+    WebFault(
+        "a redirect with an endless body",
+        raw(FOUND, "Location: /nowhere", body=b"x", then=bytes(1 << 16)),
+        "redirects too often",
+        requests=None,
+    ),
+    WebFault(
+        "a redirect with a slow body",
+        raw(FOUND, "Location: /nowhere", body=b"x", then=b"x", seconds=0.05),
+        "redirects too often",
+        requests=None,
+    ),
+    *(
+        WebFault(f"redirect to {name}", raw(FOUND, f"Location: {location}"), cause, requests=None)
+        for name, location, cause in (
+            ("a file", "file:///etc/passwd", "leads to file:///etc/passwd, which is not http or h"),
+            ("a broken address", "http://[bad/", "leads to an address that is none"),
+            ("bytes of no text", "http://\xff\xfe/", "leads to|resolved|failed"),
+            ("control characters", "ftp://a/\x1b[31m", r"leads to ftp://a/.*\[31m, which is not"),
+            ("a very long address", "ftp://a/" + "b" * 60_000, "leads to ftp://a/b+…, which is"),
+            ("a port of no number", "http://127.0.0.1:x/", "leads to an address that is none"),
+            ("nothing", "", "redirects too often|answered 302"),
+        )
+    ),
+    WebFault(
+        "a length of 5,000 digits", raw(OK, f"Content-Length: {NINES}", body=b"x"), "holds 1 b"
+    ),
+    WebFault("a negative length", raw(OK, "Content-Length: -5", body=b"x"), "holds 1 bytes"),
+    WebFault("two lengths", raw(OK, "Content-Length: 1, 2", body=b"x"), "holds 1 bytes"),
+    *(
+        WebFault(
+            f"Retry-After {name}",
+            raw("HTTP/1.1 503 Busy", f"Retry-After: {value}", "Content-Length: 0"),
+            cause,
+        )
+        for name, value, cause in (
+            ("of 5,000 digits", NINES, "answered 503 Busy and asks to wait 1,000,000,000 s"),
+            ("in year 99999999999", "Mon, 01 Jan 99999999999 00:00:00 GMT", "answered 503 Busy$"),
+            ("of no sense", "Mon, \xff \x00", "answered 503 Busy$"),
+        )
+    ),
+    WebFault(
+        "a reason with control characters",
+        raw("HTTP/1.1 404 \x1b]0;owned\x07" + "x" * 5000),
+        r"answered 404 \?\]0;owned\?x+…$",
+    ),
+    WebFault("a status of no number", raw("HTTP/1.1 abc OK"), "something that is not HTTP"),
+    WebFault("another protocol", raw("SSH-2.0-OpenSSH_9.2"), "something that is not HTTP"),
+    WebFault("a header of 70 kB", raw(OK, "X: " + "y" * 70_000), "something that is not HTTP"),
+    WebFault("2,000 headers", raw(OK, *["X: y"] * 2000), "something that is not HTTP"),
+    WebFault(
+        "headers of no sense",
+        raw(OK, "\xff\xfe\x00", ": :", "Set-Cookie: \xff=", body=b"x"),
+        "holds 1 b",
+    ),
+    WebFault(
+        "a chunk size of no number",
+        raw(OK, "Transfer-Encoding: chunked", body=b"zz\r\n"),
+        "broke off",
+    ),
+    WebFault("a negative chunk size", raw(OK, "Transfer-Encoding: chunked", body=b"-5\r\n"), "."),
+    WebFault("206 unasked for", raw("HTTP/1.1 206 Partial", "Content-Length: 0"), "answered 206"),
 )
 
 MACHINE = {
     "many_cold_processes": "one request per file, every file right",
     "locks_granted_to_everyone": "every file right",
+    "one_large_file_and_locks_granted_to_everyone": "every file right, nothing left",
     "lock_held_for_ever": "goes on without it after the stated time",
     "lock_of_a_dead_process": "no delay",
     "locks_not_supported": "goes on without them",

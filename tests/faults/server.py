@@ -24,6 +24,7 @@ class Answer:
     status: int = 200
     body: bytes | None = None  # in the place of the file's bytes
     headers: dict[str, str] = field(default_factory=dict)
+    only: str | None = None  # the one path that is answered so, the others rightly
     times: int | None = None  # requests of each URL that are answered so, the others rightly
     seconds_before: float = 0  # until the first byte of the answer
     cut_at: int | None = None  # bytes of the body until the connection is reset
@@ -32,6 +33,9 @@ class Answer:
     heeds_range: bool = True
     says_length: bool = True
     flips_bit: bool = False
+    raw: bytes | None = None  # all that is sent, headers included
+    then_forever: bytes = b""  # after it, until the client goes away
+    seconds_between: float = 0  # those
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -46,6 +50,7 @@ class FaultServer(ThreadingHTTPServer):
         self.answer = answer or Answer()
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.authorizations: list[str] = []
         self.sent = 0
         self.has_stalled = threading.Event()
         self.lock = threading.Lock()
@@ -69,7 +74,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.answer
             if answer.times is not None and self.server.asked[path] > answer.times:
                 answer = Answer()
+            if answer.only not in (None, path):
+                answer = Answer()
+            if "Authorization" in self.headers:
+                self.server.authorizations.append(self.headers["Authorization"])
         time.sleep(answer.seconds_before)
+        if answer.raw is not None:
+            self._send_raw(answer)
+            return
         file = self.server.folder / path
         content = answer.body if answer.body is not None else _content(file, answer)
         status = 404 if content is None and answer.status == 200 else answer.status
@@ -91,6 +103,16 @@ class _Handler(BaseHTTPRequestHandler):
         if status in (200, 206):
             with contextlib.suppress(OSError):
                 self._send(content, start, answer)
+
+    def _send_raw(self, answer: Answer) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(answer.raw or b"")
+            while answer.then_forever:
+                self.wfile.write(answer.then_forever)
+                with self.server.lock:
+                    self.server.sent += len(answer.then_forever)
+                time.sleep(answer.seconds_between)
 
     def _send(self, content: bytes, start: int, answer: Answer) -> None:
         ends = [len(content), *(n for n in (answer.cut_at, answer.stall_at) if n is not None)]

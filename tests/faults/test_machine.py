@@ -291,6 +291,26 @@ def test_part_removed_while_it_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.long
+def test_one_large_file_and_locks_granted_to_everyone(large: FaultServer, tmp_path: Path) -> None:
+    """Processes that take each other's parts for leftovers all end with the right file."""
+    workers = [worker.start("no-locks") for _ in range(4)]
+    try:
+        for one in workers:
+            assert worker.hear(one) == ""
+        for n in range(10):
+            target = tmp_path / f"cache {n}" / "file"
+            large.answer = Answer(bytes_per_second=20_000_000) if n % 2 else Answer()
+            for one in workers:
+                worker.tell(one, task_of(large, target))
+            assert [worker.hear(one) for one in workers] == [""] * len(workers)
+            assert target.read_bytes() == (large.folder / "file").read_bytes()
+            assert files_below(target.parent) == [target]
+    finally:
+        for one in workers:
+            worker.end(one)
+
+
 # Permissions and disks
 
 
@@ -485,7 +505,7 @@ def test_offline(is_option: bool) -> None:
     )  # fmt: skip
     assert result.returncode == 3
     assert "13 files (13.0 MB), the first of them" in result.stderr
-    assert "On a machine with a network run: cifar-noisy download --kind pyx;" in result.stderr
+    assert "run cifar-noisy download --kind pyx where there is a network" in result.stderr
 
 
 # The server's side of a handshake that the client breaks off.

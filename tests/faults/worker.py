@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cifar_noisy.registry import all_artifacts
 from cifar_noisy.store import Host, Store
@@ -57,11 +57,11 @@ def end(worker: "subprocess.Popen[str]") -> None:
     worker.communicate()
 
 
-def sha256_complaint(sha256: str) -> Callable[[Path], str | None]:
+def sha256_complaint(sha256: str) -> Callable[[IO[bytes]], str | None]:
     """Return what is wrong with a file that should have a checksum."""
 
-    def complaint(file: Path) -> str | None:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    def complaint(file: IO[bytes]) -> str | None:
+        digest = hashlib.sha256(file.read()).hexdigest()
         return None if digest == sha256 else f"has sha256 {digest}"
 
     return complaint
