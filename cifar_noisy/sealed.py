@@ -30,7 +30,7 @@ def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
     StorageError
         If they cannot be written.
     """
-    _write(path, b"".join((content, _seal(content))))
+    write_durably(path, b"".join((content, _seal(content))))
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -73,7 +73,7 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
         If it cannot be written.
     """
     content = json.dumps(value, indent=2).encode() + b"\n"
-    _write(path, content[:-3] + _JSON_SEAL % _digest(content))
+    write_durably(path, content[:-3] + _JSON_SEAL % _digest(content))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
@@ -93,8 +93,27 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
     content = text[:-_JSON_SEAL_SIZE] + b"\n}\n"
     if text[-_JSON_SEAL_SIZE:] != _JSON_SEAL % _digest(content):
         return None
-    value: dict[str, Any] = json.loads(content)
-    return value
+    with contextlib.suppress(ValueError, RecursionError):  # sealed by hand, that is
+        value = json.loads(content)
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was at `path` is still there.
+    """
+    try:
+        write_atomically(path, content, durable=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
+            "run again; what was saved before is kept"
+        ) from error
 
 
 def _seal(content: bytes | bytearray | memoryview) -> bytes:
@@ -111,13 +130,3 @@ def _read(path: Path) -> bytes | None:
             return file.read()
     except OSError:
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content, durable=True)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
-            "run again; what was saved before is kept"
-        ) from error
