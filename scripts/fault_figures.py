@@ -26,6 +26,7 @@ from tests.faults.cold_start import FILES, cold_start  # noqa: E402
 from tests.faults.fuzz import TIMES_REGISTERED_SIZE, fuzz  # noqa: E402
 from tests.faults.kills import kills  # noqa: E402
 from tests.faults.matrix import MACHINE, WEB  # noqa: E402
+from tests.faults.power_loss_checkpoints import power_losses  # noqa: E402
 from tests.faults.server import Answer, serving  # noqa: E402
 
 UPSTREAM = Path(os.environ.get("CIFAR_NOISY_MIRRORS", ROOT.parent / "shared" / "upstream"))
@@ -71,6 +72,17 @@ def killed(folder: Path) -> Iterator[Measured]:
     )
 
 
+def checkpoints(folder: Path) -> Iterator[Measured]:
+    outcome = power_losses(folder, n_flips=1_500, n_resumes=16)
+    yield (
+        f"{outcome.n_flips:,} flipped bits of a checkpoint, and {outcome.n_resumes} resumes with "
+        "each file of a training cut or changed",
+        f"{outcome.n_wrong} served wrong, {outcome.n_stuck} stuck",
+        "0 served wrong, 0 stuck",
+        outcome.n_wrong == outcome.n_stuck == 0,
+    )
+
+
 def fuzzed(folder: Path) -> Iterator[Measured]:
     os.environ["CIFAR_NOISY_MIRRORS"] = str(UPSTREAM)
     outcome = fuzz(folder, 10_000)
@@ -108,7 +120,7 @@ def interrupts(folder: Path) -> Iterator[Measured]:
 
 
 def rows() -> Iterator[Measured]:
-    for part in (matrix, cold_starts, killed, interrupts, fuzzed):
+    for part in (matrix, cold_starts, killed, interrupts, fuzzed, checkpoints):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder))
     yield from speed_rows()
