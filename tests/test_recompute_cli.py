@@ -157,7 +157,7 @@ def test_a_training_is_continued_on_the_hardware_that_it_was_begun_on(tmp_path: 
     assert planned.returncode == 0
     for number, (threads, fits) in enumerate((("1", True), ("2", False))):
         task = f"train-noise0.4-sparsity0.2-fold{number}"
-        begin = [PROGRAM, "recompute", "run", "--task", task, "--threads", threads]
+        begin = [str(PROGRAM), "recompute", "run", "--task", task, "--threads", threads]
         with subprocess.Popen(begin, cwd=tmp_path, stderr=subprocess.PIPE) as process:
             while not (tmp_path / "recomputed/work" / task / "checkpoint.pt").exists():
                 assert process.poll() is None

@@ -103,11 +103,14 @@ FORGED: list[tuple[str, Any]] = [
     ("settings", [{"noise": "0.4", "sparsity": 0.2}]), ("root", 5), ("root", "relative"),
     ("more", 1),
 ]  # fmt: skip
+RUBBISH: tuple[Any, ...] = (
+    0, -1, 2.5, 3.0, "3", None, [], {}, float("nan"), float("inf"), 1e300, 10**400,
+)  # fmt: skip
 FORGED += [
     (f"{part}.{name}", value)
     for part in ("recipe", "coteaching")
     for name in ("epochs", "batch_size", "width")
-    for value in (0, -1, 2.5, 3.0, "3", None, [], {}, float("nan"), float("inf"), 1e300, 10**400)
+    for value in RUBBISH
 ]
 FORGED += [("recipe.peak_rate", 10**400), ("recipe.more", 1), ("coteaching.forget_rate", 1.0)]
 

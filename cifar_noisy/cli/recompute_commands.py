@@ -424,13 +424,8 @@ def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.plan import tasks_of
 
     rows = [
-        {
-            "number": number,
-            "id": task.id,
-            "state": state_of(task, request, folder),
-            "needs": task.needs,
-        }
-        for number, task in enumerate(tasks_of(request))
+        {"number": i, "id": task.id, "state": state_of(task, request, folder), "needs": task.needs}
+        for i, task in enumerate(tasks_of(request))
     ]
     if as_json:
         print_json(rows)

@@ -31,18 +31,14 @@ def other_hardware(
 ) -> RecomputeError:
     """Return the error to raise on a training that would not end in the bits that it began for."""
     names = [name for name in begun if here.get(name) != begun[name]]
-    options = [
-        word
-        for name in ("device", "threads")
-        if name in begun
-        for word in (f"--{name}", str(begun[name]))
-    ]
-    words = ["cifar-noisy", "recompute", "run", "--folder", str(folder), *options]
-    elsewhere = [name for name in names if name not in ("device", "threads")]
-    where = f" where {_said(begun, elsewhere)}" if elsewhere else ""
+    options = [name for name in ("device", "threads") if name in begun]
+    elsewhere = [name for name in names if name not in options]
+    command = f"cifar-noisy recompute run --folder {shlex.quote(str(folder))}"
+    command += "".join(f" --{name} {begun[name]}" for name in options)
+    command += f" where {_said(begun, elsewhere)}" if elsewhere else ""
     return RecomputeError(
         f"{task_id} was begun with {_said(begun, names)}; here {_said(here, names)}: continue it "
-        f"with {shlex.join(words)}{where}, or, to get other bits, add --allow-other-hardware"
+        f"with {command}, or, to get other bits, add --allow-other-hardware"
     )
 
 

@@ -382,9 +382,8 @@ def save_plan(request: Request, folder: Path) -> None:
             f"{folder} belongs to another configuration ({_differing(planned, request)}; hash "
             f"{planned.digest()[:12]}, not {request.digest()[:12]}): name another folder"
         )
-    elif _images_of(request) in (_images_of(planned), (None, None)):
-        return
-    write_sealed_json(path, _plan_json(request))
+    if planned is None or request.root is not None or request.trust is not None:
+        write_sealed_json(path, _plan_json(request))
 
 
 def load_plan(folder: Path) -> Request:
@@ -430,10 +429,6 @@ def _unreadable(path: Path) -> RecomputeError:
             "in a new folder"
         )
     return _DamagedPlanError(path)
-
-
-def _images_of(request: Request) -> tuple[str | None, str | None]:
-    return request.root, request.trust
 
 
 def _plan_json(request: Request) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def power_losses(folder: Path, n_flips: int, n_resumes: int, seed: int = 0) -> P
     _flip_checkpoints(begun, tasks_of(request)[1], rng, n_flips, outcome)
     files = [path.relative_to(begun) for path in sorted(begun.rglob("*")) if path.is_file()]
     files = [path for path in files if path.name != ".lock"]
-    damages = [(path, share) for path in files for share in (0.0, 0.5)]
+    damages: list[tuple[Path, float | None]] = [(path, s) for path in files for s in (0.0, 0.5)]
     damages += [(rng.choice(files), None) for _ in range(n_resumes)]
     for path, share in damages:
         copy = folder / "copy"
