@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cifar_noisy.confident_learning import check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loaders import published_pyx
-from cifar_noisy.noise import N_CLASSES, N_EXAMPLES
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_pyx
 from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
@@ -90,11 +89,6 @@ def load_pyx(
         )
     if source is not None:
         pyx = check_probabilities(read_pyx(Path(source).expanduser(), setting), f"pyx of {source}")
-        if pyx.shape != (N_EXAMPLES, N_CLASSES):
-            raise InvalidInputError(
-                f"pyx of {source} has shape {pyx.shape}, where {(N_EXAMPLES, N_CLASSES)} were "
-                "published: name a folder of CIFAR-10"
-            )
     else:
         pyx = _published_or_recomputed(setting, mmap, on_missing == "recompute")
     return in_order(pyx, order)

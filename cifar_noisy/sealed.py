@@ -6,6 +6,7 @@ finished reads like one that is not there. An ``.npy`` file stays one; a JSON ob
 with the checksum as its last member.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -50,7 +51,7 @@ def write_sealed_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryv
             yield chunk
         yield _SEAL % digest.hexdigest().encode()
 
-    _write(path, with_seal())
+    write_durably(path, with_seal())
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -106,7 +107,7 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
         If it cannot be written.
     """
     content = json.dumps(value, indent=2).encode() + b"\n"
-    _write(path, (content[:-3] + _JSON_SEAL % _digest(content),))
+    write_durably(path, (content[:-3] + _JSON_SEAL % _digest(content),))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
@@ -126,8 +127,29 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
     content = text[:-_JSON_SEAL_SIZE] + b"\n}\n"
     if text[-_JSON_SEAL_SIZE:] != _JSON_SEAL % _digest(content):
         return None
-    value: dict[str, Any] = json.loads(content)
-    return value
+    with contextlib.suppress(ValueError, RecursionError):  # sealed by hand, that is
+        value = json.loads(content)
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def write_durably(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write a file of chunks and flush it to the disk.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was at `path` is still there.
+    """
+    try:
+        with atomic_file(path, durable=True) as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
+            "run again; what was saved before is kept"
+        ) from error
 
 
 def _seal(content: bytes | bytearray | memoryview) -> bytes:
@@ -144,15 +166,3 @@ def _read(path: Path) -> bytes | None:
             return file.read()
     except OSError:
         return None
-
-
-def _write(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-    try:
-        with atomic_file(path, durable=True) as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
-            "run again; what was saved before is kept"
-        ) from error

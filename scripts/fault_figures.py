@@ -19,14 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench_store import Measured, report  # noqa: E402
-from bench_store import rows as speed_rows  # noqa: E402
+from bench_store import (  # noqa: E402
+    Measured,
+    report,
+    rows as speed_rows,
+)
 
 from tests.faults.cold_start import FILES, cold_start  # noqa: E402
 from tests.faults.fuzz import TIMES_REGISTERED_SIZE, fuzz  # noqa: E402
 from tests.faults.kills import kills  # noqa: E402
 from tests.faults.matrix import IMAGES, MACHINE, WEB  # noqa: E402
 from tests.faults.power_loss import power_loss_of_packs  # noqa: E402
+from tests.faults.power_loss_checkpoints import power_losses  # noqa: E402
 from tests.faults.server import Answer, serving  # noqa: E402
 
 UPSTREAM = Path(os.environ.get("CIFAR_NOISY_MIRRORS", ROOT.parent / "shared" / "upstream"))
@@ -83,6 +87,17 @@ def power_lost(folder: Path) -> Iterator[Measured]:
     )
 
 
+def checkpoints(folder: Path) -> Iterator[Measured]:
+    outcome = power_losses(folder, n_flips=1_500, n_resumes=16)
+    yield (
+        f"{outcome.n_flips:,} flipped bits of a checkpoint, and {outcome.n_resumes} resumes with "
+        "each file of a training cut or changed",
+        f"{outcome.n_wrong} served wrong, {outcome.n_stuck} stuck",
+        "0, 0",
+        outcome.n_wrong == outcome.n_stuck == 0,
+    )
+
+
 def fuzzed(folder: Path) -> Iterator[Measured]:
     os.environ["CIFAR_NOISY_MIRRORS"] = str(UPSTREAM)
     outcome = fuzz(folder, 10_000)
@@ -120,7 +135,7 @@ def interrupts(folder: Path) -> Iterator[Measured]:
 
 
 def rows() -> Iterator[Measured]:
-    for part in (matrix, cold_starts, killed, power_lost, interrupts, fuzzed):
+    for part in (matrix, cold_starts, killed, power_lost, checkpoints, interrupts, fuzzed):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder))
     yield from speed_rows()

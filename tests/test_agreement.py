@@ -1,6 +1,5 @@
 """Recomputed probabilities against the published ones."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -22,7 +21,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.agreement import agreement, shuffled_among_alike
-from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.recomputed import provenance_path, write_record
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import METHODS, pyx_path
 
@@ -30,12 +29,7 @@ SETTING = Setting(0.4, 0.2)
 
 
 def write(folder: Path, pyx: NDArray[np.floating]) -> None:
-    path = folder / pyx_path(SETTING)
-    path.parent.mkdir(parents=True)
-    content = npy_bytes(pyx)
-    path.write_bytes(content)
-    record = {"sha256": {pyx_path(SETTING): hashlib.sha256(content).hexdigest()}}
-    (folder / provenance_path(SETTING)).write_text(json.dumps(record))
+    write_record(folder, provenance_path(SETTING), {}, {pyx_path(SETTING): npy_bytes(pyx)})
 
 
 def test_agreement_is_that_of_a_plain_loop(published: str) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cifar_noisy import UnknownArtifactError, load_noisy_labels, load_true_labels
 from cifar_noisy.order import (

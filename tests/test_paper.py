@@ -1,6 +1,5 @@
 """The original experiment and Co-Teaching on small data: schedules, quirks, resuming, kept sets."""
 
-import hashlib
 import json
 import os
 import signal
@@ -9,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +23,12 @@ from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTr
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
-from cifar_noisy.recompute.layout import read_record
+from cifar_noisy.recompute.layout import record_path
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
-from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import Request, Task, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
-from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.recomputed import provenance_path, read_record, write_record
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import train_mask_path, training_log_path
 
@@ -84,14 +84,20 @@ def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     # Two epochs teach a ResNet-50 nothing, so that the kept sets would lack classes.
     list(run_tasks(request, digits, folder, task_ids=collecting(request), threads=1))
     is_clean = digits.noisy_labels(SETTING) == digits.labels
-    record = json.loads((folder / provenance_path(SETTING)).read_text())
+    record = read_record(folder, provenance_path(SETTING))
+    assert record is not None
+    files = {path: (folder / path).read_bytes() for path in record["files"]}
     for method in ("cl_pbc", "argmax"):
-        path = train_mask_path(SETTING, method, "2021")
-        (folder / path).write_bytes(npy_bytes(is_clean))
-        record["sha256"][path] = hashlib.sha256(npy_bytes(is_clean)).hexdigest()
-    (folder / provenance_path(SETTING)).write_text(json.dumps(record))
+        files[train_mask_path(SETTING, method, "2021")] = npy_bytes(is_clean)
+    write_record(folder, provenance_path(SETTING), record, files)
     list(run_tasks(request, digits, folder, threads=1))
     return request, folder
+
+
+def record_of(task: Task, folder: Path) -> dict[str, Any]:
+    record = read_record(folder, record_path(task))
+    assert record is not None
+    return record
 
 
 def collecting(request: Request) -> tuple[str, ...]:
@@ -190,8 +196,11 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
     whole = trainers(training)[name]
     states = []
 
+    def paths_of(step: int) -> tuple[Path, Path]:
+        return tmp_path / str(step), tmp_path / "before"
+
     def keep(trainer: Trainer) -> bool:
-        save_checkpoint(tmp_path / str(trainer.step), {"configuration": "x", **trainer.state()})
+        save_checkpoint(paths_of(trainer.step), trainer.state())
         states.append(trainer.step)
         return False
 
@@ -201,7 +210,7 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
     for step in (states[0], whole.steps_per_epoch, whole.steps_per_epoch + 1):
         torch.rand(step)  # what was drawn elsewhere does not matter
         resumed = trainers(training)[name]
-        resumed.load_state(load_checkpoint(tmp_path / str(step), "x") or {})
+        resumed.load_state(load_checkpoint(paths_of(step)) or {})
         assert resumed.run()
         np.testing.assert_array_equal(resumed.predict(), expected)
         assert [line for line in resumed.log if "Time" not in line] == lines
@@ -233,7 +242,7 @@ def test_a_killed_training_continues_to_the_same_bytes(
     published = (folder / log_path).read_text().partition("\nreal")[0]
     assert (copy / log_path).read_text().partition("\nreal")[0] == published
     accuracy = json.loads(result.read_text())["test_accuracy"]
-    assert accuracy == read_record(task, folder)["test_accuracy"]
+    assert accuracy == record_of(task, folder)["test_accuracy"]
 
 
 def test_the_checkpoint_best_on_the_test_set_is_kept_only_when_asked_for(
@@ -317,7 +326,7 @@ def test_logs_of_kept_sets_lie_where_upstream_has_them_and_parse(
     log = parse_training_log(path.read_text())
     assert (log.format, log.train_size, log.is_complete) == ("resnet50", n_clean, True)
     assert log.epochs["learning_rate"].tolist() == pytest.approx([0.1, 0.01])
-    record = read_record(plain, folder)
+    record = record_of(plain, folder)
     assert (record["training"], record["test_size"]) == ("paper", 297)
     assert log.epochs["test_accuracy"].iloc[-1] == pytest.approx(record["test_accuracy"], abs=1e-5)
 
@@ -326,7 +335,7 @@ def test_logs_of_kept_sets_lie_where_upstream_has_them_and_parse(
     assert (log.format, log.train_size, log.is_complete) == ("coteaching", n_clean, True)
     assert (log.planned_epochs, log.printed_noise) == (12, 0)
     assert log.epochs["pure_ratio_1"].tolist() == [0] + [1] * 11
-    record = read_record(taught, folder)
+    record = record_of(taught, folder)
     accuracy = log.epochs["test_accuracy_1"].iloc[-1]
     assert accuracy == pytest.approx(record["test_accuracy"], abs=1e-6)
     assert record["forget_rate"] == 0.2

@@ -2,8 +2,8 @@
 
 import dataclasses
 import errno
-import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from cifar_noisy import (
     InvalidInputError,
@@ -25,8 +26,9 @@ from cifar_noisy import (
 from cifar_noisy.cli import main
 from cifar_noisy.recompute import recipes
 from cifar_noisy.recompute.fast import FastRecipe
-from cifar_noisy.recomputed import provenance_path
+from cifar_noisy.recomputed import provenance_path, read_record, write_record
 from cifar_noisy.registry import npy_bytes
+from cifar_noisy.sealed import write_sealed_json
 from cifar_noisy.settings import Setting, pyx_path, train_mask_path
 from cifar_noisy.store import Store
 from tests.conftest import JpegCopy
@@ -43,11 +45,7 @@ def folder(tmp_path: Path) -> Path:
         pyx_path(SETTING): npy_bytes(pyx),
         train_mask_path(SETTING, "cl_pbc", "2021"): npy_bytes(mask),
     }
-    for path, content in contents.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(content)
-    checksums = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-    (tmp_path / provenance_path(SETTING)).write_text(json.dumps({"sha256": checksums}))
+    write_record(tmp_path, provenance_path(SETTING), {}, contents)
     return tmp_path
 
 
@@ -67,22 +65,60 @@ def test_a_folder_is_read_like_what_was_published(folder: Path, published: str) 
 def test_a_folder_that_is_not_as_it_was_written(folder: Path) -> None:
     with pytest.raises(UnavailableError, match=r"has no recomputed .* --noise 0.9 --sparsity 0 "):
         load_pyx(0.9, 0, source=folder)
-    with pytest.raises(UnavailableError, match="is damaged or lacks"):
+    with pytest.raises(UnavailableError, match=r"No such file .* recompute run --folder"):
         load_train_mask("argmax", 0.9, 0.2, source=folder)
     path = folder / pyx_path(SETTING)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UnavailableError, match="is not as it was recomputed"):
         load_pyx(0.9, 0.2, source=folder)
-    (folder / provenance_path(SETTING)).write_text("{")
-    with pytest.raises(UnavailableError, match="is damaged"):
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UnavailableError, match="it is a pipe"):
         load_pyx(0.9, 0.2, source=folder)
+    (folder / provenance_path(SETTING)).write_text("{")
+    with pytest.raises(UnavailableError, match="is not as it was recomputed"):
+        load_train_mask("cl_pbc", 0.9, 0.2, source=folder)
+
+
+PYX = np.full((50_000, 10), 0.1, dtype=np.float16)
+
+
+@pytest.mark.parametrize(
+    "pyx",
+    [PYX[:1797], PYX[:, :9], PYX.astype(np.float64), PYX.astype(np.int64), PYX[0]],
+)  # fmt: skip
+def test_what_is_no_probabilities_of_these_examples_is_refused(
+    pyx: NDArray[Any], tmp_path: Path
+) -> None:
+    contents = {
+        pyx_path(SETTING): npy_bytes(pyx),
+        train_mask_path(SETTING, "cl_pbc", "2021"): npy_bytes(pyx),
+    }
+    write_record(tmp_path, provenance_path(SETTING), {}, contents)
+    with pytest.raises(InvalidInputError, match=r"of shape \(.*, not \(50000, 10\) probab"):
+        load_pyx(0.9, 0.2, source=tmp_path)
+    with pytest.raises(InvalidInputError, match="not a mask of 50000 examples"):
+        load_train_mask("cl_pbc", 0.9, 0.2, source=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04", npy_bytes(PYX)[:200], b"\x93NUMPY\x01\x00\xff\xff"],
+    ids=["empty", "zip", "cut", "header"],
+)
+def test_a_record_made_by_hand_has_no_other_way_in(content: bytes, tmp_path: Path) -> None:
+    write_record(tmp_path, provenance_path(SETTING), {}, {pyx_path(SETTING): content})
+    with pytest.raises(UnavailableError, match="is not as it was recomputed"):
+        load_pyx(0.9, 0.2, source=tmp_path)
+    write_sealed_json(tmp_path / provenance_path(SETTING), {"files": [pyx_path(SETTING)]})
+    assert read_record(tmp_path, provenance_path(SETTING)) is None
+    with pytest.raises(UnavailableError, match="is not as it was recomputed"):
+        load_pyx(0.9, 0.2, source=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda pyx: pyx[:1797], r"has shape \(1797, 10\).* name a folder of CIFAR-10"),
-        (lambda pyx: pyx[:, :9], r"has shape \(50000, 9\)"),
         (lambda pyx: pyx * 100, r"\[0, 0\] is .*probabilities lie between 0 and 1"),
         (lambda pyx: np.log(pyx), "of log-probabilities"),
         (lambda pyx: np.where(pyx == pyx[7, 3], np.nan, pyx), r"\[7, 3\] is nan"),
@@ -91,11 +127,9 @@ def test_a_folder_that_is_not_as_it_was_written(folder: Path) -> None:
 def test_what_a_folder_holds_is_probabilities_of_cifar10(
     folder: Path, change: Callable[[Any], Any], said: str
 ) -> None:
-    path = folder / pyx_path(SETTING)
-    content = npy_bytes(change(np.load(path).astype(np.float32)))
-    path.write_bytes(content)
-    checksums = {pyx_path(SETTING): hashlib.sha256(content).hexdigest()}
-    (folder / provenance_path(SETTING)).write_text(json.dumps({"sha256": checksums}))
+    path = pyx_path(SETTING)
+    content = npy_bytes(change(np.load(folder / path).astype(np.float32)))
+    write_record(folder, provenance_path(SETTING), {}, {path: content})
     with pytest.raises(InvalidInputError, match=said):
         load_pyx(0.9, 0.2, source=folder)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path
         assert tuple(arguments[: len(words)]) == words
         short = SHORT if name in ("plan", None) else ()
         result = run(tmp_path, *arguments, *short)
-        assert (result.returncode, result.stderr) == (0, "")
+        assert result.returncode == 0, result.stderr
+        assert [line for line in result.stderr.splitlines() if ": epoch " not in line] == []
         ran.append(name)
         if name == "status":
             states = re.findall(r" (done|ready|waiting|started)\s*$", result.stdout, re.MULTILINE)
@@ -132,3 +134,48 @@ def test_a_terminal_sees_the_steps_of_a_training(tmp_path: Path) -> None:
     os.close(ours)
     assert process.returncode == 0, seen
     assert re.search(rb"train-noise0.4-sparsity0.2-fold0: .*step", seen), seen
+    # A bar is wiped away before a line is printed, which therefore begins one.
+    for line in (rb"train-noise0.4-sparsity0.2-fold0: done", rb"noise 0.4, sparsity 0.2: accuracy"):
+        assert re.search(rb"[\r\n]" + line, seen), seen
+    assert b"epoch" not in seen
+
+
+def test_a_pipe_sees_a_line_for_each_epoch(tmp_path: Path) -> None:
+    words = ("recompute", *PLAN[2:], "--threads", "1", "--set", "epochs=2", "--folds", "2")
+    told = run(tmp_path, *words).stderr.splitlines()
+    name = "train-noise0.4-sparsity0.2-fold"
+    assert [line.rpartition(",")[0] for line in told] == [
+        f"{name}{fold}: epoch {epoch} of 2" for fold in (0, 1) for epoch in (1, 2)
+    ]
+    assert re.fullmatch(r".*, \d\d:\d\d left", told[0])
+    assert told[1].endswith(", 00:00 left")
+
+
+def test_a_training_is_continued_on_the_hardware_that_it_was_begun_on(tmp_path: Path) -> None:
+    """Refused with other threads; the command that is told fits, as does the option."""
+    planned = run(tmp_path, *PLAN, "--folds", "2", "--set", "epochs=40", "--set", "width=4")
+    assert planned.returncode == 0
+    for number, (threads, fits) in enumerate((("1", True), ("2", False))):
+        task = f"train-noise0.4-sparsity0.2-fold{number}"
+        begin = [str(PROGRAM), "recompute", "run", "--task", task, "--threads", threads]
+        with subprocess.Popen(begin, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+            while not (tmp_path / "recomputed/work" / task / "checkpoint.pt").exists():
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.terminate()
+        other = "2" if threads == "1" else "1"
+        words = ("recompute", "run", "--task", task, "--threads", other)
+        result = run(tmp_path, *words)
+        assert (result.returncode, result.stdout) == (1, "")
+        found = re.fullmatch(
+            rf"cifar-noisy: {task} was begun with threads {threads}; here threads {other}: "
+            r"continue it with cifar-noisy (.*), or, to get other bits, add --allow-other-.*\n",
+            result.stderr,
+        )
+        assert found is not None, result.stderr
+        words = (*found[1].split(), "--task", task) if fits else (*words, "--allow-other-hardware")
+        result = run(tmp_path, *words)
+        assert result.returncode == 0, result.stderr
+        about = json.loads((tmp_path / "recomputed/work" / task / "about.json").read_text())
+        used = [hardware["threads"] for hardware in about["hardware"]]
+        assert used == ([int(threads)] if fits else [int(threads), int(other)])

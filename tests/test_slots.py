@@ -1,19 +1,25 @@
 """Several tasks at a time on one machine, as real processes: same bytes, failures, signals."""
 
+import errno
+import os
 import re
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
+from cifar_noisy.recompute.checkpoints import save_checkpoint
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import run_tasks
-from cifar_noisy.recompute.layout import state_of
+from cifar_noisy.recompute.hardware import hardware
+from cifar_noisy.recompute.layout import checkpoint_files, state_of
 from cifar_noisy.recompute.plan import Request, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.slots import run_in_slots
 from cifar_noisy.recompute.sources import open_dataset
@@ -32,9 +38,7 @@ def request_() -> Request:
 def serial(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serial")
     save_plan(request_, folder)
-    threads = torch.get_num_threads()
     list(run_tasks(request_, open_dataset("digits"), folder, threads=1))
-    torch.set_num_threads(threads)
     return folder
 
 
@@ -52,6 +56,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, said, complained
 
 
+def epochs(complained: str) -> tuple[list[str], str]:
+    """Return the lines that tell of epochs, and the others."""
+    lines = complained.splitlines(keepends=True)
+    told = [line for line in lines if ": epoch " in line]
+    return [line.rstrip() for line in told], "".join(x for x in lines if x not in told)
+
+
 def test_a_stopped_run_continues_to_the_bytes_of_a_serial_one(
     request_: Request, serial: Path, tmp_path: Path
 ) -> None:
@@ -64,14 +75,15 @@ def test_a_stopped_run_continues_to_the_bytes_of_a_serial_one(
     assert len(children) == 2
     process.send_signal(signal.SIGUSR1)
     status, _, complained = ended(process)
+    complained = epochs(complained)[1]
     assert (status, complained.count("\n")) == (75, 1)
     assert "2 tasks were stopped by a signal and saved, 2 not begun" in complained
     assert not any(child.is_running() for child in children)
-    states = [state_of(task, tmp_path) for task in tasks_of(request_)]
+    states = [state_of(task, request_, tmp_path) for task in tasks_of(request_)]
     assert states == ["started", "started", "ready", "waiting"]
 
     status, said, complained = ended(program(tmp_path))
-    assert (status, complained) == (0, "")
+    assert (status, epochs(complained)[1]) == (0, "")
     order = re.findall(r"^(\S+): done$", said, re.MULTILINE)
     assert sorted(order) == sorted(task.id for task in tasks_of(request_))
     assert order[-1] == tasks_of(request_)[-1].id
@@ -87,13 +99,13 @@ def test_what_is_done_is_left_alone(request_: Request, serial: Path) -> None:
 
 
 def test_failed_tasks_are_told_and_the_others_go_on(request_: Request, tmp_path: Path) -> None:
-    """One finds its checkpoint damaged, one is killed, one ends well, one needs all three."""
+    """One was begun on other hardware, one is killed, one ends well, one needs all three."""
     save_plan(request_, tmp_path)
-    checkpoints = [tmp_path / "work" / task.id / "checkpoint.pt" for task in tasks_of(request_)]
-    checkpoints[0].parent.mkdir(parents=True)
-    checkpoints[0].write_bytes(b"no checkpoint")
+    first, second, *_ = [checkpoint_files(task, tmp_path) for task in tasks_of(request_)]
+    begun = {"configuration": request_.digest(), "hardware": [hardware("cpu") | {"threads": 7}]}
+    save_checkpoint(first, begun)
     process = program(tmp_path, "--devices", "cpu")
-    while not checkpoints[1].exists():
+    while not second[0].exists():
         assert process.poll() is None, ended(process)
         time.sleep(0.001)
     for child in psutil.Process(process.pid).children():
@@ -101,11 +113,58 @@ def test_failed_tasks_are_told_and_the_others_go_on(request_: Request, tmp_path:
             child.kill()
     status, said, complained = ended(process)
     assert (status, said) == (1, f"{tasks_of(request_)[2].id}: done\n")
-    assert re.fullmatch(r"cifar-noisy: [^\n]+\n", complained)
-    assert "fold0: " + str(checkpoints[0]) + " is damaged (UnpicklingError)" in complained
-    assert "fold1: its process was killed by SIGKILL; what it saved is kept" in complained
-    states = [state_of(task, tmp_path) for task in tasks_of(request_)]
+    told, complaint = epochs(complained)
+    assert f"{tasks_of(request_)[2].id}: epoch 15 of 15, 00:00 left" in told
+    assert re.fullmatch(r"cifar-noisy: [^\n]+\n", complaint)
+    assert "fold0 was begun with threads 7; here threads 1: continue it with" in complaint
+    assert "fold1: its process was killed by SIGKILL; what it saved is kept" in complaint
+    states = [state_of(task, request_, tmp_path) for task in tasks_of(request_)]
     assert states == ["started", "started", "done", "waiting"]
+
+
+def test_a_process_that_cannot_be_started_is_one_line(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system says where ulimit -u is reached, at the second process or its thread."""
+    save_plan(request_, tmp_path)
+    start = subprocess.Popen
+    started: list[subprocess.Popen[str]] = []
+
+    def limited(*words: Any, **more: Any) -> subprocess.Popen[str]:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(start(*words, **more))
+        return started[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", limited)
+        with pytest.raises(RecomputeError, match=r"\(Resource temporarily unavail.*ulimit -u"):
+            list(run_in_slots(request_, RunCommand(tmp_path), ["cpu", "cpu"]))
+    assert started[0].poll() is not None
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", no_thread)
+    with pytest.raises(RecomputeError, match=r"\(can't start new thread\).*ulimit -u"):
+        list(run_in_slots(request_, RunCommand(tmp_path), ["cpu", "cpu"]))
+
+
+def test_a_run_that_is_killed_ends_its_processes_within_an_epoch(
+    request_: Request, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    process = program(tmp_path)
+    while len(list(tmp_path.glob("work/*/checkpoint.pt"))) < 2:
+        assert process.poll() is None, ended(process)
+        time.sleep(0.001)
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    ended(process)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+    states = [state_of(task, request_, tmp_path) for task in tasks_of(request_)]
+    assert states == ["started", "started", "ready", "waiting"]
 
 
 def test_runs_are_refused_where_they_make_no_sense(request_: Request, tmp_path: Path) -> None:
@@ -127,4 +186,4 @@ def test_runs_are_refused_where_they_make_no_sense(request_: Request, tmp_path: 
 def test_two_processes_share_a_cuda_device(request_: Request, tmp_path: Path) -> None:
     save_plan(request_, tmp_path)
     assert ended(program(tmp_path, "--devices", "cuda:0"))[0] == 0
-    assert [state_of(task, tmp_path) for task in tasks_of(request_)] == ["done"] * 4
+    assert [state_of(task, request_, tmp_path) for task in tasks_of(request_)] == ["done"] * 4

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-import torch
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.recompute import slurm
+from cifar_noisy.recompute.checkpoints import save_checkpoint
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import run_tasks
-from cifar_noisy.recompute.layout import state_of
+from cifar_noisy.recompute.hardware import hardware
+from cifar_noisy.recompute.layout import checkpoint_files, state_of
 from cifar_noisy.recompute.plan import Task, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import open_dataset
 from tests.slurm_cluster import Cluster, cluster, wait_for, why_not
@@ -27,7 +29,8 @@ ODD = 'it\'s a "plan" #1, 100%a $HOME `x`'
 
 
 def task(task_id: str, *needs: str) -> Task:
-    return Task(task_id, "train", SETTING, needs=needs)
+    kind: Literal["collect", "train"] = "collect" if task_id.startswith("collect") else "train"
+    return Task(task_id, kind, SETTING, needs=needs)
 
 
 # Two chains that meet, and one task beside them.
@@ -48,6 +51,7 @@ def test_a_level_holds_what_needs_only_the_levels_before() -> None:
         ("level1-part1", ("b", "c")),
         ("level2-part1", ("d",)),
     ]
+    assert slurm.job_arrays(TASKS, {"a", "e"}, 1000)[1].needs == ("c", "b")
     assert slurm.job_arrays(TASKS, {"a", "b", "c", "d", "e"}, 1000) == ()
 
 
@@ -90,6 +94,44 @@ def test_the_scripts_are_bash_and_say_what_was_asked_for(tmp_path: Path) -> None
     assert not paths[-1].exists()
     with pytest.raises(InvalidInputError, match="cannot stand in a script"):
         slurm.array_script(arrays[0], RunCommand(tmp_path / "a\nb"), resources, tmp_path)
+
+
+def test_collecting_asks_for_no_gpu_and_waits_for_its_own_setting(tmp_path: Path) -> None:
+    tasks = [task("a0"), task("a1"), task("collect-a", "a0", "a1"), task("collect-b", "b0"),
+             task("k", "collect-a")]  # fmt: skip
+    arrays = slurm.job_arrays(tasks, {"b0"}, 10)
+    assert ids(arrays) == [
+        ("level1-part1", ("a0", "a1")),
+        ("level1-part2", ("collect-b",)),
+        ("level2-part1", ("collect-a",)),
+        ("level3-part1", ("k",)),
+    ]
+    resources = slurm.Resources(gres="gpu:1", max_parallel=1, setup=("module load cuda", "set -x"))
+    command = RunCommand(tmp_path, device="cuda", allow_other_hardware=True)
+    for array in arrays:
+        text = slurm.array_script(array, command, resources, tmp_path)
+        trains = array.task_ids[0][:7] != "collect"
+        assert (("gpu:1" in text), ("--device cuda " in text)) == (trains, trains)
+        assert f"array=0-{len(array.task_ids) - 1}%1\n" in text
+        assert "\nmodule load cuda\nset -x\n\nsrun" in text
+        assert "--allow-other-hardware" in text
+    script = slurm.submit_script(arrays, tmp_path)
+    assert 'afterok:${level1_part1%%;*}_0:${level1_part1%%;*}_1" level2-part1.sh' in script
+    assert 'afterok:${level2_part1%%;*}_0" level3-part1.sh' in script
+    assert script.count("afterok") == 2
+    odd = slurm.Resources(setup=("a\nb",))
+    with pytest.raises(InvalidInputError, match="cannot stand in a script"):
+        slurm.array_script(arrays[0], command, odd, tmp_path)
+
+
+def test_a_path_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    plan(Path(os.fsdecode(folder)))
+    result = subprocess.run(
+        [PROGRAM, b"recompute", b"slurm", b"--folder", folder], capture_output=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert re.fullmatch(rb"cifar-noisy: .*udcff.* cannot stand in a script: .*\n", result.stderr)
 
 
 def test_a_gpu_that_is_asked_for_is_used() -> None:
@@ -142,6 +184,11 @@ def jobs_of(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [array["job"] for array in json.loads(result.stdout)]
 
 
+def states(folder: Path) -> list[str]:
+    request = load_plan(folder)
+    return [state_of(task, request, folder) for task in tasks_of(request)]
+
+
 def logs(folder: Path) -> str:
     return "".join(path.read_text() for path in sorted(folder.glob("slurm/*.log")))
 
@@ -175,23 +222,46 @@ def test_a_plan_that_is_disturbed_ends_with_the_bytes_of_a_local_run(
     assert on_site.job(f"{second}_0")["JobState"] == "CANCELLED"
     assert on_site.job(f"{second}_0")["Restarts"] == "0"
     assert on_site.job(f"{collect}_0")["JobState"] == "CANCELLED"
-    assert [state_of(t, folder) for t in tasks] == ["done", "done", "started", "waiting"]
+    assert states(folder) == ["done", "done", "started", "waiting"]
 
     again = jobs_of(submit(folder))
     assert len(again) == 2
     wait_for(lambda: not on_site.queue(), f"the queue to be empty: {logs(folder)}")
-    assert [state_of(t, folder) for t in tasks] == ["done"] * 4, logs(folder)
+    assert states(folder) == ["done"] * 4, logs(folder)
     assert jobs_of(submit(folder)) == []
 
     local = tmp_path / "local"
     plan(local)
-    threads = torch.get_num_threads()
     list(run_tasks(load_plan(local), open_dataset("digits"), local, threads=1))
-    torch.set_num_threads(threads)
     arrays = sorted(path.relative_to(local) for path in local.rglob("*.npy"))
     assert len(arrays) == 3 + 6
     for array in arrays:
         assert (folder / array).read_bytes() == (local / array).read_bytes(), array
+
+
+def test_a_failed_fold_cancels_its_own_setting_alone(
+    on_site: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submitted within a job whose settings exclude each other, with a throttle and a setup."""
+    settings = [SETTING, Setting(0.2, 0)]
+    digest = open_dataset("digits").digest()
+    overrides = {"epochs": 1, "width": 4}
+    request = make_request(settings, digest, dataset="digits", n_folds=2, overrides=overrides)
+    save_plan(request, tmp_path)
+    bad = tasks_of(request)[0]
+    begun = {"configuration": request.digest(), "hardware": [hardware("cpu") | {"threads": 7}]}
+    save_checkpoint(checkpoint_files(bad, tmp_path), begun)
+    for name, value in {"JOB_ID": "1", "MEM_PER_CPU": "1", "MEM_PER_NODE": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    setup = 'env > "$SLURM_ARRAY_JOB_ID.environment"'
+    jobs = jobs_of(submit(tmp_path, "--max-parallel", "1", "--setup", setup))
+    assert len(jobs) == 2 + 2
+    wait_for(lambda: not on_site.queue(), f"the queue to be empty: {logs(tmp_path)}")
+    assert states(tmp_path) == ["started", "done", "waiting"] + ["done"] * 3, logs(tmp_path)
+    assert [on_site.job(f"{job}_0")["JobState"] for job in jobs[2:]] == ["CANCELLED", "COMPLETED"]
+    assert f"{bad.id} was begun with threads 7; here threads 1" in logs(tmp_path)
+    seen = (tmp_path / "slurm" / f"{jobs[0]}.environment").read_text()
+    assert "SLURM_MEM_PER_CPU" not in seen
 
 
 def test_what_slurm_refuses_is_one_line(on_site: Cluster, tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, max=4096, help="CPU threads, by default torch's; bits depend on them."),
 ]
+OtherHardware = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-hardware",
+        help="Continue what was begun on another device, CPU, number of threads or version.",
+    ),
+]
+PlannedRoot = Annotated[
+    Path | None,
+    typer.Option("--root", help="Where CIFAR-10's images are, if no longer where planned."),
+]
 SlurmOption = Annotated[str | None, typer.Option(help="Passed to sbatch as it is.")]
 RECOMPUTED = Path("recomputed")
 
@@ -86,6 +97,7 @@ def recompute(
     dtype: DType = "float16",
     device: Device = "cpu",
     threads: Threads = None,
+    allow_other_hardware: OtherHardware = False,
     as_json: AsJson = False,
 ) -> None:
     """Make probabilities and masks from images: plan, run and collect in one go, or by itself.
@@ -104,7 +116,7 @@ def recompute(
         dtype=dtype, device=device,
         kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
     )  # fmt: skip
-    command = RunCommand(folder, root, trust, device, threads)
+    command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
     run_and_report(request, command, as_json=as_json)
 
 
@@ -148,7 +160,7 @@ def recompute_run(
     tasks: Annotated[
         str | None, typer.Option(metavar="A-B", help="Number of a task, or first and last.")
     ] = None,
-    root: ImagesRoot = None,
+    root: PlannedRoot = None,
     trust: Trust = None,
     device: Device = "cpu",
     devices: Annotated[
@@ -159,6 +171,7 @@ def recompute_run(
         int, typer.Option(min=1, help="Tasks at a time on each device.")
     ] = 1,
     threads: Threads = None,
+    allow_other_hardware: OtherHardware = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the tasks of a plan, all or those chosen; done ones are left, begun ones continue.
@@ -175,7 +188,7 @@ def recompute_run(
     request = load_plan(folder)
     chosen = _chosen(request, task, tasks)
     slots = (devices or device).split(",") * jobs_per_device
-    command = RunCommand(folder, root, trust, device, threads)
+    command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
     run_and_report(request, command, chosen, slots, as_json)
 
 
@@ -194,7 +207,14 @@ def recompute_slurm(
     array_limit: Annotated[
         int | None, typer.Option(help="The most tasks of an array; by default the site's.")
     ] = None,
-    root: ImagesRoot = None,
+    max_parallel: Annotated[
+        int | None, typer.Option(min=1, help="The most tasks of an array at a time.")
+    ] = None,
+    setup: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LINE", help="Of bash, such as 'module load cuda'; may be repeated."),
+    ] = None,
+    root: PlannedRoot = None,
     trust: Trust = None,
     device: Annotated[
         str | None,
@@ -203,6 +223,7 @@ def recompute_slurm(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default as --cpus-per-task.")
     ] = None,
+    allow_other_hardware: OtherHardware = False,
     submit: Annotated[bool, typer.Option("--submit", help="Submit them too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -218,12 +239,18 @@ def recompute_slurm(
     from cifar_noisy.recompute.training import device_named
 
     device_named(device or "cpu")
-    tasks = tasks_of(load_plan(folder))
-    done = {task.id for task in tasks if state_of(task, folder) == "done"}
+    request = load_plan(folder)
+    tasks = tasks_of(request)
+    done = {task.id for task in tasks if state_of(task, request, folder) == "done"}
     limit = slurm.site_array_limit() if array_limit is None else array_limit
     arrays = slurm.job_arrays(tasks, done, limit)
-    resources = slurm.Resources(cpus_per_task, partition, gres, time, mem, account)
-    command = RunCommand(folder, root, trust, device or resources.device, threads or cpus_per_task)
+    resources = slurm.Resources(
+        cpus_per_task, partition, gres, time, mem, account, max_parallel, tuple(setup or ())
+    )
+    command = RunCommand(
+        folder, root, trust, device or resources.device, threads or cpus_per_task,
+        allow_other_hardware,
+    )  # fmt: skip
     paths = slurm.write_scripts(arrays, command, resources, Store.from_environment().cache)
     jobs = slurm.submit(folder) if submit and arrays else ()
     _print_arrays(folder, arrays, paths, jobs, as_json)
@@ -240,7 +267,7 @@ def recompute_status(folder: PlanFolder = RECOMPUTED, as_json: AsJson = False) -
 @recompute_app.command("collect", epilog="Example: cifar-noisy recompute collect")
 def recompute_collect(
     folder: PlanFolder = RECOMPUTED,
-    root: ImagesRoot = None,
+    root: PlannedRoot = None,
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
@@ -323,16 +350,16 @@ def run_and_report(
     as_json: bool = False,
 ) -> None:
     """Run tasks of a plan, and print what they came to."""
-    from cifar_noisy.recompute.layout import read_record
+    from cifar_noisy.recompute.layout import record_of
 
     records: list[dict[str, Any]] = []
     for task, before in run_tasks(request, command, chosen, slots):
         records.append({"task": task.id, "before": before})
         if not as_json:
             say(f"{task.id}: {'done before' if before == 'done' else 'done'}")
-        if task.kind == "train":
+        record = record_of(task, request, command.folder)
+        if task.kind == "train" or record is None:
             continue
-        record = read_record(task, command.folder)
         published = _published(request, task)
         if as_json:
             records[-1] |= record | {"published": published and published.as_dict()}
@@ -358,7 +385,10 @@ def run_tasks(
     from cifar_noisy.recompute.sources import open_dataset
 
     dataset = open_dataset(
-        request.dataset, command.root, trust=command.trust, with_test=request.needs_test
+        request.dataset,
+        command.root or request.root,
+        trust=command.trust or request.trust,
+        with_test=request.needs_test,
     )
     if len(slots) > 1:
         n_tasks = len(tasks_of(request) if chosen is None else chosen)
@@ -367,8 +397,9 @@ def run_tasks(
     device = slots[0] if slots else command.device
     with step_bar() as show:
         yield from engine.run_tasks(
-            request, dataset, command.folder,
-            task_ids=chosen, device=device, threads=command.threads, on_step=show,
+            request, dataset, command.folder, task_ids=chosen, device=device,
+            threads=command.threads, allow_other_hardware=command.allow_other_hardware,
+            on_step=show,
         )  # fmt: skip
 
 
@@ -394,8 +425,8 @@ def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.plan import tasks_of
 
     rows = [
-        {"number": number, "id": task.id, "state": state_of(task, folder), "needs": task.needs}
-        for number, task in enumerate(tasks_of(request))
+        {"number": i, "id": task.id, "state": state_of(task, request, folder), "needs": task.needs}
+        for i, task in enumerate(tasks_of(request))
     ]
     if as_json:
         print_json(rows)

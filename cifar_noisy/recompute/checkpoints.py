@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, whatever kills the process that writes them."""
+"""The state of a training under way: the last one and, should that be damaged, the one before."""
 
 import contextlib
 import io
-import pickle
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,70 +10,37 @@ from typing import Any
 import torch
 
 from cifar_noisy.errors import RecomputeError, StorageError
-from cifar_noisy.files import write_atomically
+from cifar_noisy.files import reason
+from cifar_noisy.sealed import read_sealed, write_sealed
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole, and flush it to the disk: a checkpoint has no checksum to be fetched by.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; what was at `path` is still there.
-    """
-    try:
-        write_atomically(path, content, durable=True)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror}): make room or name another folder, and "
-            "run again; what was saved before is kept"
-        ) from error
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values whole.
+def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
+    """Write tensors and plain values to the first path; what was there goes to the second.
 
     Raises
     ------
     StorageError
         If they cannot be written.
     """
+    last, before = paths
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+    if last.is_file():
+        with contextlib.suppress(OSError):
+            last.replace(before)
+    write_sealed(last, buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, configuration: str) -> dict[str, Any] | None:
-    """Read what `save_checkpoint` wrote; None if there is nothing.
-
-    Raises
-    ------
-    RecomputeError
-        If it is damaged or of another configuration.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        written = state["configuration"]
-    except FileNotFoundError:
-        return None
-    # torch reports a damaged file by whichever of these its reader meets first.
-    except (
-        RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError,
-    ) as error:  # fmt: skip
-        raise damaged(path, error) from error
-    if written != configuration:
-        raise RecomputeError(
-            f"{path} is of another configuration ({written[:12]}, not {configuration[:12]}): "
-            "name another folder"
-        )
-    return state
-
-
-def damaged(path: Path, error: Exception) -> RecomputeError:
-    """Return the error to raise on a file of a training that cannot be read."""
-    return RecomputeError(
-        f"{path} is damaged ({type(error).__name__}): remove it, and that task starts again"
-    )
+def load_checkpoint(paths: tuple[Path, Path]) -> dict[str, Any] | None:
+    """Read what `save_checkpoint` wrote last, else the one before; None if there is neither."""
+    for path in paths:
+        content = read_sealed(path)
+        # Whatever a file that was sealed by hand leads to.
+        with contextlib.suppress(Exception):
+            if content is not None:
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return dict(state)
+    return None
 
 
 @contextlib.contextmanager
@@ -89,10 +56,11 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")
+        # For reading too, since opening a pipe for writing alone would wait.
+        file = os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     except OSError as error:
         raise StorageError(
-            f"{folder} cannot be written ({error.strerror}): name another folder"
+            f"{folder} cannot be written ({reason(error)}): name another folder"
         ) from error
     with file:
         try:

@@ -15,10 +15,12 @@ class RunCommand:
         Of a plan.
     root : Path or None
     trust : str or None
-        Where CIFAR-10's images are, as for `load_images`.
+        Where CIFAR-10's images are, as for `load_images`; by default where the plan has them.
     device : str
     threads : int or None
         Of the CPU; None for torch's default.
+    allow_other_hardware : bool
+        Whether to continue what was begun on other hardware.
     """
 
     folder: Path
@@ -26,6 +28,7 @@ class RunCommand:
     trust: str | None = None
     device: str = "cpu"
     threads: int | None = None
+    allow_other_hardware: bool = False
 
     def words(self) -> list[str]:
         """Return the command but for its tasks; it runs the same in any folder.
@@ -48,5 +51,7 @@ class RunCommand:
             if value is not None
             for word in (option, str(value))
         ]
+        if self.allow_other_hardware:
+            given.append("--allow-other-hardware")
         # -P: what lies in the folder that it is started in is not imported.
         return [sys.executable, "-P", "-m", "cifar_noisy", "recompute", "run", *given]

@@ -212,7 +212,11 @@ class CoteachingTrainer(Trainer):
         """Return both networks' logits, dropout drawn from the step and nothing else."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.training.seed(f"{batch.epoch}/{batch.number}"))
+            seed = self.training.seed(f"{batch.epoch}/{batch.number}")
+            torch.default_generator.manual_seed(seed)
+            if devices:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
             return [network.train()(batch.images) for network in self.networks]
 
     def _rate(self, epoch: int) -> float:

@@ -1,10 +1,8 @@
 """Runs tasks: done is a no-op, interrupted continues, and what comes out is as published."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,18 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
 from cifar_noisy.evaluation import accuracy_bound, count_pairs
-from cifar_noisy.recompute.checkpoints import (
-    damaged,
-    load_checkpoint,
-    only_one,
-    save_checkpoint,
-    write_whole,
-)
-from cifar_noisy.recompute.collecting import collect, versions
+from cifar_noisy.recompute.checkpoints import load_checkpoint, only_one, save_checkpoint
+from cifar_noisy.recompute.collecting import collect
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
+from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
 from cifar_noisy.recompute.kept_sets import kept_training, share_of_errors, with_test
 from cifar_noisy.recompute.layout import (
     State,
-    checkpoint_file,
-    last_file,
-    published_log,
+    checkpoint_files,
+    file_paths,
+    hold_configuration,
+    record_path,
+    remove_leftovers,
     state_of,
     work_folder,
 )
@@ -36,6 +31,7 @@ from cifar_noisy.recompute.memory import freed_memory_kept
 from cifar_noisy.recompute.plan import (
     Request,
     Task,
+    check_fit,
     find_task,
     make_plan,
     needs_test,
@@ -46,13 +42,13 @@ from cifar_noisy.recompute.recipes import make_trainer
 from cifar_noisy.recompute.sources import Dataset, folds_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recompute.training import Trainer, Training, device_named
-from cifar_noisy.recomputed import read_pyx, read_train_mask
+from cifar_noisy.recomputed import read_pyx, read_train_mask, write_record
 from cifar_noisy.registry import npy_bytes
 from cifar_noisy.settings import Setting
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
-OnStep = Callable[[Task, int, int], object]
+OnStep = Callable[[Task, Trainer], object]
 
 
 def run_tasks(
@@ -63,9 +59,12 @@ def run_tasks(
     task_ids: tuple[str, ...] | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    allow_other_hardware: bool = False,
     on_step: OnStep = lambda *_: None,
 ) -> Iterator[tuple[Task, State]]:
     """Run tasks one after the other, each once those that it needs are done.
+
+    Settings of torch, numpy and the C library, and signal handlers, are put back after each.
 
     Parameters
     ----------
@@ -79,8 +78,11 @@ def run_tasks(
     device : str, default "cpu"
     threads : int, optional
         Of the CPU; results are the same to the bit only for the same number.
+    allow_other_hardware : bool, default False
+        Continue trainings that were begun with another device, CPU, number of threads or version of
+        torch, to other bits; the record names all of them.
     on_step : callable, optional
-        Called after each step of a training with the task, the step and the number of steps.
+        Called after each step of a training with the task and its trainer.
 
     Yields
     ------
@@ -92,7 +94,8 @@ def run_tasks(
     InvalidInputError
         If a task is not in the plan, or the images are not those of the plan.
     RecomputeError
-        If the device is not there, the loss is no number, or something that is needed is not done.
+        If the device is not there, the loss is no number, something that is needed is not done, or
+        a training was begun on other hardware.
     InterruptedRunError
         After SIGTERM, SIGINT or SIGUSR1, once the state is saved.
     StorageError
@@ -104,26 +107,30 @@ def run_tasks(
             "these images are not those that the plan was made for: pass the same root, or plan "
             "in another folder"
         )
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check_fit(request, dataset.labels)
     chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
     tasks = [find_task(request, task_id) for task_id in chosen]
-    with stop_signals() as stops, freed_memory_kept():
-        run = _Run(request, dataset, folder, device, stops, on_step)
-        for task in tasks:
-            before = state_of(task, folder)
-            if before == "waiting":
-                raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
-            if before != "done":
-                with only_one(work_folder(task.id, folder), task.id):
-                    run.do(task)
-            yield task, before
+    run = _Run(request, dataset, folder, device, allow_other_hardware, on_step)
+    for task in tasks:
+        before = state_of(task, request, folder)
+        if before == "waiting":
+            raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+        if before != "done":
+            with (
+                only_one(work_folder(task, folder), task.id),
+                stop_signals(run.stops),
+                freed_memory_kept(),
+                defaults_of_libraries(threads),
+            ):
+                remove_leftovers(task, folder)
+                run.do(task)
+        yield task, before
 
 
 def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     """Plan and run all tasks of some settings, with the images in the cache and the defaults.
 
-    A bar on stderr shows the steps where that is a terminal.
+    On stderr a bar shows the steps where that is a terminal, else a line each epoch.
 
     Raises
     ------
@@ -162,8 +169,9 @@ class _Run:
     dataset: Dataset
     folder: Path
     device: str
-    stops: list[int]
+    allow_other_hardware: bool
     on_step: OnStep
+    stops: list[int] = field(default_factory=list)
 
     def do(self, task: Task) -> None:
         if task.kind == "collect":
@@ -171,7 +179,7 @@ class _Run:
             return
         try:
             trainer = self._fold_trainer(task) if task.kind == "train" else self._kept_trainer(task)
-            self._train(trainer, task)
+            begun_on = self._train(trainer, task)
             probabilities = trainer.predict()
         except RuntimeError as error:
             # The CPU's allocator has no error type of its own.
@@ -182,13 +190,19 @@ class _Run:
                 f"{task.id} does not fit in the memory of {self.device}: lower batch_size or "
                 "width, in another folder; the last checkpoint is kept"
             ) from error
-        about = {"device": _device_name(self.device), "threads": torch.get_num_threads(),
-                 "seconds": round(trainer.seconds, 3)}  # fmt: skip
+        files = {file_paths(task)[0]: _log_text(trainer)}
+        record = {
+            "configuration": self.request.digest(),
+            "hardware": begun_on,
+            "seconds": round(trainer.seconds, 3),
+        }
         if task.kind == "train":
-            self._save_fold(task, trainer, about, probabilities)
+            files[file_paths(task)[1]] = npy_bytes(probabilities)
         else:
-            self._save_kept(task, trainer, about, probabilities)
-        checkpoint_file(task, self.folder).unlink(missing_ok=True)
+            record |= self._tested(task, trainer, probabilities)
+        write_record(self.folder, record_path(task), record, files)
+        for checkpoint in checkpoint_files(task, self.folder):
+            checkpoint.unlink(missing_ok=True)
 
     def _fold_trainer(self, task: Task) -> Trainer:
         """Train on all folds but the task's, whose rows are predicted."""
@@ -214,7 +228,8 @@ class _Run:
 
     def _kept_trainer(self, task: Task) -> Trainer:
         """Train on what the task's mask keeps; the test set is predicted."""
-        is_kept = read_train_mask(self.folder, task.setting, task.kept_method)
+        n_examples = len(self.dataset.labels)
+        is_kept = read_train_mask(self.folder, task.setting, task.kept_method, n_examples)
         given = self.dataset.noisy_labels(task.setting)
         key = f"{self.request.seed}/{self.request.dataset}/{task.id}"
         try:
@@ -225,94 +240,65 @@ class _Run:
             return make_trainer(self.request.recipe, training, self.device)
         forget_rate = None
         if self.request.coteaching.estimate_forget_rate:
-            pyx = read_pyx(self.folder, task.setting)
+            pyx = read_pyx(self.folder, task.setting, n_examples)
             forget_rate = share_of_errors(given[is_kept], pyx[is_kept])
         return CoteachingTrainer(self.request.coteaching, training, self.device, forget_rate)
 
-    def _train(self, trainer: Trainer, task: Task) -> None:
-        """Train to the end, from the task's checkpoint if it has one."""
-        checkpoint = checkpoint_file(task, self.folder)
-        saved = load_checkpoint(checkpoint, self.request.digest())
+    def _train(self, trainer: Trainer, task: Task) -> list[dict[str, Any]]:
+        """Train to the end, from the task's checkpoint if it has one; return the hardware.
+
+        The state is saved at epoch ends, every two minutes, and when told to stop.
+        """
+        checkpoints = checkpoint_files(task, self.folder)
+        here = hardware(self.device)
+        used = [here]
+        saved = load_checkpoint(checkpoints)
         if saved is not None:
-            try:
-                trainer.load_state(saved)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise damaged(checkpoint, error) from error
-        saving = _Saving(checkpoint, self.request.digest(), self.stops)
+            hold_configuration(checkpoints[0], saved, self.request)
+            used = saved["hardware"]
+            if used[-1] != here:
+                if not self.allow_other_hardware:
+                    raise other_hardware(task.id, used[-1], here, self.folder)
+                used = [*used, here]
+            trainer.load_state(saved)
+        begun = {"configuration": self.request.digest(), "hardware": used}
+        last = time.monotonic()
 
         def should_stop(trainer: Trainer) -> bool:
-            self.on_step(task, trainer.step, trainer.n_steps)
-            return saving(trainer)
+            nonlocal last
+            self.on_step(task, trainer)
+            is_old = time.monotonic() - last > _SECONDS_BETWEEN_CHECKPOINTS
+            if self.stops or is_old or trainer.step % trainer.steps_per_epoch == 0:
+                save_checkpoint(checkpoints, {**begun, **trainer.state()})
+                last = time.monotonic()
+            return bool(self.stops)
 
         if not trainer.run(should_stop):
             raise InterruptedRunError(
                 f"{task.id} stopped by a signal after step {trainer.step} of {trainer.n_steps} and "
                 "saved: the same command continues it"
             )
+        return used
 
-    def _save_fold(
-        self,
-        task: Task,
-        trainer: Trainer,
-        about: dict[str, Any],
-        probabilities: NDArray[np.float32],
-    ) -> None:
-        work, content = work_folder(task.id, self.folder), npy_bytes(probabilities)
-        about["sha256"] = hashlib.sha256(content).hexdigest()
-        write_whole(work / "log.txt", _log_text(trainer))
-        write_whole(work / "about.json", json.dumps(about).encode())
-        write_whole(work / "probabilities.npy", content)
-
-    def _save_kept(
-        self,
-        task: Task,
-        trainer: Trainer,
-        about: dict[str, Any],
-        probabilities: NDArray[np.float32],
-    ) -> None:
-        """Write the log where upstream has it, and last the test accuracy beside it."""
+    def _tested(
+        self, task: Task, trainer: Trainer, probabilities: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        """Return what the record of a training on a kept set has beside."""
         training = trainer.training
-        log = _log_text(trainer)
         hits = probabilities.argmax(axis=1) == training.labels[training.held_out]
         record = {
-            "configuration": self.request.digest(),
             "setting": asdict(task.setting),
             "method": task.kept_method,
             "training": "coteaching" if task.kind == "coteaching" else self.request.recipe_name,
             "train_size": len(training.train),
             "test_size": len(training.held_out),
             "test_accuracy": float(hits.mean()),
-            "versions": versions(),
-            **about,
-            "log_sha256": hashlib.sha256(log).hexdigest(),
         }
         if isinstance(trainer, CoteachingTrainer):
             record["forget_rate"] = trainer.forget_rate
-        write_whole(published_log(task, self.folder), log)
-        write_whole(last_file(task, self.folder), (json.dumps(record, indent=2) + "\n").encode())
+        return record
 
 
 def _log_text(trainer: Trainer) -> bytes:
     minutes, seconds = divmod(trainer.seconds, 60)
     return "\n".join([*trainer.log, f"\nreal\t{minutes:.0f}m{seconds:.3f}s", ""]).encode()
-
-
-class _Saving:
-    """Asked after each step: saves at epoch ends, every two minutes, and when told to stop."""
-
-    def __init__(self, path: Path, configuration: str, stops: list[int]) -> None:
-        self.path, self.configuration, self.stops = path, configuration, stops
-        self.last = time.monotonic()
-
-    def __call__(self, trainer: Trainer) -> bool:
-        is_old = time.monotonic() - self.last > _SECONDS_BETWEEN_CHECKPOINTS
-        if self.stops or is_old or trainer.step % trainer.steps_per_epoch == 0:
-            save_checkpoint(self.path, {"configuration": self.configuration, **trainer.state()})
-            self.last = time.monotonic()
-        return bool(self.stops)
-
-
-def _device_name(device: str) -> str:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device} ({torch.backends.cpu.get_cpu_capability()})"

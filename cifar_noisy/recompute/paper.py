@@ -161,7 +161,7 @@ class PaperTrainer(ClassifierTrainer):
             images = self.images.cropped(rows[part], shifts[part], flips[part])
             return self._logits(images).softmax(1)
 
-        return in_parts(torch.arange(len(rows)), predict).cpu().numpy()
+        return in_parts(torch.arange(len(rows), device="cpu"), predict).cpu().numpy()
 
     def state(self) -> dict[str, Any]:
         """Return all that a later `load_state` needs to continue to the same bits."""

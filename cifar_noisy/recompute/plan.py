@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import operator
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import CifarNoisyError, InvalidInputError, RecomputeError
-from cifar_noisy.recompute.checkpoints import write_whole
+from cifar_noisy.errors import InvalidInputError, RecomputeError
+from cifar_noisy.files import open_regular, reason
 from cifar_noisy.recompute.coteaching import CoteachingRecipe
+from cifar_noisy.recompute.layout import state_of
 from cifar_noisy.recompute.paper import PaperRecipe
 from cifar_noisy.recompute.recipes import (
     COTEACHING_PREFIX,
@@ -22,19 +25,23 @@ from cifar_noisy.recompute.recipes import (
     RecipeName,
     make_coteaching,
     make_recipe,
-    read_recipe,
 )
 from cifar_noisy.recompute.sources import DATASETS, Dataset, DatasetName, open_dataset
+from cifar_noisy.sealed import read_sealed_json, write_sealed_json
 from cifar_noisy.settings import METHODS, Method, Setting, check_choice
 
 PLAN_FILE = "plan.json"
 
 DType = Literal["float16", "float32"]
 
+_MOST_FOLDS = 5_000  # CIFAR-10 has as many examples of a class
+_LARGEST_SEED = 2**63 - 1
+_EARLIER_PLAN = b'{\n  "hash"'
+
 
 @dataclass(frozen=True)
 class Request:
-    """All that decides what comes out, but for the device and its threads.
+    """All that decides what comes out, but for the device and its threads; and where images are.
 
     Attributes
     ----------
@@ -54,6 +61,8 @@ class Request:
         The same with Co-Teaching.
     coteaching : CoteachingRecipe, optional
         Where there are such methods.
+    root, trust : str, optional
+        Where CIFAR-10's images are, as for `load_images`. Requests that differ in these are equal.
     """
 
     dataset: DatasetName
@@ -67,15 +76,23 @@ class Request:
     kept_methods: tuple[Method, ...] = ()
     coteaching_methods: tuple[Method, ...] = ()
     coteaching: CoteachingRecipe | None = None
+    root: str | None = dataclasses.field(default=None, compare=False)
+    trust: str | None = dataclasses.field(default=None, compare=False)
 
     @property
     def needs_test(self) -> bool:
         """Whether a task needs the test set."""
         return needs_test(self.recipe, self.kept_methods, self.coteaching_methods)
 
+    def needs(self, task: "Task") -> tuple["Task", ...]:
+        """Return the tasks that a task needs."""
+        tasks = {other.id: other for other in tasks_of(self)} if task.needs else {}
+        return tuple(tasks[task_id] for task_id in task.needs)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the request as plain values."""
+        """Return all that decides what comes out, as plain values."""
         fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        del fields["root"], fields["trust"]
         return fields
 
     def digest(self) -> str:
@@ -131,6 +148,8 @@ def make_request(
     overrides: Mapping[str, str | float] | None = None,
     kept_methods: Iterable[str] = (),
     coteaching_methods: Iterable[str] = (),
+    root: str | os.PathLike[str] | None = None,
+    trust: str | None = None,
 ) -> Request:
     """Make a request, with the recipe's defaults for the dataset where nothing is overridden.
 
@@ -146,13 +165,13 @@ def make_request(
     recipe : {"fast", "paper"}
     overrides : mapping, optional
         Values of hyperparameters by name; Co-Teaching's begin with "coteaching.".
-    kept_methods, coteaching_methods : iterable of str, optional
+    kept_methods, coteaching_methods, root, trust
         As in `Request`.
 
     Raises
     ------
     InvalidInputError
-        If there is no setting, or a hyperparameter is unknown or has no such value.
+        If there is no setting, a number makes no sense, or a hyperparameter is unknown.
     UnknownArtifactError
         If the dataset, the dtype, the recipe or a method is unknown.
 
@@ -166,12 +185,10 @@ def make_request(
     chosen = tuple(sorted(set(settings)))
     if not chosen:
         raise InvalidInputError("no setting to recompute: name at least one")
-    if n_folds < 2:
-        raise InvalidInputError(f"{n_folds} folds leave nothing to train on: use 2 or more")
     values = dict(overrides or {})
     kept, taught = (
-        tuple(method for method in METHODS if method in _checked(methods))
-        for methods in (kept_methods, coteaching_methods)
+        tuple(method for method in METHODS if method in methods)
+        for methods in (_checked(kept_methods), _checked(coteaching_methods))
     )
     if not taught and any(key.startswith(COTEACHING_PREFIX) for key in values):
         raise InvalidInputError("Co-Teaching has hyperparameters but no method to be trained on")
@@ -180,14 +197,27 @@ def make_request(
         settings=chosen,
         recipe_name=check_choice(recipe, RECIPES, "recipe"),
         recipe=make_recipe(recipe, name, values, device),
-        seed=seed,
-        n_folds=n_folds,
+        seed=_whole("seed", seed, -_LARGEST_SEED, _LARGEST_SEED),
+        n_folds=_whole("folds", n_folds, 2, _MOST_FOLDS),
         dtype=check_choice(dtype, get_args(DType), "dtype"),
-        data_digest=data_digest,
+        data_digest=str(data_digest),
         kept_methods=kept,
         coteaching_methods=taught,
         coteaching=make_coteaching(name, values) if taught else None,
+        root=None if root is None else str(Path(root).expanduser().absolute()),
+        trust=trust,
     )
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInputError(f"{name} is {value!r}: pass a whole number") from None
+    if not low <= number <= high:
+        said = number if number.bit_length() < 64 else "of many digits"
+        raise InvalidInputError(f"{name} is {said}: use {low} to {high}")
+    return number
 
 
 def make_plan(
@@ -207,7 +237,7 @@ def make_plan(
     folder : Path
     dataset : {"cifar10", "digits"}
     root, trust
-        Where CIFAR-10's images are, as for `load_images`.
+        Where CIFAR-10's images are, as for `load_images`; the plan has them too.
     **choices
         The other keywords of `make_request`.
 
@@ -236,8 +266,8 @@ def make_plan(
     (True, 1797)
     """
     # First without images: what is wrong with the choices shows before anything is read.
-    request = make_request(settings, "", dataset=dataset, **choices)
-    images = open_dataset(dataset, root, trust=trust, with_test=request.needs_test)
+    request = make_request(settings, "", dataset=dataset, root=root, trust=trust, **choices)
+    images = open_dataset(dataset, request.root, trust=trust, with_test=request.needs_test)
     images.hold_aligned()
     check_fit(request, images.labels)
     request = dataclasses.replace(request, data_digest=images.digest())
@@ -330,26 +360,30 @@ def check_fit(request: Request, labels: NDArray[np.int64]) -> None:
 
 
 def save_plan(request: Request, folder: Path) -> None:
-    """Make the folder belong to the request; nothing to do where it does already.
+    """Make the folder belong to the request; a damaged plan is made anew.
 
     Raises
     ------
     RecomputeError
-        If it belongs to another.
+        If it belongs to another, or has results of another.
     StorageError
         If it cannot be written.
     """
     path = folder / PLAN_FILE
-    if path.exists():
-        planned = load_plan(folder)
-        if planned != request:
-            raise RecomputeError(
-                f"{folder} belongs to another configuration ({_differing(planned, request)}; hash "
-                f"{planned.digest()[:12]}, not {request.digest()[:12]}): name another folder"
-            )
-        return
-    content = {"hash": request.digest(), **request.as_json()}
-    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+    try:
+        planned = load_plan(folder) if path.exists() else None
+    except _DamagedPlanError:
+        planned = None
+    if planned is None:
+        for task in tasks_of(request):
+            state_of(task, request, folder)
+    elif planned != request:
+        raise RecomputeError(
+            f"{folder} belongs to another configuration ({_differing(planned, request)}; hash "
+            f"{planned.digest()[:12]}, not {request.digest()[:12]}): name another folder"
+        )
+    if planned is None or request.root is not None or request.trust is not None:
+        write_sealed_json(path, _plan_json(request))
 
 
 def load_plan(folder: Path) -> Request:
@@ -358,27 +392,68 @@ def load_plan(folder: Path) -> Request:
     Raises
     ------
     RecomputeError
-        If the folder has no plan, or one that was changed.
+        If the folder has no plan, a damaged one, or one of an earlier version.
     """
     path = folder / PLAN_FILE
+    content = read_sealed_json(path)
+    if content is None:
+        raise _unreadable(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        written = content.pop("hash")
-        content["settings"] = tuple(Setting(**setting) for setting in content["settings"])
-        content["recipe"] = read_recipe(content["recipe_name"], content["recipe"])
-        for name in ("kept_methods", "coteaching_methods"):
-            content[name] = tuple(content[name])
-        if content["coteaching"] is not None:
-            content["coteaching"] = CoteachingRecipe(**content["coteaching"])
-        request = Request(**content)
+        request = _request_of(content)
+    except Exception as error:  # whatever a plan that was sealed by hand leads to
+        raise _DamagedPlanError(path) from error
+    return request
+
+
+class _DamagedPlanError(RecomputeError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged: plan again in {path.parent}, by cifar-noisy recompute plan with "
+            "the options of before; what was trained is kept"
+        )
+
+
+def _unreadable(path: Path) -> RecomputeError:
+    try:
+        with open_regular(path) as file:
+            start = file.read(len(_EARLIER_PLAN))
     except FileNotFoundError:
-        raise RecomputeError(
-            f"{folder} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CifarNoisyError) as error:
-        raise RecomputeError(f"{path} cannot be read ({error}): plan in another folder") from error
-    if request.digest() != written:
-        raise RecomputeError(f"{path} was changed after it was written: plan in another folder")
+        return RecomputeError(
+            f"{path.parent} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
+        )
+    except OSError as error:
+        return RecomputeError(f"{path} cannot be read ({reason(error)}): name another folder")
+    if start == _EARLIER_PLAN:
+        return RecomputeError(
+            f"{path} was written by an earlier version, whose trainings cannot be continued: plan "
+            "in a new folder"
+        )
+    return _DamagedPlanError(path)
+
+
+def _plan_json(request: Request) -> dict[str, Any]:
+    return {**request.as_json(), "root": request.root, "trust": request.trust}
+
+
+def _request_of(content: Mapping[str, Any]) -> Request:
+    """Make the request that `_plan_json` took apart, by the checks that made it."""
+    taught = content["coteaching"] or {}
+    request = make_request(
+        [Setting(**setting) for setting in content["settings"]],
+        content["data_digest"],
+        dataset=content["dataset"],
+        seed=content["seed"],
+        n_folds=content["n_folds"],
+        dtype=content["dtype"],
+        recipe=content["recipe_name"],
+        overrides=content["recipe"] | {COTEACHING_PREFIX + name: taught[name] for name in taught},
+        kept_methods=content["kept_methods"],
+        coteaching_methods=content["coteaching_methods"],
+        root=content["root"],
+        trust=content["trust"],
+    )
+    if json.dumps(_plan_json(request), sort_keys=True) != json.dumps(content, sort_keys=True):
+        raise ValueError("it has values that no plan has")
     return request
 
 

@@ -88,11 +88,6 @@ def make_trainer(recipe: Recipe, training: Training, device: str) -> Trainer:
     return FastTrainer(recipe, training, device)
 
 
-def read_recipe(name: RecipeName, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `dataclasses.asdict` took apart."""
-    return PaperRecipe(**values) if name == "paper" else FastRecipe(**values)
-
-
 def _filled(kind: type[Values], values: Mapping[str, Any], prefix: str = "") -> Values:
     defaults = dataclasses.asdict(kind())
     unknown = values.keys() - defaults.keys()
@@ -111,8 +106,13 @@ def _converted(name: str, value: Any, example: Any) -> Any:
         if str(value).lower() in ("true", "false"):
             return str(value).lower() == "true"
         raise InvalidInputError(f"{name} is {value!r}: it takes true or false")
+    if isinstance(example, str):
+        return value
     try:
-        return type(example)(value)
-    except ValueError:
-        kind = "a whole number" if isinstance(example, int) else "a number"
-        raise InvalidInputError(f"{name} is {value!r}: it takes {kind} such as {example}") from None
+        number = float(value)
+        if isinstance(example, float) or number.is_integer():
+            return type(example)(number)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    kind = "a whole number" if isinstance(example, int) else "a number"
+    raise InvalidInputError(f"{name} is {value!r:.60}: it takes {kind} such as {example}")

@@ -1,11 +1,11 @@
-"""A plan as Slurm job arrays: a script for each level of dependency, and one that submits them.
+"""A plan as Slurm job arrays: a script for tasks that wait for the same, and one to submit them.
 
 What is written is meant to be read, and to be changed where a site wants it otherwise:
 
     slurm/level1-part1.sh     an array of tasks that need none of the others; part 2, ... where the
                               site's arrays are too short for all
-    slurm/level2-part1.sh     tasks that need those of level 1
-    slurm/submit.sh           sbatch of all, each level after the one before
+    slurm/level2-part1.sh     what collects the folds of a setting; part 2, ... of other settings
+    slurm/submit.sh           sbatch of all, each array after the tasks that it needs
     slurm/<array>_<index>.log what the jobs say
 
 Only tasks that are not done are written, so what failed or was cancelled is submitted again by the
@@ -13,18 +13,21 @@ same command.
 """
 
 import hashlib
+import os
 import re
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError
-from cifar_noisy.recompute.checkpoints import write_whole
+from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.plan import Task
+from cifar_noisy.sealed import write_durably
 
 _SECONDS_TO_SAVE = 120
 _USUAL_ARRAY_LIMIT = 1000
@@ -39,7 +42,11 @@ class Resources:
     ----------
     cpus_per_task : int
     partition, gres, time, mem, account : str or None
-        As sbatch has them.
+        As sbatch has them. Collecting the folds of a setting asks for no gres.
+    max_parallel : int or None
+        The most tasks of an array that run at a time.
+    setup : tuple of str
+        Lines of bash before the run.
     """
 
     cpus_per_task: int = 1
@@ -48,6 +55,8 @@ class Resources:
     time: str | None = None
     mem: str | None = None
     account: str | None = None
+    max_parallel: int | None = None
+    setup: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:
@@ -57,27 +66,30 @@ class Resources:
 
 @dataclass(frozen=True)
 class JobArray:
-    """Tasks that need nothing of each other.
+    """Tasks that need the same, and nothing of each other.
 
     Attributes
     ----------
     name : str
         Such as "level1-part1".
-    level : int
-        From 1; an array waits for all of the level before.
     task_ids : tuple of str
         By array index.
+    needs : tuple of str
+        Tasks of other arrays to be done before.
+    is_training : bool
+        False of tasks that only collect.
     """
 
     name: str
-    level: int
     task_ids: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    is_training: bool = True
 
 
 def job_arrays(
     tasks: Sequence[Task], done: Collection[str], array_limit: int
 ) -> tuple[JobArray, ...]:
-    """Return the arrays of all tasks that are not done, by level and number.
+    """Return the arrays of all tasks that are not done, by levels of what they need.
 
     Parameters
     ----------
@@ -101,26 +113,29 @@ def job_arrays(
     >>> [array.name for array in job_arrays(tasks, (), 10)]
     ['level1-part1', 'level2-part1']
     >>> job_arrays(tasks, ("a",), 10)
-    (JobArray(name='level1-part1', level=1, task_ids=('b',)),)
+    (JobArray(name='level1-part1', task_ids=('b',), needs=(), is_training=True),)
     """
     if array_limit < 1:
         raise InvalidInputError(f"array limit {array_limit} leaves no room for a task: use 1 or up")
     level_of: dict[str, int] = {}
+    alike: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
     for task in tasks:
         if task.id not in done:
-            level_of[task.id] = 1 + max((level_of.get(need, 0) for need in task.needs), default=0)
-    arrays = []
-    for level in sorted(set(level_of.values())):
-        ids = [task_id for task_id, its in level_of.items() if its == level]
-        for part, first in enumerate(range(0, len(ids), array_limit), start=1):
-            name = f"level{level}-part{part}"
-            arrays.append(JobArray(name, level, tuple(ids[first : first + array_limit])))
+            needs = tuple(need for need in task.needs if need in level_of)
+            level_of[task.id] = level = 1 + max((level_of[need] for need in needs), default=0)
+            alike.setdefault((level, needs, task.kind != "collect"), []).append(task.id)
+    arrays, parts = [], Counter[int]()
+    for (level, needs, is_training), ids in sorted(alike.items(), key=lambda item: item[0][0]):
+        for first in range(0, len(ids), array_limit):
+            parts[level] += 1
+            some = tuple(ids[first : first + array_limit])
+            arrays.append(JobArray(f"level{level}-part{parts[level]}", some, needs, is_training))
     return tuple(arrays)
 
 
 def job_name(folder: Path) -> str:
     """Return the name of a folder's jobs in the queue, which no other folder's have."""
-    return f"cifar-noisy-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]}"
+    return f"cifar-noisy-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:8]}"
 
 
 def array_script(array: JobArray, command: RunCommand, resources: Resources, cache: Path) -> str:
@@ -132,12 +147,15 @@ def array_script(array: JobArray, command: RunCommand, resources: Resources, cac
     Raises
     ------
     InvalidInputError
-        If a path or value has a line break, which an option of sbatch cannot hold.
+        If a path or value has a line break, which an option of sbatch cannot hold, or is no text.
     """
+    if not array.is_training:
+        resources, command = replace(resources, gres=None), replace(command, device="cpu")
+    throttle = f"%{resources.max_parallel}" if resources.max_parallel else ""
     own = str(command.folder.absolute()).replace("%", "%%")  # a % is Slurm's in names of logs
     options = {
         "job-name": job_name(command.folder),
-        "array": f"0-{len(array.task_ids) - 1}",
+        "array": f"0-{len(array.task_ids) - 1}{throttle}",
         "output": f"{own}/slurm/%A_%a.log",
         "open-mode": "append",
         "requeue": None,
@@ -146,11 +164,13 @@ def array_script(array: JobArray, command: RunCommand, resources: Resources, cac
         "nodes": "1",
         "ntasks": "1",
     } | {
-        field.name.replace("_", "-"): str(value)
-        for field in fields(resources)
-        if (value := getattr(resources, field.name)) is not None
+        name.replace("_", "-"): str(value)
+        for name in ("cpus_per_task", "partition", "gres", "time", "mem", "account")
+        if (value := getattr(resources, name)) is not None
     }
-    _refuse_control_characters([*map(str, options.values()), *command.words(), str(cache)])
+    _refuse_control_characters(
+        [*map(str, options.values()), *command.words(), str(cache), *resources.setup]
+    )
     return _ARRAY.format(
         name=array.name,
         n_tasks=len(array.task_ids),
@@ -160,6 +180,7 @@ def array_script(array: JobArray, command: RunCommand, resources: Resources, cac
         ),
         tasks="\n".join(f"  {shlex.quote(task_id)}" for task_id in array.task_ids),
         cache=shlex.quote(str(cache.absolute())),
+        setup="".join(f"{line}\n" for line in resources.setup),
         cpus=resources.cpus_per_task,
         run=shlex.join(command.words()),
         seconds=_SECONDS_TO_SAVE,
@@ -181,7 +202,7 @@ echo "$(date -Is) $task on $(hostname), start $((${{SLURM_RESTART_COUNT:-0}} + 1
 # Compute nodes need no network: images and labels come from this cache.
 export CIFAR_NOISY_CACHE={cache}
 export CIFAR_NOISY_OFFLINE=1
-
+{setup}
 srun --ntasks=1 --cpus-per-task={cpus} {run} --task "$task"
 status=$?
 
@@ -195,16 +216,18 @@ exit "$status"
 
 
 def submit_script(arrays: Sequence[JobArray], folder: Path) -> str:
-    """Return the script that submits arrays, each level after the one before."""
-    lines = []
+    """Return the script that submits arrays, each after the tasks that it needs."""
+    lines: list[str] = []
+    job_of: dict[str, str] = {}
     for array in arrays:
-        needed = [_variable(other) for other in arrays if other.level == array.level - 1]
-        after = "".join(f":${{{name}%%;*}}" for name in needed)
-        dependency = f'--dependency="afterok{after}" ' if needed else ""
+        variable = array.name.replace("-", "_")
+        after = "".join(f":{job_of[need]}" for need in array.needs)
+        dependency = f'--dependency="afterok{after}" ' if after else ""
         lines += [
-            f"{_variable(array)}=$(sbatch --parsable {dependency}{array.name}.sh)",
-            f'echo "${{{_variable(array)}%%;*}}"',
+            f"{variable}=$(sbatch --parsable {dependency}{array.name}.sh)",
+            f'echo "${{{variable}%%;*}}"',
         ]
+        job_of |= {name: f"${{{variable}%%;*}}_{i}" for i, name in enumerate(array.task_ids)}
     return _SUBMIT.format(
         folder=shlex.quote(str(folder.absolute() / "slurm")),
         name=job_name(folder),
@@ -214,9 +237,14 @@ def submit_script(arrays: Sequence[JobArray], folder: Path) -> str:
 
 _SUBMIT = """\
 #!/bin/bash
-# Submits the arrays of this folder, each level after the one before, and prints their job ids.
+# Submits the arrays of this folder, each after the tasks that it needs, and prints their job ids.
 set -euo pipefail
 cd {folder}
+
+# Of a job that this is called in, nothing is to reach the jobs that it submits.
+for name in $(compgen -e SLURM_); do
+  case $name in SLURM_CONF | SLURM_CLUSTERS | SLURM_JWT) ;; *) unset "$name" ;; esac
+done
 
 queued=$(squeue --me --noheader --format=%F --name={name} | sort -u | tr '\\n' ' ')
 if [ -n "$queued" ]; then
@@ -236,7 +264,7 @@ def write_scripts(
     Raises
     ------
     InvalidInputError
-        If a path or value has a line break.
+        If a path or value has a line break, or is no text.
     StorageError
         If the folder cannot be written.
     """
@@ -245,7 +273,9 @@ def write_scripts(
     } | {"submit.sh": submit_script(arrays, command.folder)}
     folder = command.folder / "slurm"
     for name, text in scripts.items():
-        write_whole(folder / name, text.encode())
+        write_durably(folder / name, (text.encode(),))
+        for part in abandoned_parts_of(folder / name):
+            part.unlink(missing_ok=True)
     for old in folder.glob("level*-part*.sh"):
         if old.name not in scripts:
             old.unlink()
@@ -290,13 +320,9 @@ def submit(folder: Path) -> tuple[str, ...]:
     return jobs
 
 
-def _variable(array: JobArray) -> str:
-    return array.name.replace("-", "_")
-
-
 def _refuse_control_characters(values: Sequence[str]) -> None:
     for value in values:
         if not value.isprintable():
             raise InvalidInputError(
-                f"{value!r} cannot stand in a script: name one without line breaks and the like"
+                f"{value!a} cannot stand in a script: use text without line breaks and the like"
             )

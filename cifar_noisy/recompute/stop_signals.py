@@ -7,20 +7,18 @@ from types import FrameType
 
 
 @contextmanager
-def stop_signals(pass_on: Callable[[int], object] | None = None) -> Iterator[list[int]]:
+def stop_signals(
+    received: list[int], pass_on: Callable[[int], object] | None = None
+) -> Iterator[None]:
     """Note SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a list instead of dying of them.
 
     Parameters
     ----------
+    received : list of int
+        What was received until now. Threads but the main one never receive any.
     pass_on : function of a signal's number, optional
         Called on each, between two steps of the main thread.
-
-    Yields
-    ------
-    list of int
-        What was received until now. Threads but the main one never receive any.
     """
-    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -34,7 +32,7 @@ def stop_signals(pass_on: Callable[[int], object] | None = None) -> Iterator[lis
     except ValueError:  # not the main thread, which alone may do this
         before = {}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -160,7 +160,7 @@ class Images:
     def cropped(self, rows: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """Crop and flip (B,) rows; return normalised (B, C, H, W), channels last."""
         rows, shifts, flips = (t.to(self.device) for t in (rows, shifts, flips))
-        side = torch.arange(self.side, device=self.device)
+        side = torch.arange(self.side, device=self.device)  # device and dtype are always given
         down = shifts[:, :1] + side
         across = shifts[:, 1:] + torch.where(flips[:, None], side.flip(0), side)
         images = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
@@ -168,13 +168,14 @@ class Images:
 
     def centred(self, rows: Tensor, is_flipped: bool = False, offset: int = 0) -> Tensor:
         """Return rows as they are, or mirrored, or moved up and left, as `cropped` does."""
-        shifts = torch.full((len(rows), 2), self.pad + offset)
-        return self.cropped(rows, shifts, torch.full((len(rows),), is_flipped))
+        shifts = torch.full((len(rows), 2), self.pad + offset, dtype=torch.int64, device="cpu")
+        flips = torch.full((len(rows),), is_flipped, dtype=torch.bool, device="cpu")
+        return self.cropped(rows, shifts, flips)
 
     def draw(self, n: int, is_mirrored: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw where n crops begin, and which are flipped."""
-        shifts = torch.randint(2 * self.pad + 1, (n, 2), generator=generator)
-        flips = torch.rand(n, generator=generator) < 0.5
+        shifts = torch.randint(2 * self.pad + 1, (n, 2), generator=generator, device="cpu")
+        flips = torch.rand(n, generator=generator, dtype=torch.float32, device="cpu") < 0.5
         return shifts, flips & is_mirrored
 
 
@@ -272,7 +273,7 @@ class Trainer(ABC):
         """Draw all randomness of an epoch."""
         generator = torch.Generator().manual_seed(self.training.seed(str(epoch)))
         n = len(self.train_rows)
-        order = torch.randperm(n, generator=generator)
+        order = torch.randperm(n, generator=generator, device="cpu")
         return Epoch(order, *self.images.draw(n, self.training.is_mirrored, generator))
 
     def state(self) -> dict[str, Any]:
@@ -351,7 +352,7 @@ def make_network(
 ) -> nn.Module:
     """Make a network with weights drawn from the training's key, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed(part))
+        torch.default_generator.manual_seed(training.seed(part))  # and no device's
         network = make()
     return network.to(device).to(memory_format=torch.channels_last)
 

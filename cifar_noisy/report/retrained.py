@@ -32,11 +32,12 @@ def write_retrained_report(out: Path, dataset: Dataset, folder: Path, setting: S
     StorageError
         If the page cannot be written.
     """
+    n = len(dataset.labels)
     examples = Examples(
         dataset.noisy_labels(setting),
         dataset.labels,
-        read_pyx(folder, setting),
-        {str(method): ~read_train_mask(folder, setting, method) for method in METHODS},
+        read_pyx(folder, setting, n),
+        {str(method): ~read_train_mask(folder, setting, method, n) for method in METHODS},
         CLASSES if dataset.name == "cifar10" else [str(digit) for digit in range(10)],
         dataset.pixels,
     )
