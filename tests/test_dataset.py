@@ -811,7 +811,7 @@ def test_workers_share_the_pixels(fake: None, context: str) -> None:
     assert len(children) == 4
     pixels = [
         area for pid in children for area in psutil.Process(pid).memory_maps()
-        if area.path.endswith("pixels.npy")
+        if area.path.endswith(".sealed")
     ]  # fmt: skip
     # All have gone through the images, which are in memory once for all of them together.
     assert len(pixels) >= 4
