@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError, InvalidInputError
-from cifar_noisy.files import open_regular, reason
+from cifar_noisy.files import open_regular, reason, user_path
 from cifar_noisy.image_sources import (
     PIXELS,
     ImageTree,
@@ -78,7 +78,7 @@ def read_rows(dataset: object) -> Rows:
     (array([3]), 7.0)
     """
     if isinstance(dataset, str | os.PathLike):
-        return _from_path(Path(os.path.expanduser(dataset)))  # noqa: PTH111, which never raises
+        return _from_path(user_path(dataset))
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list):
         return _from_files(samples)

@@ -160,6 +160,11 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
         raise
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` replaced by the home folder, where there is one."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111, since Path.expanduser raises
+
+
 def reason(error: Exception) -> str:
     """Return why reading or writing failed, for a message; what a decoder quotes is cut short.
 

@@ -39,6 +39,7 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
+from cifar_noisy.files import reason, user_path
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
@@ -199,7 +200,7 @@ def load_images(
     images = packs.official(train) if root is None else None
     if images is not None:
         return images
-    folder = packs.folder if root is None else Path(root).expanduser()
+    folder = packs.folder if root is None else user_path(root)
     folders = [folder]
     if root is None:
         # An archive that was put into the cache, by hand or by an import, comes first.
@@ -317,7 +318,7 @@ def write_images(
     PosixPath('cifar10')
     """
     check_choice(layout, LAYOUTS, "layout")
-    target = Path(to).expanduser()
+    target = user_path(to)
     parts = ("train", "test") if layout == "imagefolder" else (BATCH_FOLDER,)
     for part in parts:
         if (target / part).exists():
@@ -336,7 +337,7 @@ def write_images(
                     _write_batches(splits, folder)
     except OSError as error:
         raise StorageError(
-            f"{target} cannot be written ({error.strerror}): make room, or name another folder"
+            f"{target} cannot be written ({reason(error)}): make room, or name another folder"
         ) from error
     return target
 

@@ -23,6 +23,7 @@ from cifar_noisy.errors import (
     UnavailableError,
     UnknownArtifactError,
 )
+from cifar_noisy.files import user_path
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_train_mask
 from cifar_noisy.registry import Artifact, Kind, array_digest, artifacts, at_least_one, find
@@ -139,7 +140,7 @@ def load_train_mask(
                 f"edition {edition!r} is one of the published masks: leave it out with source="
             )
         chosen = check_choice(method, METHODS, "method")
-        return in_order(read_train_mask(Path(source).expanduser(), setting, chosen), order)
+        return in_order(read_train_mask(user_path(source), setting, chosen), order)
     artifact = find(
         "train_mask",
         setting,

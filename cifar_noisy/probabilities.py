@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning import check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
+from cifar_noisy.files import user_path
 from cifar_noisy.loaders import published_pyx
 from cifar_noisy.order import in_order
 from cifar_noisy.recomputed import read_pyx
@@ -88,7 +88,7 @@ def load_pyx(
             f"get {'a source' if source is not None else f'order={order!r}'}"
         )
     if source is not None:
-        pyx = check_probabilities(read_pyx(Path(source).expanduser(), setting), f"pyx of {source}")
+        pyx = check_probabilities(read_pyx(user_path(source), setting), f"pyx of {source}")
     else:
         pyx = _published_or_recomputed(setting, mmap, on_missing == "recompute")
     return in_order(pyx, order)

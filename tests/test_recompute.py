@@ -16,6 +16,7 @@ from torchvision.transforms import functional
 
 from cifar_noisy import (
     InvalidInputError,
+    MissingInputError,
     RecomputeError,
     Setting,
     StorageError,
@@ -263,7 +264,7 @@ def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path:
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(RecomputeError, match="is damaged: plan again in"):
         load_plan(tmp_path)
-    with pytest.raises(RecomputeError, match=r"has no plan\.json"):
+    with pytest.raises(MissingInputError, match=r"has no plan\.json"):
         load_plan(tmp_path / "nowhere")
     for overrides, said in (
         ({"epoch": "2"}, "is unknown"),

@@ -86,7 +86,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*PLAN[1:], "--seed", "1"), 1, "another configuration"),
         ((*PLAN[1:], "--set", "epoch=1"), 2, "'epoch' is unknown"),
         (("plan", "--noise", "0.4"), 2, "Pass --noise and --sparsity"),
-        (("status", "--folder", "nowhere"), 1, r"has no plan\.json"),
+        (("status", "--folder", "nowhere"), 2, r"has no plan\.json"),
         (("--folder", "elsewhere", "status"), 2, "options of recompute status stand before it"),
         ((*PLAN[1:], "--device", "tpu"), 2, "device 'tpu' is unknown"),
         (("run", "--devices", "meta,meta"), 2, "device 'meta' is unknown"),

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import InvalidInputError, RecomputeError
-from cifar_noisy.files import open_regular, reason
+from cifar_noisy.errors import CifarNoisyError, InvalidInputError, MissingInputError, RecomputeError
+from cifar_noisy.files import open_regular, reason, user_path
 from cifar_noisy.recompute.coteaching import CoteachingRecipe
 from cifar_noisy.recompute.layout import state_of
 from cifar_noisy.recompute.paper import PaperRecipe
@@ -204,7 +204,7 @@ def make_request(
         kept_methods=kept,
         coteaching_methods=taught,
         coteaching=make_coteaching(name, values) if taught else None,
-        root=None if root is None else str(Path(root).expanduser().absolute()),
+        root=None if root is None else str(user_path(root).absolute()),
         trust=trust,
     )
 
@@ -391,8 +391,10 @@ def load_plan(folder: Path) -> Request:
 
     Raises
     ------
+    MissingInputError
+        If the folder has no plan.
     RecomputeError
-        If the folder has no plan, a damaged one, or one of an earlier version.
+        If it has a damaged one, or one of an earlier version.
     """
     path = folder / PLAN_FILE
     content = read_sealed_json(path)
@@ -413,12 +415,12 @@ class _DamagedPlanError(RecomputeError):
         )
 
 
-def _unreadable(path: Path) -> RecomputeError:
+def _unreadable(path: Path) -> CifarNoisyError:
     try:
         with open_regular(path) as file:
             start = file.read(len(_EARLIER_PLAN))
     except FileNotFoundError:
-        return RecomputeError(
+        return MissingInputError(
             f"{path.parent} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
         )
     except OSError as error:

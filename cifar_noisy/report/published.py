@@ -15,11 +15,11 @@ from cifar_noisy import plot
 from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import (
     InvalidInputError,
-    StorageError,
     TrainingLogError,
     UnavailableError,
 )
 from cifar_noisy.evaluation import YOURS, PyxEvaluation, count_pairs, evaluate, evaluate_pyx
+from cifar_noisy.files import user_path
 from cifar_noisy.loaders import (
     default_edition,
     load_label_errors,
@@ -36,6 +36,7 @@ from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
 from cifar_noisy.report.svg import figure
 from cifar_noisy.rounding import REASONS
+from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
 from cifar_noisy.verification import Check, verify
 
@@ -117,16 +118,13 @@ def write_report(
         no_images,
         n_shown,
     )
-    try:
-        path = Path(out).expanduser()
-    except RuntimeError as error:  # of ~ or ~name, where the system knows of no such home
-        raise StorageError(f"{out} cannot be written ({error}): name another file") from error
+    path = user_path(out)
     write_page(path, html)
     return path
 
 
 def _in_published_order(array: ArrayLike, order: str, name: str) -> NDArray[Any]:
-    rows = np.asarray(array)
+    rows = as_array(array, name)
     n_examples = len(load_true_labels())
     if rows.shape[:1] != (n_examples,):
         raise InvalidInputError(
@@ -287,7 +285,9 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
         for name, arguments in wanted.items():
             try:
                 logs[name] = load_training_log(noise=setting, **arguments)
-            except (TrainingLogError, UnavailableError) as error:
+            except UnavailableError as error:
+                missing.append(f"Missing: {name}: {error.message}.")
+            except TrainingLogError as error:
                 missing.append(f"Missing: {name}: {error}.")
         if logs:
             figures.append(_curves(logs, title, f"training-{number}"))
