@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from cifar_noisy.errors import CifarNoisyError
+from cifar_noisy.errors import CifarNoisyError, MissingInputError
 
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
@@ -161,8 +161,17 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path with ``~`` replaced by the home folder, where there is one."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111, since Path.expanduser raises
+    """Return a path with ``~`` replaced by the home folder.
+
+    Raises
+    ------
+    MissingInputError
+        If the system knows of no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MissingInputError(f"{path} leads nowhere: write the path without ~") from None
 
 
 def reason(error: Exception) -> str:
