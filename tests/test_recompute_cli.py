@@ -64,7 +64,7 @@ def test_json_tells_tasks_and_summaries(tmp_path: Path) -> None:
     assert [task["state"] for task in states] == ["ready", "ready", "done", "done", "waiting"]
     *before, record = json.loads(run(tmp_path, "recompute", "run", "--json").stdout)
     assert [task["before"] for task in before] == ["ready", "ready", "done", "done"]
-    for path in record["sha256"]:
+    for path in record["files"]:
         assert len(np.load(tmp_path / "recomputed" / path)) == 1797
 
 
