@@ -125,7 +125,7 @@ def test_what_is_worse_is_said(published: str, tmp_path: Path) -> None:
     assert row.verdict == "worse"
     assert row.recomputed == evaluate_pyx(worse, 0.4, 0.2).against_true.accuracy
     write(tmp_path / "digits", pyx[:1797])
-    with pytest.raises(InvalidInputError, match=r"has shape \(1797, 10\)"):
+    with pytest.raises(InvalidInputError, match=r"of shape \(1797, 10\), not"):
         compare_recomputed(tmp_path / "digits", 0.4, 0.2)
     for name, status in (("same", 0), ("worse", 1)):
         said = subprocess.run(
