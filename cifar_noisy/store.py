@@ -311,11 +311,13 @@ class Store:
             if len(missing) == 1
             else f"{len(missing)} files ({size}), the first of them {first.path},"
         )
-        offline = ("the web was not asked, since this store is offline",)
+        offline = "the web was not asked, since this store is offline"
+        if self.is_offline and offline not in causes:
+            causes += (offline,)
         return UnavailableError(
             f"{what} could not be had: run {_download_command(missing)} where there is a network, "
             f"or put the file of sha256 {first.sha256} at {self.cache_path(first)}",
-            causes + (offline if self.is_offline else ()),
+            causes,
         )
 
 
