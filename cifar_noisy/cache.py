@@ -6,7 +6,7 @@ folder is left alone.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,7 @@ class CachedFile:
     is_right: bool
 
 
-def cached_artifacts(
-    store: Store, artifacts: Sequence[Artifact] | None = None
-) -> tuple[Artifact, ...]:
+def cached_artifacts(store: Store) -> tuple[Artifact, ...]:
     """Return the artifacts that lie in the cache, their bytes not checked.
 
     Examples
@@ -48,8 +46,7 @@ def cached_artifacts(
     >>> cached_artifacts(Store(Path("nowhere")))
     ()
     """
-    among = all_artifacts() if artifacts is None else artifacts
-    return tuple(artifact for artifact in among if is_there(store.cache_path(artifact)))
+    return tuple(a for a in all_artifacts() if is_there(store.cache_path(a)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:
@@ -119,15 +116,12 @@ def check_images(store: Store) -> Iterator[CachedImages]:
     """
     for path in cached_images(store):
         try:
-            if path.name == ARCHIVE:
+            complaint = None
+            if path.name == ARCHIVE or path.name in CIFAR10.png_blobs:
                 with open_regular(path) as file:
-                    complaint = CIFAR10.archive_complaint(file)
-            elif path.name in CIFAR10.png_blobs:
-                with open_regular(path) as file:
-                    complaint = CIFAR10.png_complaint(file, path.name)
+                    complaint = CIFAR10.complaint(file, path.name)
             else:
                 Images.open(path)
-                complaint = None
         except OSError as error:  # a StorageError is one
             complaint = str(error)
         yield CachedImages(path, complaint)
@@ -241,10 +235,6 @@ def _remove(path: Path, store: Store) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _not_removed(path, store, error) from error
-
-
-def _not_removed(path: Path, store: Store, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
-    )
+        raise StorageError(
+            f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
+        ) from error

@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from cifar_noisy.errors import CifarNoisyError, MissingInputError
+from cifar_noisy.errors import CifarNoisyError, MissingInputError, StorageError
 
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
@@ -30,32 +30,12 @@ SECONDS_UNTIL_ABANDONED = 3600
 _CHUNK = 1 << 20
 
 
-def write_atomically(
-    path: Path, content: bytes | bytearray | memoryview, *, durable: bool = False
-) -> None:
-    """Write a file that is, whenever one looks or kills, absent, as it was, or complete.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made.
-    content : bytes-like
-    durable : bool, default False
-        Flush it to the disk before the rename, so that a loss of power finds it complete too; for
-        files that no registry has a checksum of.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing of it is left then.
-    """
-    with atomic_file(path, durable=durable) as file:
-        file.write(content)
-
-
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that is renamed to `path` when the block ends without an error.
+
+    The folder is made. A durable file is flushed to the disk before the rename, so that a loss of
+    power finds it complete too; for files that no registry has a checksum of.
 
     Raises
     ------
@@ -74,6 +54,12 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
             _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes | bytearray) -> None:
+    """Write a file by `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 @contextlib.contextmanager
@@ -172,6 +158,17 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise MissingInputError(f"{path} leads nowhere: write the path without ~") from None
+
+
+@contextlib.contextmanager
+def storage_errors(what: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Raise a `StorageError` that says what cannot be written, in place of the system's error."""
+    try:
+        yield
+    except CifarNoisyError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{what} cannot be written ({reason(error)}): {remedy}") from error
 
 
 def reason(error: Exception) -> str:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import atomic_file, open_regular, reason
+from cifar_noisy.files import atomic_file, open_regular, reason, storage_errors
+
+Content = bytes | bytearray | memoryview
 
 _SEAL = b"\nsha256 %s\n"
 _SEAL_SIZE = len(_SEAL % bytes(64))
@@ -24,7 +26,7 @@ _JSON_SEAL = b',\n  "sha256": "%s"\n}\n'
 _JSON_SEAL_SIZE = len(_JSON_SEAL % bytes(64))
 
 
-def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
+def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
     """Write content and its seal; what was at `path` is there until both are on the disk.
 
     Raises
@@ -32,20 +34,9 @@ def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
     StorageError
         If they cannot be written.
     """
-    write_sealed_chunks(path, (content,))
-
-
-def write_sealed_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-    """Write what `write_sealed` writes, of content that is made while it is written.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
     digest = hashlib.sha256()
 
-    def with_seal() -> Iterator[bytes | bytearray | memoryview]:
+    def with_seal() -> Iterator[Content]:
         for chunk in chunks:
             digest.update(chunk)
             yield chunk
@@ -61,7 +52,7 @@ def read_sealed(path: Path) -> bytes | None:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sealed(Path(folder) / "file", b"content")
+    ...     write_sealed(Path(folder) / "file", [b"con", b"tent"])
     ...     read_sealed(Path(folder) / "file")
     b'content'
     """
@@ -133,7 +124,7 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def write_durably(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+def write_durably(path: Path, chunks: Iterable[Content]) -> None:
     """Write a file of chunks and flush it to the disk.
 
     Raises
@@ -141,22 +132,17 @@ def write_durably(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) 
     StorageError
         If it cannot be written; what was at `path` is still there.
     """
-    try:
-        with atomic_file(path, durable=True) as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
-            "run again; what was saved before is kept"
-        ) from error
+    remedy = "make room or name another folder, and run again; what was saved before is kept"
+    with storage_errors(path, remedy), atomic_file(path, durable=True) as file:
+        for chunk in chunks:
+            file.write(chunk)
 
 
-def _seal(content: bytes | bytearray | memoryview) -> bytes:
+def _seal(content: Content) -> bytes:
     return _SEAL % _digest(content)
 
 
-def _digest(content: bytes | bytearray | memoryview) -> bytes:
+def _digest(content: Content) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 

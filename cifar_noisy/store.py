@@ -27,13 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from cifar_noisy.errors import (
-    ConfigurationError,
-    CorruptFileWarning,
-    StorageError,
-    UnavailableError,
-)
-from cifar_noisy.files import open_regular, reason, write_atomically
+from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
+from cifar_noisy.files import open_regular, reason, storage_errors, write_atomically
 from cifar_noisy.http_get import shown_url
 from cifar_noisy.locks import locked
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
@@ -274,17 +269,13 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Make the cache folder, and say so where it cannot be written."""
-        try:
+        remedy = (
+            f"make room, or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
+            f"{MIRRORS_VARIABLE}, which reads it in place)"
+        )
+        with storage_errors(f"the cache folder {self.cache}", remedy):
             self.make_cache()
             yield
-        except UnavailableError:
-            raise
-        except OSError as error:
-            raise StorageError(
-                f"the cache folder {self.cache} cannot be written ({reason(error)}): make room, "
-                f"or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
-                f"{MIRRORS_VARIABLE}, which reads it in place)"
-            ) from error
 
     def make_cache(self) -> None:
         """Make the cache folder; mark it for backups to skip, unless it has other files.

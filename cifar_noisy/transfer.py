@@ -28,8 +28,8 @@ from typing import IO, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from cifar_noisy import http_get
-from cifar_noisy.errors import StorageError, UnavailableError
-from cifar_noisy.files import WORTH_KEEPING, open_regular, reason, resumable_file
+from cifar_noisy.errors import UnavailableError
+from cifar_noisy.files import WORTH_KEEPING, open_regular, resumable_file, storage_errors
 from cifar_noisy.http_get import Answer, RefusalError, shown_url
 from cifar_noisy.locks import LockTimeout, locked
 
@@ -135,8 +135,9 @@ def download(
     cifar_noisy.errors.StorageError: /dev/null/x cannot be written (File exists): ...
     """
     batch, kept = Batch(progress), 0
+    remedy = "make room, or name another folder"
     try:
-        with locked(target, batch.lock_timeout):
+        with storage_errors(target, remedy), locked(target, batch.lock_timeout):
             with contextlib.suppress(OSError), open_regular(target) as there:
                 if complaint(there) is None:
                     return target
@@ -152,10 +153,6 @@ def download(
             f"{target.name} could not be had" + (for_next_try if kept >= WORTH_KEEPING else ""),
             error.causes,
         ) from None
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written ({reason(error)}): make room, or name another folder"
-        ) from error
     return target
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from cifar_noisy.errors import RecomputeError, StorageError
-from cifar_noisy.files import reason
+from cifar_noisy.errors import RecomputeError
+from cifar_noisy.files import storage_errors
 from cifar_noisy.sealed import read_sealed, write_sealed
 
 
@@ -28,7 +28,7 @@ def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
     if last.is_file():
         with contextlib.suppress(OSError):
             last.replace(before)
-    write_sealed(last, buffer.getbuffer())
+    write_sealed(last, [buffer.getbuffer()])
 
 
 def load_checkpoint(paths: tuple[Path, Path]) -> dict[str, Any] | None:
@@ -54,14 +54,10 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     StorageError
         If the folder cannot be written.
     """
-    try:
+    with storage_errors(folder, "name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         # For reading too, since opening a pipe for writing alone would wait.
         file = os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written ({reason(error)}): name another folder"
-        ) from error
     with file:
         try:
             import fcntl
