@@ -1,7 +1,7 @@
 """The cache folder as a whole: what is in it, whether it is right, and emptying it.
 
 Only files of the registry and CIFAR-10's images are looked at or removed; whatever else lies in the
-folder is left alone.
+folder is left alone. What cannot be removed raises `StorageError`.
 """
 
 import contextlib
@@ -39,28 +39,12 @@ class CachedFile:
 
 
 def cached_artifacts(store: Store) -> tuple[Artifact, ...]:
-    """Return the artifacts that lie in the cache, their bytes not checked.
-
-    Examples
-    --------
-    >>> cached_artifacts(Store(Path("nowhere")))
-    ()
-    """
+    """Return the artifacts that lie in the cache, their bytes not checked."""
     return tuple(a for a in all_artifacts() if is_there(store.cache_path(a)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:
-    """Hash every registered file in the cache, without a network.
-
-    Yields
-    ------
-    CachedFile
-
-    Examples
-    --------
-    >>> list(check_cache(Store(Path("nowhere"))))
-    []
-    """
+    """Hash every registered file in the cache, without a network."""
     for artifact in cached_artifacts(store):
         path = store.cache_path(artifact)
         yield CachedFile(artifact, path, _is_right(path, artifact))
@@ -92,28 +76,12 @@ class CachedImages:
 
 
 def cached_images(store: Store) -> tuple[Path, ...]:
-    """Return the packed images in the cache, and archives of them.
-
-    Examples
-    --------
-    >>> cached_images(Store(Path("nowhere")))
-    ()
-    """
+    """Return the packed images in the cache, and archives of them."""
     return tuple(path for path in image_files(store.cache) if path.parent.name == IMAGES_FOLDER)
 
 
 def check_images(store: Store) -> Iterator[CachedImages]:
-    """Hash CIFAR-10's images in the cache, without a network.
-
-    Yields
-    ------
-    CachedImages
-
-    Examples
-    --------
-    >>> list(check_images(Store(Path("nowhere"))))
-    []
-    """
+    """Hash CIFAR-10's images in the cache, without a network."""
     for path in cached_images(store):
         try:
             complaint = None
@@ -136,16 +104,6 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     -------
     tuple of (str, int)
         Path in the cache and bytes of each file removed.
-
-    Raises
-    ------
-    StorageError
-        If the cache folder cannot be written.
-
-    Examples
-    --------
-    >>> prune_cache(Store(Path("nowhere")))
-    ()
     """
     removed, root = [], store.cache.resolve()
     targets = (root / artifact.path for artifact in all_artifacts())
@@ -170,16 +128,6 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
     -------
     tuple of Artifact
         What was removed.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be removed.
-
-    Examples
-    --------
-    >>> clear_cache(Store(Path("nowhere")))
-    ()
     """
     root = store.cache.resolve()
     removed, folders = [], set[Path]()
@@ -205,16 +153,6 @@ def clear_images(store: Store) -> tuple[Path, ...]:
     -------
     tuple of Path
         What was removed.
-
-    Raises
-    ------
-    StorageError
-        If something of it cannot be removed.
-
-    Examples
-    --------
-    >>> clear_images(Store(Path("nowhere")))
-    ()
     """
     root = store.cache.resolve()
     removed = [path for path in image_files(root) if not _is_behind_link(path)]

@@ -4,6 +4,7 @@ A file is written beside its target under a name of its own, ``.<name>.<8 hex di
 renamed when it is complete. So any number of processes may write the same file, with or without a
 lock. What a killed process leaves is only ever copied from, never written to: it may be a link, or
 another process's. A part that was not written for `SECONDS_UNTIL_ABANDONED` counts as left over.
+What cannot be opened or written raises `OSError` and leaves its path as it was.
 """
 
 import contextlib
@@ -36,11 +37,6 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
     The folder is made. A durable file is flushed to the disk before the rename, so that a loss of
     power finds it complete too; for files that no registry has a checksum of.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing of it is left then.
     """
     part = _new_part(path)
     try:
@@ -70,11 +66,6 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     an error, a beginning worth keeping is left for the next process; after an `OSError`, such as a
     full disk, only what there was before. Once `path` is complete its leftovers are removed. One of
     them may be a live process's: that one writes its file again from what it holds open.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
     """
     part = _new_part(path)
     n_kept = 0
@@ -105,11 +96,6 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
     A link is followed and stays. A file keeps its mode and, where that is allowed, its owner. What
     is no regular file, such as ``/dev/null`` or a pipe, is written to.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; an existing file is as it was then.
     """
     try:
         before = path.stat()
@@ -128,13 +114,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading; a pipe or a device is refused and never waited for.
-
-    Raises
-    ------
-    OSError
-        If it is no regular file, or cannot be opened.
-    """
+    """Open a regular file for reading; a pipe or a device is refused and never waited for."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     _check_regular(Path(path).stat().st_mode, path)  # before opening, which a device may act on
     descriptor = os.open(path, flags)

@@ -255,11 +255,6 @@ def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
     """Return the files in a cache that have names which only this module gives; links are none.
 
     With `unfinished`, those of which a lock or a part is there instead.
-
-    Examples
-    --------
-    >>> image_files(Path("nowhere"))
-    ()
     """
     names = "|".join([_PACK, *map(re.escape, (ARCHIVE, *image_sources.CIFAR10.png_blobs))])
     form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"

@@ -3,7 +3,8 @@
 A sealed file is its content and a last line with the sha256 of all that comes before. It is flushed
 to the disk and renamed, and read back it is right or absent: one that was cut, changed or never
 finished reads like one that is not there. An ``.npy`` file stays one; a JSON object stays one too,
-with the checksum as its last member.
+with the checksum as its last member. What cannot be written raises `StorageError`, and what was at
+the path is still there.
 """
 
 import contextlib
@@ -27,13 +28,7 @@ _JSON_SEAL_SIZE = len(_JSON_SEAL % bytes(64))
 
 
 def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
-    """Write content and its seal; what was at `path` is there until both are on the disk.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Write content and its seal; what was at `path` is there until both are on the disk."""
     digest = hashlib.sha256()
 
     def with_seal() -> Iterator[Content]:
@@ -90,13 +85,7 @@ def map_sealed(path: Path, *, check: bool = True) -> memoryview | None:
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object that ends in the sha256 of the text before, the closing brace added.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a JSON object that ends in the sha256 of the text before, the closing brace added."""
     content = json.dumps(value, indent=2).encode() + b"\n"
     write_durably(path, (content[:-3] + _JSON_SEAL % _digest(content),))
 
@@ -125,13 +114,7 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_durably(path: Path, chunks: Iterable[Content]) -> None:
-    """Write a file of chunks and flush it to the disk.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; what was at `path` is still there.
-    """
+    """Write a file of chunks and flush it to the disk."""
     remedy = "make room or name another folder, and run again; what was saved before is kept"
     with storage_errors(path, remedy), atomic_file(path, durable=True) as file:
         for chunk in chunks:

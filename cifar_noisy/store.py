@@ -142,13 +142,7 @@ class Store:
         return self._obtain(artifact, Batch(progress))[1]
 
     def path(self, artifact: Artifact, progress: Progress | None = None) -> Path:
-        """Return a file on this machine that holds the artifact, its bytes just checked.
-
-        Raises
-        ------
-        UnavailableError, StorageError
-            As `read` does.
-        """
+        """Return a file on this machine that holds the artifact, its bytes just checked."""
         return self._obtain(artifact, Batch(progress))[0]
 
     def fetch(
@@ -180,11 +174,6 @@ class Store:
         """Fetch those of many artifacts that are not on this machine, before any is read.
 
         So what is missing is fetched in parallel, and said at once.
-
-        Raises
-        ------
-        UnavailableError, StorageError
-            As `fetch` does.
         """
         self.fetch([artifact for artifact in artifacts if self.local_path(artifact) is None])
 
@@ -278,13 +267,7 @@ class Store:
             yield
 
     def make_cache(self) -> None:
-        """Make the cache folder; mark it for backups to skip, unless it has other files.
-
-        Raises
-        ------
-        OSError
-            If it cannot be made.
-        """
+        """Make the cache folder; mark it for backups to skip, unless it has other files."""
         self.cache.mkdir(parents=True, exist_ok=True)
         if not any(self.cache.iterdir()):
             write_atomically(self.cache / _TAG, _TAG_CONTENT)
@@ -311,13 +294,7 @@ class Store:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file is there for this user; a folder that is closed to him has none.
-
-    Examples
-    --------
-    >>> is_there(Path("nowhere"))
-    False
-    """
+    """Return whether a file is there for this user; a folder that is closed to him has none."""
     try:
         return path.is_file()
     except OSError:

@@ -159,13 +159,7 @@ def download(
 def fill(
     file: IO[bytes], urls: Sequence[str], complaint: Complaint, size: int | None, batch: Batch
 ) -> None:
-    """Fill a file, of which a beginning may be there, from the first address that has the rest.
-
-    Raises
-    ------
-    UnavailableError
-        If no address has the right bytes; its ``causes`` say what each of them answered.
-    """
+    """Fill a file, of which a beginning may be there, from the first address that has the rest."""
     causes = []
     for url in urls:
         host = urlsplit(url).netloc

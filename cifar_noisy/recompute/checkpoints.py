@@ -15,13 +15,7 @@ from cifar_noisy.sealed import read_sealed, write_sealed
 
 
 def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
-    """Write tensors and plain values to the first path; what was there goes to the second.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Write tensors and plain values to the first path; what was there goes to the second."""
     last, before = paths
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -51,8 +45,6 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     ------
     RecomputeError
         If another is at work.
-    StorageError
-        If the folder cannot be written.
     """
     with storage_errors(folder, "name another folder"):
         folder.mkdir(parents=True, exist_ok=True)

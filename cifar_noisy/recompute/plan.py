@@ -82,7 +82,7 @@ class Request:
     @property
     def needs_test(self) -> bool:
         """Whether a task needs the test set."""
-        return needs_test(self.recipe, self.kept_methods, self.coteaching_methods)
+        return selects_on_test(self.recipe) or bool(self.kept_methods or self.coteaching_methods)
 
     def needs(self, task: "Task") -> tuple["Task", ...]:
         """Return the tasks that a task needs."""
@@ -275,16 +275,9 @@ def make_plan(
     return request, images
 
 
-def needs_test(recipe: Recipe, *methods: tuple[str, ...]) -> bool:
-    """Return whether a request of this recipe and these methods needs the test set.
-
-    Examples
-    --------
-    >>> needs_test(PaperRecipe()), needs_test(PaperRecipe(checkpoint="best-test"))
-    (False, True)
-    """
-    selects = isinstance(recipe, PaperRecipe) and recipe.checkpoint == "best-test"
-    return selects or any(methods)
+def selects_on_test(recipe: Recipe) -> bool:
+    """Return whether a training of this recipe picks its checkpoint on the test set."""
+    return isinstance(recipe, PaperRecipe) and recipe.checkpoint == "best-test"
 
 
 def _checked(methods: Iterable[str]) -> list[Method]:
@@ -315,13 +308,7 @@ def tasks_of(request: Request) -> tuple[Task, ...]:
 
 
 def find_task(request: Request, task_id: str) -> Task:
-    """Return a task by its id.
-
-    Raises
-    ------
-    InvalidInputError
-        If the request has none of that id.
-    """
+    """Return a task by its id."""
     tasks = {task.id: task for task in tasks_of(request)}
     if task_id not in tasks:
         raise InvalidInputError(

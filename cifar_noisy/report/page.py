@@ -109,13 +109,7 @@ def build_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page whole.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; what was there stays.
-    """
+    """Write a page whole."""
     with storage_errors(path, "name another file"), output_file(path) as file:
         file.write(html.encode())
 
