@@ -75,14 +75,6 @@ def export_bundle(
         If one of the files cannot be had.
     StorageError
         If the bundle cannot be written; nothing of it is left then.
-
-    Examples
-    --------
-    >>> from cifar_noisy import artifacts
-    >>> wanted = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
-    >>> store = Store.from_environment()
-    >>> len(export_bundle(store, store.cache / "pyx.tar", wanted))  # published files
-    1
     """
     wanted = sorted(set(artifacts), key=lambda artifact: artifact.path)
     store.fetch(wanted, progress)

@@ -91,16 +91,7 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
-    """Return what `write_sealed_json` wrote; None if it is not there, or not as it was written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sealed_json(Path(folder) / "file", {"n": 1})
-    ...     read_sealed_json(Path(folder) / "file")
-    {'n': 1}
-    """
+    """Return what `write_sealed_json` wrote; None if it is not there, or not as it was written."""
     text = _read(path)
     if text is None:
         return None

@@ -190,11 +190,6 @@ class Store:
         -------
         dict
             By artifact, in order: its checked file, or the error that names all that are missing.
-
-        Raises
-        ------
-        StorageError
-            If the cache folder cannot be used.
         """
         batch = Batch(progress)
 

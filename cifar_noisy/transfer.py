@@ -127,12 +127,6 @@ def download(
         If no address has the right bytes; its ``causes`` say what each of them answered.
     StorageError
         If the file cannot be written.
-
-    Examples
-    --------
-    >>> download([], Path("/dev/null/x"), lambda file: None)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    cifar_noisy.errors.StorageError: /dev/null/x cannot be written (File exists): ...
     """
     batch, kept = Batch(progress), 0
     remedy = "make room, or name another folder"

@@ -256,14 +256,6 @@ def make_plan(
         If the folder belongs to another request.
     StorageError
         If it cannot be written.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     request, digits = make_plan([Setting(0.4, 0.2)], Path(folder), dataset="digits")
-    ...     load_plan(Path(folder)) == request, len(digits.labels)
-    (True, 1797)
     """
     # First without images: what is wrong with the choices shows before anything is read.
     request = make_request(settings, "", dataset=dataset, root=root, trust=trust, **choices)
@@ -319,13 +311,7 @@ def find_task(request: Request, task_id: str) -> Task:
 
 
 def check_fit(request: Request, labels: NDArray[np.int64]) -> None:
-    """Hold folds and batches to a dataset, before anything is written or trained.
-
-    Parameters
-    ----------
-    request : Request
-    labels : (N,) int64
-        True labels of the dataset.
+    """Hold folds and batches to a dataset's true labels, before anything is written or trained.
 
     Raises
     ------
