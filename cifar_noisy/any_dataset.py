@@ -215,7 +215,10 @@ def _from_items(dataset: object) -> Rows:
     labels, pooled = [], []
     for row in range(len(dataset)):
         image, label = _fields(dataset[row])
-        pooled.append(pool(_as_array(image)))
+        array = np.asarray(image)
+        if array.dtype == object:
+            raise InvalidInputError(f"an image is a {type(image).__name__}, which is no array")
+        pooled.append(pool(array))
         labels.append(label)
     return Rows(_as_labels(labels, len(pooled)), np.stack(pooled))
 
@@ -231,13 +234,6 @@ def _fields(item: object) -> tuple[Any, Any]:
     raise InvalidInputError(
         "an item of the dataset is neither (image, label, ...) nor a mapping with image and label"
     )
-
-
-def _as_array(image: Any) -> NDArray[Any]:
-    array = np.asarray(image)
-    if array.dtype == object:
-        raise InvalidInputError(f"an image is a {type(image).__name__}, which is no array")
-    return array
 
 
 def _as_labels(labels: Any, n_rows: int) -> NDArray[np.int64]:

@@ -28,14 +28,6 @@ def read_array(path: str | PathLike[str]) -> NDArray[Any]:
         If the file is no ``.npy`` file of numbers.
     OSError
         If it cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-    ...     np.save(file.name, np.zeros(3))
-    ...     read_array(file.name).shape
-    (3,)
     """
     try:
         opened = open_regular(path)

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cifar_noisy.errors import BundleError, CifarNoisyError, StorageError
-from cifar_noisy.files import atomic_file, open_regular, output_file, reason
+from cifar_noisy.errors import BundleError, StorageError
+from cifar_noisy.files import atomic_file, open_regular, output_file, reason, storage_errors
 from cifar_noisy.image_sources import ARCHIVE, CIFAR10
 from cifar_noisy.images import ARCHIVE_URLS, IMAGES_FOLDER
 from cifar_noisy.registry import Artifact, all_artifacts
@@ -75,14 +75,6 @@ def export_bundle(
         If one of the files cannot be had.
     StorageError
         If the bundle cannot be written; nothing of it is left then.
-
-    Examples
-    --------
-    >>> from cifar_noisy import artifacts
-    >>> wanted = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
-    >>> store = Store.from_environment()
-    >>> len(export_bundle(store, store.cache / "pyx.tar", wanted))  # published files
-    1
     """
     wanted = sorted(set(artifacts), key=lambda artifact: artifact.path)
     store.fetch(wanted, progress)
@@ -90,25 +82,19 @@ def export_bundle(
     members = [Pinned(artifact.path, artifact.size, artifact.sha256) for artifact in wanted]
     members += [IMAGES] if archive else []
     sums = "".join(f"{member.sha256}  {member.path}\n" for member in members).encode()
-    try:
-        with (
-            output_file(file) as out,
-            # As a stream: a pipe has no position.
-            tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
-            for artifact in wanted:
-                content = io.BytesIO(store.read(artifact))
-                tar.addfile(_header(artifact.path, artifact.size), content)
-            if archive:
-                with open_regular(archive) as opened:
-                    tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
-    except CifarNoisyError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"{file} cannot be written ({reason(error)}): make room, or name another file"
-        ) from error
+    with (
+        storage_errors(file, "make room, or name another file"),
+        output_file(file) as out,
+        # As a stream: a pipe has no position.
+        tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
+        for artifact in wanted:
+            content = io.BytesIO(store.read(artifact))
+            tar.addfile(_header(artifact.path, artifact.size), content)
+        if archive:
+            with open_regular(archive) as opened:
+                tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
     return tuple(member.path for member in members)
 
 
@@ -226,18 +212,13 @@ def _check(member: Pinned, chunks: Iterator[bytes]) -> None:
 def _put(member: Pinned, chunks: Iterator[bytes], store: Store) -> None:
     """Write a member to its place in the cache unless it is there already."""
     target = store.cache / member.path
-    try:
+    with storage_errors(target, "make room, or set CIFAR_NOISY_CACHE to another folder"):
         if _is_right(target, member):
             return
         store.make_cache()
         with atomic_file(target) as out:
             # Checked again on the way: the bundle may have changed since it was checked.
             _check(member, _copied(chunks, out))
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written ({reason(error)}): make room, or set CIFAR_NOISY_CACHE "
-            "to another folder"
-        ) from error
 
 
 def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:

@@ -1,12 +1,12 @@
 """The cache folder as a whole: what is in it, whether it is right, and emptying it.
 
 Only files of the registry and CIFAR-10's images are looked at or removed; whatever else lies in the
-folder is left alone.
+folder is left alone. What cannot be removed raises `StorageError`.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,32 +38,13 @@ class CachedFile:
     is_right: bool
 
 
-def cached_artifacts(
-    store: Store, artifacts: Sequence[Artifact] | None = None
-) -> tuple[Artifact, ...]:
-    """Return the artifacts that lie in the cache, their bytes not checked.
-
-    Examples
-    --------
-    >>> cached_artifacts(Store(Path("nowhere")))
-    ()
-    """
-    among = all_artifacts() if artifacts is None else artifacts
-    return tuple(artifact for artifact in among if is_there(store.cache_path(artifact)))
+def cached_artifacts(store: Store) -> tuple[Artifact, ...]:
+    """Return the artifacts that lie in the cache, their bytes not checked."""
+    return tuple(a for a in all_artifacts() if is_there(store.cache_path(a)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:
-    """Hash every registered file in the cache, without a network.
-
-    Yields
-    ------
-    CachedFile
-
-    Examples
-    --------
-    >>> list(check_cache(Store(Path("nowhere"))))
-    []
-    """
+    """Hash every registered file in the cache, without a network."""
     for artifact in cached_artifacts(store):
         path = store.cache_path(artifact)
         yield CachedFile(artifact, path, _is_right(path, artifact))
@@ -95,39 +76,20 @@ class CachedImages:
 
 
 def cached_images(store: Store) -> tuple[Path, ...]:
-    """Return the packed images in the cache, and archives of them.
-
-    Examples
-    --------
-    >>> cached_images(Store(Path("nowhere")))
-    ()
-    """
+    """Return the packed images in the cache, and archives of them."""
     return tuple(path for path in image_files(store.cache) if path.parent.name == IMAGES_FOLDER)
 
 
 def check_images(store: Store) -> Iterator[CachedImages]:
-    """Hash CIFAR-10's images in the cache, without a network.
-
-    Yields
-    ------
-    CachedImages
-
-    Examples
-    --------
-    >>> list(check_images(Store(Path("nowhere"))))
-    []
-    """
+    """Hash CIFAR-10's images in the cache, without a network."""
     for path in cached_images(store):
         try:
-            if path.name == ARCHIVE:
+            complaint = None
+            if path.name == ARCHIVE or path.name in CIFAR10.png_blobs:
                 with open_regular(path) as file:
-                    complaint = CIFAR10.archive_complaint(file)
-            elif path.name in CIFAR10.png_blobs:
-                with open_regular(path) as file:
-                    complaint = CIFAR10.png_complaint(file, path.name)
+                    complaint = CIFAR10.complaint(file, path.name)
             else:
                 Images.open(path)
-                complaint = None
         except OSError as error:  # a StorageError is one
             complaint = str(error)
         yield CachedImages(path, complaint)
@@ -142,16 +104,6 @@ def prune_cache(store: Store) -> tuple[tuple[str, int], ...]:
     -------
     tuple of (str, int)
         Path in the cache and bytes of each file removed.
-
-    Raises
-    ------
-    StorageError
-        If the cache folder cannot be written.
-
-    Examples
-    --------
-    >>> prune_cache(Store(Path("nowhere")))
-    ()
     """
     removed, root = [], store.cache.resolve()
     targets = (root / artifact.path for artifact in all_artifacts())
@@ -176,16 +128,6 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
     -------
     tuple of Artifact
         What was removed.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be removed.
-
-    Examples
-    --------
-    >>> clear_cache(Store(Path("nowhere")))
-    ()
     """
     root = store.cache.resolve()
     removed, folders = [], set[Path]()
@@ -211,16 +153,6 @@ def clear_images(store: Store) -> tuple[Path, ...]:
     -------
     tuple of Path
         What was removed.
-
-    Raises
-    ------
-    StorageError
-        If something of it cannot be removed.
-
-    Examples
-    --------
-    >>> clear_images(Store(Path("nowhere")))
-    ()
     """
     root = store.cache.resolve()
     removed = [path for path in image_files(root) if not _is_behind_link(path)]
@@ -241,10 +173,6 @@ def _remove(path: Path, store: Store) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _not_removed(path, store, error) from error
-
-
-def _not_removed(path: Path, store: Store, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
-    )
+        raise StorageError(
+            f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
+        ) from error

@@ -4,6 +4,7 @@ A file is written beside its target under a name of its own, ``.<name>.<8 hex di
 renamed when it is complete. So any number of processes may write the same file, with or without a
 lock. What a killed process leaves is only ever copied from, never written to: it may be a link, or
 another process's. A part that was not written for `SECONDS_UNTIL_ABANDONED` counts as left over.
+What cannot be opened or written raises `OSError` and leaves its path as it was.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from cifar_noisy.errors import CifarNoisyError, MissingInputError
+from cifar_noisy.errors import CifarNoisyError, MissingInputError, StorageError
 
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
@@ -30,37 +31,12 @@ SECONDS_UNTIL_ABANDONED = 3600
 _CHUNK = 1 << 20
 
 
-def write_atomically(
-    path: Path, content: bytes | bytearray | memoryview, *, durable: bool = False
-) -> None:
-    """Write a file that is, whenever one looks or kills, absent, as it was, or complete.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made.
-    content : bytes-like
-    durable : bool, default False
-        Flush it to the disk before the rename, so that a loss of power finds it complete too; for
-        files that no registry has a checksum of.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing of it is left then.
-    """
-    with atomic_file(path, durable=durable) as file:
-        file.write(content)
-
-
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that is renamed to `path` when the block ends without an error.
 
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing of it is left then.
+    The folder is made. A durable file is flushed to the disk before the rename, so that a loss of
+    power finds it complete too; for files that no registry has a checksum of.
     """
     part = _new_part(path)
     try:
@@ -76,6 +52,12 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
+def write_atomically(path: Path, content: bytes | bytearray) -> None:
+    """Write a file by `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
 def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading and writing that is renamed to `path` when the block ends well.
@@ -84,11 +66,6 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     an error, a beginning worth keeping is left for the next process; after an `OSError`, such as a
     full disk, only what there was before. Once `path` is complete its leftovers are removed. One of
     them may be a live process's: that one writes its file again from what it holds open.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
     """
     part = _new_part(path)
     n_kept = 0
@@ -119,11 +96,6 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
     A link is followed and stays. A file keeps its mode and, where that is allowed, its owner. What
     is no regular file, such as ``/dev/null`` or a pipe, is written to.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; an existing file is as it was then.
     """
     try:
         before = path.stat()
@@ -142,13 +114,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading; a pipe or a device is refused and never waited for.
-
-    Raises
-    ------
-    OSError
-        If it is no regular file, or cannot be opened.
-    """
+    """Open a regular file for reading; a pipe or a device is refused and never waited for."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     _check_regular(Path(path).stat().st_mode, path)  # before opening, which a device may act on
     descriptor = os.open(path, flags)
@@ -172,6 +138,17 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise MissingInputError(f"{path} leads nowhere: write the path without ~") from None
+
+
+@contextlib.contextmanager
+def storage_errors(what: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Raise a `StorageError` that says what cannot be written, in place of the system's error."""
+    try:
+        yield
+    except CifarNoisyError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{what} cannot be written ({reason(error)}): {remedy}") from error
 
 
 def reason(error: Exception) -> str:

@@ -118,8 +118,16 @@ class Release:
         """Return the names of a split's PNG archives."""
         return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
-    def archive_complaint(self, file: IO[bytes]) -> str | None:
-        """Say what is wrong with a file that should be the official archive; None if it is."""
+    def complaint(self, file: IO[bytes], name: str) -> str | None:
+        """Say what is wrong with an archive or batch file of this name; None if nothing is."""
+        if name in self.png_blobs:
+            blob, expected = git_blob_id(file), self.png_blobs[name]
+            said = f"has git blob id {blob}, where upstream's is {expected}"
+            return None if blob == expected else said
+        if name in self.batch_md5:
+            md5, expected = _digest(file, "md5"), self.batch_md5[name]
+            said = f"has md5 {md5}, where the official file has {expected}"
+            return None if md5 == expected else said
         size = file.seek(0, os.SEEK_END)
         if size != self.archive_size:
             return f"has {size:,} bytes, where the official archive has {self.archive_size:,}"
@@ -128,13 +136,6 @@ class Release:
             if digest != expected:
                 return f"has {algorithm} {digest}, where the official archive has {expected}"
         return None
-
-    def png_complaint(self, file: IO[bytes], name: str) -> str | None:
-        """Say what is wrong with a file that should be a PNG archive; None if nothing is."""
-        blob, expected = git_blob_id(file), self.png_blobs[name]
-        return (
-            None if blob == expected else f"has git blob id {blob}, where upstream's is {expected}"
-        )
 
 
 CIFAR10 = Release()
@@ -146,6 +147,9 @@ class Source(abc.ABC):
     needs_trust = True
     """Whether bytes that are not the official ones need ``trust="pixels"``."""
 
+    known_as = ""
+    """The official name of its file, which may have any other."""
+
     def __init__(self, path: Path, release: Release = CIFAR10) -> None:
         self.path = path
         self.release = release
@@ -154,9 +158,14 @@ class Source(abc.ABC):
     def files(self, train: bool) -> Iterable[os.PathLike[str]]:
         """Return the files that a split is read from."""
 
-    @abc.abstractmethod
     def _complaint(self, train: bool) -> str | None:
         """Say which bytes are not the official ones; None if all are."""
+        for file in map(Path, self.files(train)):
+            with open_regular(file) as opened:
+                complaint = self.release.complaint(opened, self.known_as or file.name)
+            if complaint:
+                return f"{file} {complaint}"
+        return None
 
     @abc.abstractmethod
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -209,14 +218,6 @@ class BatchFolder(Source):
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
         return [self.path / name for name in self.release.batches(train)]
 
-    def _complaint(self, train: bool) -> str | None:
-        for file in self.files(train):
-            with open_regular(file) as opened:
-                md5, expected = _digest(opened, "md5"), self.release.batch_md5[file.name]
-            if md5 != expected:
-                return f"{file} has md5 {md5}, where the official file has {expected}"
-        return None
-
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         def contents() -> Iterator[tuple[str, bytes]]:
             for file in self.files(train):
@@ -228,13 +229,10 @@ class BatchFolder(Source):
 class OfficialArchive(Source):
     """``cifar-10-python.tar.gz``, read without extracting it."""
 
+    known_as = ARCHIVE
+
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
         return [self.path]
-
-    def _complaint(self, train: bool) -> str | None:
-        with open_regular(self.path) as file:
-            complaint = self.release.archive_complaint(file)
-        return f"{self.path} {complaint}" if complaint else None
 
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         wanted = self.release.batches(train)
@@ -252,14 +250,6 @@ class PngArchives(Source):
 
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
         return [self.path / name for name in self.release.png_archives(train)]
-
-    def _complaint(self, train: bool) -> str | None:
-        for file in self.files(train):
-            with open_regular(file) as opened:
-                complaint = self.release.png_complaint(opened, file.name)
-            if complaint:
-                return f"{file} {complaint}"
-        return None
 
     def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -315,11 +305,6 @@ def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
         or archive itself, a folder with upstream's PNG archives, or an image tree.
     release : Release
         What the images should be.
-
-    Examples
-    --------
-    >>> list(find_sources(Path("nowhere")))
-    []
     """
     first_batch, first_png = next(iter(release.batch_md5)), next(iter(release.png_blobs))
     for source, path, mark in (
@@ -364,7 +349,7 @@ def _exists(path: Path) -> bool:
 
 def split_folder(tree: Path, train: bool) -> Path:
     """Return the folder that has the class folders of a split."""
-    inner = tree / ("train" if train else "test")
+    inner = tree / split_name(train)
     return inner if inner.is_dir() else tree
 
 
@@ -497,8 +482,8 @@ def _from_pngs(
     absent = np.flatnonzero(labels == len(CLASSES))
     if len(absent):
         raise ImagesError(
-            f"{source.path} has {n_images - len(absent):,} {_split(train)} images, where CIFAR-10 "
-            f"has {n_images:,}: image {absent[0]} is missing"
+            f"{source.path} has {n_images - len(absent):,} {split_name(train)} images, where "
+            f"CIFAR-10 has {n_images:,}: image {absent[0]} is missing"
         )
     return pixels, labels
 
@@ -546,7 +531,7 @@ def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> Non
     for name, count in zip(CLASSES, counts.tolist(), strict=True):
         if count != per_class:
             raise ImagesError(
-                f"{source.path} has {count:,} {_split(train)} images of class {name}, where "
+                f"{source.path} has {count:,} {split_name(train)} images of class {name}, where "
                 f"CIFAR-10 has {per_class:,}"
             )
     if train and hashlib.sha256(labels.tobytes()).hexdigest() != source.release.train_labels_sha256:
@@ -556,5 +541,6 @@ def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> Non
         )
 
 
-def _split(train: bool) -> str:
+def split_name(train: bool) -> str:
+    """Return "train" or "test"."""
     return "train" if train else "test"

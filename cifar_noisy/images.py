@@ -39,7 +39,7 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
-from cifar_noisy.files import reason, user_path
+from cifar_noisy.files import storage_errors, user_path
 from cifar_noisy.image_sources import (
     ARCHIVE,
     BATCH_FOLDER,
@@ -52,11 +52,12 @@ from cifar_noisy.image_sources import (
     Source,
     find_sources,
     read_first,
+    split_name,
 )
 from cifar_noisy.locks import LockTimeout, locked
 from cifar_noisy.order import official_indices
 from cifar_noisy.registry import REPOSITORY, REVISION
-from cifar_noisy.sealed import map_sealed, read_sealed, write_sealed, write_sealed_chunks
+from cifar_noisy.sealed import map_sealed, read_sealed, write_sealed
 from cifar_noisy.settings import CLASSES, check_choice
 from cifar_noisy.store import (
     CACHE_VARIABLE,
@@ -254,11 +255,6 @@ def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
     """Return the files in a cache that have names which only this module gives; links are none.
 
     With `unfinished`, those of which a lock or a part is there instead.
-
-    Examples
-    --------
-    >>> image_files(Path("nowhere"))
-    ()
     """
     names = "|".join([_PACK, *map(re.escape, (ARCHIVE, *image_sources.CIFAR10.png_blobs))])
     form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
@@ -327,7 +323,7 @@ def write_images(
         train: load_images(root, train=train, trust=trust, download=download, progress=progress)
         for train in (True, False)
     }
-    try:
+    with storage_errors(target, "make room, or name another folder"):
         target.mkdir(parents=True, exist_ok=True)
         for part in parts:
             with _renamed_when_complete(target / part) as folder:
@@ -335,10 +331,6 @@ def write_images(
                     _write_tree(splits[part == "train"], folder)
                 else:
                     _write_batches(splits, folder)
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written ({reason(error)}): make room, or name another folder"
-        ) from error
     return target
 
 
@@ -353,10 +345,10 @@ class _Packs:
         return _opened(self._official(train), self.release)
 
     def _official(self, train: bool) -> Path:
-        return self.folder / f"official-{_split(train)}.sealed"
+        return self.folder / f"official-{split_name(train)}.sealed"
 
     def _unofficial(self, train: bool | None = None) -> list[Path]:
-        start = "pixels-" if train is None else f"pixels-{_split(train)}-"
+        start = "pixels-" if train is None else f"pixels-{split_name(train)}-"
         return [path for path in image_files(self.folder.parent) if path.name.startswith(start)]
 
     def trusted(self, train: bool) -> Images | None:
@@ -396,7 +388,7 @@ class _Packs:
             with self.lock():
                 images = self._noted(note, train, trust) or self.pack(source, train, trust)
             with contextlib.suppress(StorageError):  # without a note the source is read again
-                write_sealed(note, images.path.name.encode())
+                write_sealed(note, [images.path.name.encode()])
         return images
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -416,11 +408,11 @@ class _Packs:
         path = self._official(train)
         if digests != _official_digests(self.release, train):
             digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-            path = self.folder / f"pixels-{_split(train)}-{digest}.sealed"
+            path = self.folder / f"pixels-{split_name(train)}-{digest}.sealed"
         images = _opened(path, self.release)
         if images is None:
             try:
-                write_sealed_chunks(path, _chunks(pixels, labels))
+                write_sealed(path, _chunks(pixels, labels))
             except StorageError as error:
                 raise StorageError(f"set {CACHE_VARIABLE} to another folder: {error}") from error
             images = _opened(path, self.release, check=False)
@@ -429,7 +421,7 @@ class _Packs:
     def _noted(self, note: Path, train: bool, trust: str | None) -> Images | None:
         name = (read_sealed(note) or b"").decode("ascii", "replace")
         match = re.fullmatch(_PACK, name)
-        if not match or match["split"] != _split(train):
+        if not match or match["split"] != split_name(train):
             return None
         images = _opened(self.folder / name, self.release)
         # Without trust the source is read again, and says what is wrong with it.
@@ -581,7 +573,7 @@ def _download(
         download_file(
             [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
             target,
-            release.archive_complaint,
+            functools.partial(release.complaint, name=ARCHIVE),
             progress,
             size=release.archive_size,
         )
@@ -608,7 +600,7 @@ def _download_pngs(
                 *(url.format(name=name, blob=blob) for url in PNG_URLS),
             ],
             folder / name,
-            functools.partial(release.png_complaint, name=name),
+            functools.partial(release.complaint, name=name),
             progress,
         )
     return PngArchives(folder, release)
@@ -616,7 +608,3 @@ def _download_pngs(
 
 def _mirror_url(host: Host, path: str) -> str:
     return host.pattern.replace("{path}", quote(path))
-
-
-def _split(train: bool) -> str:
-    return "train" if train else "test"

@@ -45,14 +45,6 @@ def kept_rows(
     (n,) intp
         Ascending.
 
-    Raises
-    ------
-    UnknownArtifactError
-        If the name or edition was never published.
-    InvalidInputError
-        If an array has the wrong length, dtype or values, keeps nothing, or is in the order of
-        torchvision.
-
     Warns
     -----
     SuspectMaskWarning

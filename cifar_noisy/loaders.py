@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy import noise as noise_from_seed
+from cifar_noisy.arrays import read_array
 from cifar_noisy.errors import (
     InvalidInputError,
     TrainingLogError,
@@ -66,25 +67,16 @@ def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16
         If no source has the file.
     """
     artifact, store = find("pyx", setting), Store.from_environment()
-    pyx = _mapped(store.path(artifact)) if mmap else None
-    if pyx is None:
+    if mmap:
+        pyx = read_array(store.path(artifact))
+        _check_array(pyx, artifact)
+    else:
         pyx = decode_array(store.read(artifact), artifact)
-        pyx.flags.writeable = not mmap
-    _check_array(pyx, artifact)
     if pyx.view(np.uint16).max() > _FLOAT16_ONE:
         raise UnavailableError(
             f"{artifact.path} has entries that are no probabilities: reinstall cifar-noisy"
         )
     return pyx
-
-
-def _mapped(path: Path) -> NDArray[Any] | None:
-    """Return a file that was just checked as a memory map; None where it cannot be mapped."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:  # some network file systems refuse maps
-        return None
-    return array
 
 
 def load_train_mask(

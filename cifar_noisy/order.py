@@ -54,11 +54,7 @@ def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
 
 @functools.cache
 def official_indices_published() -> NDArray[np.intp]:
-    """Return the official index of each published row.
-
-    Returns
-    -------
-    (50000,) intp, read-only
+    """Return the official index of each published row, (50000,) intp, read-only.
 
     Examples
     --------
@@ -71,11 +67,7 @@ def official_indices_published() -> NDArray[np.intp]:
 
 
 def official_train_labels() -> NDArray[np.uint8]:
-    """Return the train set's labels in the official order, which ship with the package.
-
-    Returns
-    -------
-    (50000,) uint8
+    """Return the train set's labels in the official order, (50000,) uint8; they are shipped.
 
     Examples
     --------
@@ -121,26 +113,7 @@ def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
 def in_published_order(array: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     """Return an array whose rows are in some order in the published one: `in_order` undone.
 
-    Parameters
-    ----------
-    array : (50000, ...) array
-        Rows in the order named.
-    order : {"imagefolder", "torchvision"}
-        "imagefolder" returns the array itself, "torchvision" a copy.
-
-    Returns
-    -------
-    (50000, ...) array
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the order is neither.
-
-    Examples
-    --------
-    >>> in_published_order(np.arange(50_000), "imagefolder")[:3]
-    array([0, 1, 2])
+    "imagefolder" returns the array itself, "torchvision" a copy.
     """
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return array

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -245,7 +245,8 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     ('test accuracy (%)', 2)
     """
     ax = _axes(ax)
-    for (name, log), (colour, dashes) in zip(logs.items(), _line_styles(), strict=False):
+    styles = zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
+    for (name, log), (colour, dashes) in zip(logs.items(), styles, strict=False):
         networks = [c for c in log.epochs if c in ("test_accuracy", *_TWO_NETWORKS)]
         for column in networks:
             ax.plot(
@@ -435,10 +436,6 @@ def _label(name: object) -> str:
     return f" {shown}" if shown[:1] in ("", "_") else shown
 
 
-def _line_styles() -> Iterator[tuple[str, Any]]:
-    return zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
-
-
 def _heat_map(
     values: NDArray[np.float64],
     texts: Sequence[Sequence[str]],
@@ -474,12 +471,11 @@ def _heat_map(
 
 
 def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    expected = (len(classes), len(classes))
-    if array.shape != expected:
+    array, n = np.asarray(values, dtype=np.float64), len(classes)
+    if array.shape != (n, n):
         raise InvalidInputError(
-            f"{name} has shape {array.shape}, where {len(classes)} classes need {expected}: pass "
-            "the names of its classes"
+            f"{name} has shape {array.shape}, where {n} classes need {(n, n)}: pass the names of "
+            "its classes"
         )
     return array
 

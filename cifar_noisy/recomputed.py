@@ -33,13 +33,7 @@ def provenance_path(setting: Setting) -> str:
 def write_record(
     folder: Path, path: str, record: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> None:
-    """Write files by their paths in a folder, and last the record, which gets their checksums.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Write files by their paths in a folder, and last the record, which gets their checksums."""
     for name, content in files.items():
         write_durably(folder / name, (content,))
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -85,10 +79,8 @@ def read_train_mask(
 
     Raises
     ------
-    UnavailableError
-        If it is not there, or not as it was written.
-    InvalidInputError
-        If it is not that of `n_examples` examples.
+    UnavailableError, InvalidInputError
+        As `read_pyx` does.
     """
     path = train_mask_path(setting, method, "2021")
     mask = _read(folder, path, setting)

@@ -3,7 +3,8 @@
 A sealed file is its content and a last line with the sha256 of all that comes before. It is flushed
 to the disk and renamed, and read back it is right or absent: one that was cut, changed or never
 finished reads like one that is not there. An ``.npy`` file stays one; a JSON object stays one too,
-with the checksum as its last member.
+with the checksum as its last member. What cannot be written raises `StorageError`, and what was at
+the path is still there.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.files import atomic_file, open_regular, reason
+from cifar_noisy.files import atomic_file, open_regular, reason, storage_errors
+
+Content = bytes | bytearray | memoryview
 
 _SEAL = b"\nsha256 %s\n"
 _SEAL_SIZE = len(_SEAL % bytes(64))
@@ -24,28 +27,11 @@ _JSON_SEAL = b',\n  "sha256": "%s"\n}\n'
 _JSON_SEAL_SIZE = len(_JSON_SEAL % bytes(64))
 
 
-def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Write content and its seal; what was at `path` is there until both are on the disk.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
-    write_sealed_chunks(path, (content,))
-
-
-def write_sealed_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-    """Write what `write_sealed` writes, of content that is made while it is written.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
+    """Write content and its seal; what was at `path` is there until both are on the disk."""
     digest = hashlib.sha256()
 
-    def with_seal() -> Iterator[bytes | bytearray | memoryview]:
+    def with_seal() -> Iterator[Content]:
         for chunk in chunks:
             digest.update(chunk)
             yield chunk
@@ -61,7 +47,7 @@ def read_sealed(path: Path) -> bytes | None:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sealed(Path(folder) / "file", b"content")
+    ...     write_sealed(Path(folder) / "file", [b"con", b"tent"])
     ...     read_sealed(Path(folder) / "file")
     b'content'
     """
@@ -99,28 +85,13 @@ def map_sealed(path: Path, *, check: bool = True) -> memoryview | None:
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object that ends in the sha256 of the text before, the closing brace added.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a JSON object that ends in the sha256 of the text before, the closing brace added."""
     content = json.dumps(value, indent=2).encode() + b"\n"
     write_durably(path, (content[:-3] + _JSON_SEAL % _digest(content),))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
-    """Return what `write_sealed_json` wrote; None if it is not there, or not as it was written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sealed_json(Path(folder) / "file", {"n": 1})
-    ...     read_sealed_json(Path(folder) / "file")
-    {'n': 1}
-    """
+    """Return what `write_sealed_json` wrote; None if it is not there, or not as it was written."""
     text = _read(path)
     if text is None:
         return None
@@ -133,30 +104,19 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def write_durably(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-    """Write a file of chunks and flush it to the disk.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; what was at `path` is still there.
-    """
-    try:
-        with atomic_file(path, durable=True) as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({reason(error)}): make room or name another folder, and "
-            "run again; what was saved before is kept"
-        ) from error
+def write_durably(path: Path, chunks: Iterable[Content]) -> None:
+    """Write a file of chunks and flush it to the disk."""
+    remedy = "make room or name another folder, and run again; what was saved before is kept"
+    with storage_errors(path, remedy), atomic_file(path, durable=True) as file:
+        for chunk in chunks:
+            file.write(chunk)
 
 
-def _seal(content: bytes | bytearray | memoryview) -> bytes:
+def _seal(content: Content) -> bytes:
     return _SEAL % _digest(content)
 
 
-def _digest(content: bytes | bytearray | memoryview) -> bytes:
+def _digest(content: Content) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 

@@ -27,13 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from cifar_noisy.errors import (
-    ConfigurationError,
-    CorruptFileWarning,
-    StorageError,
-    UnavailableError,
-)
-from cifar_noisy.files import open_regular, reason, write_atomically
+from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
+from cifar_noisy.files import open_regular, reason, storage_errors, write_atomically
 from cifar_noisy.http_get import shown_url
 from cifar_noisy.locks import locked
 from cifar_noisy.registry import REPOSITORY, REVISION, Artifact
@@ -147,13 +142,7 @@ class Store:
         return self._obtain(artifact, Batch(progress))[1]
 
     def path(self, artifact: Artifact, progress: Progress | None = None) -> Path:
-        """Return a file on this machine that holds the artifact, its bytes just checked.
-
-        Raises
-        ------
-        UnavailableError, StorageError
-            As `read` does.
-        """
+        """Return a file on this machine that holds the artifact, its bytes just checked."""
         return self._obtain(artifact, Batch(progress))[0]
 
     def fetch(
@@ -185,11 +174,6 @@ class Store:
         """Fetch those of many artifacts that are not on this machine, before any is read.
 
         So what is missing is fetched in parallel, and said at once.
-
-        Raises
-        ------
-        UnavailableError, StorageError
-            As `fetch` does.
         """
         self.fetch([artifact for artifact in artifacts if self.local_path(artifact) is None])
 
@@ -206,11 +190,6 @@ class Store:
         -------
         dict
             By artifact, in order: its checked file, or the error that names all that are missing.
-
-        Raises
-        ------
-        StorageError
-            If the cache folder cannot be used.
         """
         batch = Batch(progress)
 
@@ -274,26 +253,16 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Make the cache folder, and say so where it cannot be written."""
-        try:
+        remedy = (
+            f"make room, or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
+            f"{MIRRORS_VARIABLE}, which reads it in place)"
+        )
+        with storage_errors(f"the cache folder {self.cache}", remedy):
             self.make_cache()
             yield
-        except UnavailableError:
-            raise
-        except OSError as error:
-            raise StorageError(
-                f"the cache folder {self.cache} cannot be written ({reason(error)}): make room, "
-                f"or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
-                f"{MIRRORS_VARIABLE}, which reads it in place)"
-            ) from error
 
     def make_cache(self) -> None:
-        """Make the cache folder; mark it for backups to skip, unless it has other files.
-
-        Raises
-        ------
-        OSError
-            If it cannot be made.
-        """
+        """Make the cache folder; mark it for backups to skip, unless it has other files."""
         self.cache.mkdir(parents=True, exist_ok=True)
         if not any(self.cache.iterdir()):
             write_atomically(self.cache / _TAG, _TAG_CONTENT)
@@ -322,13 +291,7 @@ class Store:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file is there for this user; a folder that is closed to him has none.
-
-    Examples
-    --------
-    >>> is_there(Path("nowhere"))
-    False
-    """
+    """Return whether a file is there for this user; a folder that is closed to him has none."""
     try:
         return path.is_file()
     except OSError:

@@ -28,8 +28,8 @@ from typing import IO, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from cifar_noisy import http_get
-from cifar_noisy.errors import StorageError, UnavailableError
-from cifar_noisy.files import WORTH_KEEPING, open_regular, reason, resumable_file
+from cifar_noisy.errors import UnavailableError
+from cifar_noisy.files import WORTH_KEEPING, open_regular, resumable_file, storage_errors
 from cifar_noisy.http_get import Answer, RefusalError, shown_url
 from cifar_noisy.locks import LockTimeout, locked
 
@@ -127,16 +127,11 @@ def download(
         If no address has the right bytes; its ``causes`` say what each of them answered.
     StorageError
         If the file cannot be written.
-
-    Examples
-    --------
-    >>> download([], Path("/dev/null/x"), lambda file: None)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    cifar_noisy.errors.StorageError: /dev/null/x cannot be written (File exists): ...
     """
     batch, kept = Batch(progress), 0
+    remedy = "make room, or name another folder"
     try:
-        with locked(target, batch.lock_timeout):
+        with storage_errors(target, remedy), locked(target, batch.lock_timeout):
             with contextlib.suppress(OSError), open_regular(target) as there:
                 if complaint(there) is None:
                     return target
@@ -152,23 +147,13 @@ def download(
             f"{target.name} could not be had" + (for_next_try if kept >= WORTH_KEEPING else ""),
             error.causes,
         ) from None
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written ({reason(error)}): make room, or name another folder"
-        ) from error
     return target
 
 
 def fill(
     file: IO[bytes], urls: Sequence[str], complaint: Complaint, size: int | None, batch: Batch
 ) -> None:
-    """Fill a file, of which a beginning may be there, from the first address that has the rest.
-
-    Raises
-    ------
-    UnavailableError
-        If no address has the right bytes; its ``causes`` say what each of them answered.
-    """
+    """Fill a file, of which a beginning may be there, from the first address that has the rest."""
     causes = []
     for url in urls:
         host = urlsplit(url).netloc

@@ -95,14 +95,14 @@ def test_a_sealed_file_on_a_file_system_that_refuses_maps(
         raise OSError(errno.ENODEV, "No such device")
 
     monkeypatch.setattr("mmap.mmap", refuse)
-    write_sealed(tmp_path / "file", b"content")
+    write_sealed(tmp_path / "file", [b"content"])
     assert bytes(map_sealed(tmp_path / "file") or b"") == b"content"
 
 
 def test_a_sealed_file_is_right_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "file"
     content = os.urandom(100)
-    write_sealed(path, content)
+    write_sealed(path, [content])
     assert read_sealed(path) == content
     assert bytes(map_sealed(path) or b"") == content
     whole = path.read_bytes()
@@ -140,11 +140,11 @@ def test_a_sealed_json_object_is_right_or_absent(tmp_path: Path) -> None:
 def test_a_sealed_array_is_an_npy_file(tmp_path: Path) -> None:
     from cifar_noisy.registry import npy_bytes
 
-    write_sealed(tmp_path / "file.npy", npy_bytes(np.arange(7)))
+    write_sealed(tmp_path / "file.npy", [npy_bytes(np.arange(7))])
     assert np.load(tmp_path / "file.npy").tolist() == list(range(7))
 
 
 def test_a_sealed_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="make room"):
-        write_sealed(tmp_path / "file" / "inner", b"")
+        write_sealed(tmp_path / "file" / "inner", [b""])

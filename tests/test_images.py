@@ -642,7 +642,7 @@ def test_a_pack_made_by_hand_is_not_official(
     assert content is not None
     path = cache() / name
     path.unlink()
-    write_sealed(path, content)
+    write_sealed(path, [content])
     with pytest.raises(UnavailableError):
         load_images(train=train)
     (checked,) = [images for images in check_images(Store.from_environment()) if
@@ -659,7 +659,7 @@ def test_labels_of_trusted_packs_are_held_to_the_official_ones(tmp_path: Path, p
     other_pixels(tmp_path / "copy")
     packed = load_images(tmp_path / "copy", trust="pixels")
     for labels in (FAKE.labels[True][::-1], np.zeros(100), np.full(100, 200)):
-        write_sealed(packed.path, packed.pixels.tobytes() + labels.astype(np.uint8).tobytes())
+        write_sealed(packed.path, [packed.pixels.tobytes(), labels.astype(np.uint8).tobytes()])
         with pytest.raises(UnavailableError):
             load_images(trust="pixels")
 
@@ -670,12 +670,15 @@ def test_labels_of_trusted_packs_are_held_to_the_official_ones(tmp_path: Path, p
      b"pixels-train-0123456789abcdef.sealed", b"official-train"],
 )  # fmt: skip
 def test_a_note_that_says_anything(said: bytes, tmp_path: Path, pin: Pin) -> None:
+    def seal(path: Path, content: bytes) -> None:
+        write_sealed(path, [content])
+
     root = FORMS["batches"](tmp_path)
     pin(root)
     for train in (True, False):
         load_images(root, train=train)
     for note in (cache() / "sources").iterdir():
-        for write in (write_sealed, Path.write_bytes):
+        for write in (seal, Path.write_bytes):
             write(note, said)
             for train in (True, False):
                 assert_is_fake(train, load_images(root, train=train))

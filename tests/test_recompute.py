@@ -398,7 +398,7 @@ def test_a_checkpoint_is_right_or_the_one_before_or_absent(tmp_path: Path) -> No
     paths[0].unlink()
     os.mkfifo(paths[0])
     assert load_checkpoint(paths) == {"step": 2}
-    write_sealed(paths[1], b"no tensors")
+    write_sealed(paths[1], [b"no tensors"])
     assert load_checkpoint(paths) is None
 
 

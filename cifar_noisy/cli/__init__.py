@@ -1,8 +1,8 @@
 """The command line: parses, calls one library function, prints; nothing else.
 
-Results go to stdout, notices and progress to stderr. Exit statuses follow one rule:
-
-==== =======================================================================================
+Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 data or machine are
+at fault, 2 a request that makes no sense, 3 nothing wrong but something could not be had, 75 a run
+was told to stop and saved, and the same command continues it, 130 Ctrl-C, 141 a closed pipe.
 """
 
 import io

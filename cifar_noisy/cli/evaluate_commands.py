@@ -9,7 +9,7 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, app
-from cifar_noisy.cli.options import AsJson, Edition, Sparsity
+from cifar_noisy.cli.options import AsJson, Edition, Sparsity, Trust
 from cifar_noisy.cli.output import busy, print_json, print_table, rate, say, terminal_width
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
@@ -113,10 +113,7 @@ def report(
         Path | None,
         typer.Option(help="Where the images are, if not in the cache; see cifar-noisy images."),
     ] = None,
-    trust: Annotated[
-        str | None,
-        typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold."),
-    ] = None,
+    trust: Trust = None,
     examples: Annotated[
         int, typer.Option(min=1, help="Suspected errors in the explorer, at most.")
     ] = 300,

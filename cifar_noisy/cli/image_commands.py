@@ -8,7 +8,7 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import NOT_REACHABLE, OK, WRONG, app
-from cifar_noisy.cli.options import AsJson
+from cifar_noisy.cli.options import AsJson, Trust
 from cifar_noisy.cli.output import bar, print_json
 
 
@@ -30,10 +30,7 @@ def images(
             help="Torchvision root, official archive, PNG archives or image tree to take them from."
         ),
     ] = None,
-    trust: Annotated[
-        str | None,
-        typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold."),
-    ] = None,
+    trust: Trust = None,
     download: Annotated[
         bool, typer.Option("--download", help="Download the official archive (170 MB) if needed.")
     ] = False,

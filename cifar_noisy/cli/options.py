@@ -28,6 +28,6 @@ ImagesRoot = Annotated[
     Path | None, typer.Option("--root", help="Where CIFAR-10's images are; by default the cache.")
 ]
 Trust = Annotated[
-    str | None, typer.Option(help="pixels: admit images whose checksums are not the official ones.")
+    str | None, typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold.")
 ]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or cuda:1.")]

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cifar_noisy.errors import StorageError
-from cifar_noisy.files import output_file, reason
+from cifar_noisy.files import output_file, storage_errors
 from cifar_noisy.registry import Artifact
 
 if TYPE_CHECKING:
@@ -33,11 +32,8 @@ def print_json(value: object, file: str = "-") -> None:
     if file == "-":
         typer.echo(text, nl=False)
         return
-    try:
-        with output_file(Path(file)) as out:
-            out.write(text.encode())
-    except OSError as error:
-        raise StorageError(f"{file} cannot be written ({reason(error)}): name another") from error
+    with storage_errors(file, "name another"), output_file(Path(file)) as out:
+        out.write(text.encode())
 
 
 def say(text: object = "", *, err: bool = False) -> None:

@@ -366,7 +366,10 @@ def run_and_report(
         elif task.kind == "collect":
             _print_summary(task, record["summary"], published)
         else:
-            _print_test_accuracy(task, record)
+            say(
+                f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
+                f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
+            )
     if as_json:
         print_json(records)
 
@@ -466,13 +469,6 @@ def _print_arrays(
     if not jobs:
         script = shlex.quote(str(folder / "slurm" / "submit.sh"))
         typer.echo(f"submit them with --submit, or by: bash {script}")
-
-
-def _print_test_accuracy(task: "Task", record: dict[str, Any]) -> None:
-    say(
-        f"{task.setting}, kept by {record['method']}, {record['training']}: test accuracy "
-        f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
-    )
 
 
 def _print_summary(

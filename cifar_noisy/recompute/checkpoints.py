@@ -9,26 +9,20 @@ from typing import Any
 
 import torch
 
-from cifar_noisy.errors import RecomputeError, StorageError
-from cifar_noisy.files import reason
+from cifar_noisy.errors import RecomputeError
+from cifar_noisy.files import storage_errors
 from cifar_noisy.sealed import read_sealed, write_sealed
 
 
 def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
-    """Write tensors and plain values to the first path; what was there goes to the second.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Write tensors and plain values to the first path; what was there goes to the second."""
     last, before = paths
     buffer = io.BytesIO()
     torch.save(state, buffer)
     if last.is_file():
         with contextlib.suppress(OSError):
             last.replace(before)
-    write_sealed(last, buffer.getbuffer())
+    write_sealed(last, [buffer.getbuffer()])
 
 
 def load_checkpoint(paths: tuple[Path, Path]) -> dict[str, Any] | None:
@@ -51,17 +45,11 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     ------
     RecomputeError
         If another is at work.
-    StorageError
-        If the folder cannot be written.
     """
-    try:
+    with storage_errors(folder, "name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         # For reading too, since opening a pipe for writing alone would wait.
         file = os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written ({reason(error)}): name another folder"
-        ) from error
     with file:
         try:
             import fcntl

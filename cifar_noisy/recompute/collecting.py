@@ -43,7 +43,12 @@ def collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> Non
         "configuration": request.digest(),
         "request": request.as_json(),
         "setting": asdict(task.setting),
-        "versions": versions(),
+        "versions": {
+            "cifar-noisy": cifar_noisy.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+        },
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "trainings": trainings,
         "collect_seconds": round(time.monotonic() - started, 3),
@@ -81,14 +86,4 @@ def summarise(
             ).row()
             for method, found in errors.items()
         },
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that numbers depend on."""
-    return {
-        "cifar-noisy": cifar_noisy.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
     }

@@ -34,7 +34,7 @@ from cifar_noisy.recompute.plan import (
     check_fit,
     find_task,
     make_plan,
-    needs_test,
+    selects_on_test,
     tasks_of,
 )
 from cifar_noisy.recompute.progress import step_bar
@@ -131,11 +131,6 @@ def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     """Plan and run all tasks of some settings, with the images in the cache and the defaults.
 
     On stderr a bar shows the steps where that is a terminal, else a line each epoch.
-
-    Raises
-    ------
-    CifarNoisyError
-        As `make_plan` and `run_tasks` do.
     """
     request, dataset = make_plan(settings, folder)
     with step_bar() as show:
@@ -209,7 +204,7 @@ class _Run:
         held_out = folds_of(self.dataset.labels, self.request.n_folds)[task.fold or 0]
         given = self.dataset.noisy_labels(task.setting)
         pixels, labels, test = self.dataset.pixels, given, None
-        if needs_test(self.request.recipe):
+        if selects_on_test(self.request.recipe):
             pixels, labels, test = with_test(self.dataset, given)
         training = Training(
             pixels=pixels,

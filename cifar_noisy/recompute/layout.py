@@ -8,7 +8,8 @@
     .../train_pruned_<method>/                           log and test_accuracy.json of a training
                                                          on a kept set
 
-How far a task is follows from these files alone. A task writes its record, the JSON file, last.
+How far a task is follows from these files alone. A task writes its record, the JSON file, last. One
+of another configuration raises `RecomputeError`.
 """
 
 import contextlib
@@ -28,13 +29,7 @@ State = Literal["done", "started", "ready", "waiting"]
 
 
 def state_of(task: "Task", request: "Request", folder: Path) -> State:
-    """Say how far a task is: done only if all that it wrote is as it was written.
-
-    Raises
-    ------
-    RecomputeError
-        If what is there is of another configuration.
-    """
+    """Say how far a task is: done only if all that it wrote is as it was written."""
     if record_of(task, request, folder) is not None:
         return "done"
     if any(path.is_file() for path in checkpoint_files(task, folder)):
@@ -48,11 +43,6 @@ def record_of(task: "Task", request: "Request", folder: Path) -> dict[str, Any] 
 
     Of a collected setting the provenance record, summary included; of a training on a kept set its
     test accuracy.
-
-    Raises
-    ------
-    RecomputeError
-        If it is of another configuration.
     """
     path = record_path(task)
     record = read_record(folder, path)

@@ -17,11 +17,6 @@ def freed_memory_kept() -> Iterator[None]:
 
     glibc maps every large tensor afresh and unmaps it when it is freed, so that the kernel has to
     fill in its pages at every step. Where there is no glibc nothing changes.
-
-    Examples
-    --------
-    >>> with freed_memory_kept():
-    ...     pass
     """
     mallopt = _mallopt()
     if mallopt is None:

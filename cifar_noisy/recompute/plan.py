@@ -82,7 +82,7 @@ class Request:
     @property
     def needs_test(self) -> bool:
         """Whether a task needs the test set."""
-        return needs_test(self.recipe, self.kept_methods, self.coteaching_methods)
+        return selects_on_test(self.recipe) or bool(self.kept_methods or self.coteaching_methods)
 
     def needs(self, task: "Task") -> tuple["Task", ...]:
         """Return the tasks that a task needs."""
@@ -256,14 +256,6 @@ def make_plan(
         If the folder belongs to another request.
     StorageError
         If it cannot be written.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     request, digits = make_plan([Setting(0.4, 0.2)], Path(folder), dataset="digits")
-    ...     load_plan(Path(folder)) == request, len(digits.labels)
-    (True, 1797)
     """
     # First without images: what is wrong with the choices shows before anything is read.
     request = make_request(settings, "", dataset=dataset, root=root, trust=trust, **choices)
@@ -275,16 +267,9 @@ def make_plan(
     return request, images
 
 
-def needs_test(recipe: Recipe, *methods: tuple[str, ...]) -> bool:
-    """Return whether a request of this recipe and these methods needs the test set.
-
-    Examples
-    --------
-    >>> needs_test(PaperRecipe()), needs_test(PaperRecipe(checkpoint="best-test"))
-    (False, True)
-    """
-    selects = isinstance(recipe, PaperRecipe) and recipe.checkpoint == "best-test"
-    return selects or any(methods)
+def selects_on_test(recipe: Recipe) -> bool:
+    """Return whether a training of this recipe picks its checkpoint on the test set."""
+    return isinstance(recipe, PaperRecipe) and recipe.checkpoint == "best-test"
 
 
 def _checked(methods: Iterable[str]) -> list[Method]:
@@ -315,13 +300,7 @@ def tasks_of(request: Request) -> tuple[Task, ...]:
 
 
 def find_task(request: Request, task_id: str) -> Task:
-    """Return a task by its id.
-
-    Raises
-    ------
-    InvalidInputError
-        If the request has none of that id.
-    """
+    """Return a task by its id."""
     tasks = {task.id: task for task in tasks_of(request)}
     if task_id not in tasks:
         raise InvalidInputError(
@@ -332,13 +311,7 @@ def find_task(request: Request, task_id: str) -> Task:
 
 
 def check_fit(request: Request, labels: NDArray[np.int64]) -> None:
-    """Hold folds and batches to a dataset, before anything is written or trained.
-
-    Parameters
-    ----------
-    request : Request
-    labels : (N,) int64
-        True labels of the dataset.
+    """Hold folds and batches to a dataset's true labels, before anything is written or trained.
 
     Raises
     ------

@@ -16,13 +16,7 @@ T = TypeVar("T")
 
 @contextmanager
 def step_bar() -> Iterator[Callable[[Task, Trainer], None]]:
-    """Show the steps of each training; what is yielded is called after each, as `run_tasks` does.
-
-    Examples
-    --------
-    >>> with step_bar() as show:
-    ...     pass
-    """
+    """Show the steps of each training; `run_tasks` calls what is yielded after each."""
     bars: list[tqdm[Any]] = []
     with ExitStack() as stack:
 

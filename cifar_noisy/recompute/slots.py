@@ -52,14 +52,11 @@ def run_in_slots(
 
     Raises
     ------
-    InvalidInputError
-        If a task is not in the plan, or a device is no name of one.
-    RecomputeError
-        If a device is not there, a task needs one that is neither done nor among these, no process
-        can be started, or, once all that does not need it is done, if a task failed.
+    InvalidInputError, RecomputeError
+        As `run_tasks` does; if no process can be started; or, once all that does not need it is
+        done, if a task failed.
     InterruptedRunError
-        After SIGTERM, SIGINT or SIGUSR1, which is passed on, once every process has saved and
-        ended.
+        After SIGTERM, SIGINT or SIGUSR1, which is passed on, once every process has ended.
     """
     for device in dict.fromkeys(devices):
         check_device(device)

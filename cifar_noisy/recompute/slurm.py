@@ -259,15 +259,7 @@ fi
 def write_scripts(
     arrays: Sequence[JobArray], command: RunCommand, resources: Resources, cache: Path
 ) -> tuple[Path, ...]:
-    """Write the scripts into the plan's folder in place of older ones; return the arrays' paths.
-
-    Raises
-    ------
-    InvalidInputError
-        If a path or value has a line break, or is no text.
-    StorageError
-        If the folder cannot be written.
-    """
+    """Write the scripts into the plan's folder in place of older ones; return the arrays' paths."""
     scripts = {
         f"{array.name}.sh": array_script(array, command, resources, cache) for array in arrays
     } | {"submit.sh": submit_script(arrays, command.folder)}

@@ -175,10 +175,6 @@ def thumbnail_sheet(images: NDArray[np.uint8]) -> str:
     ----------
     images : (N, H, W, C) uint8
         C is 3 for colour, 1 for grey.
-
-    Returns
-    -------
-    str
     """
     from PIL import Image
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cifar_noisy import plot
 from cifar_noisy.confident_learning import confident_joint
-from cifar_noisy.errors import MissingExtraError, StorageError
+from cifar_noisy.errors import MissingExtraError
 from cifar_noisy.evaluation import Detection, count_pairs
-from cifar_noisy.files import output_file, reason
+from cifar_noisy.files import output_file, storage_errors
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
@@ -109,20 +109,9 @@ def build_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page whole.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; what was there stays.
-    """
-    try:
-        with output_file(path) as file:
-            file.write(html.encode())
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({reason(error)}): name another file"
-        ) from error
+    """Write a page whole."""
+    with storage_errors(path, "name another file"), output_file(path) as file:
+        file.write(html.encode())
 
 
 def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:

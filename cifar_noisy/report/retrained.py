@@ -22,15 +22,6 @@ def write_retrained_report(out: Path, dataset: Dataset, folder: Path, setting: S
     folder : Path
         Where `recompute` wrote the probabilities and masks of `setting`.
     setting : Setting
-
-    Raises
-    ------
-    UnavailableError
-        If the folder does not have them.
-    MissingExtraError
-        If jinja2 or matplotlib is not installed.
-    StorageError
-        If the page cannot be written.
     """
     n = len(dataset.labels)
     examples = Examples(

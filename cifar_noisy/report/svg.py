@@ -67,10 +67,6 @@ def figure(
         Width and height in inches.
     is_dense : bool, default False
         Whether its texts are small, so that on a narrow screen it is scrolled rather than shrunk.
-
-    Returns
-    -------
-    Figure
     """
     mpl = import_matplotlib()
     from matplotlib.figure import Figure as Canvas

@@ -56,9 +56,9 @@ def pause(word: str) -> None:
 
 def hold_up(word: str) -> None:
     """Make this process pause at a place."""
-    complaint, chunks = image_sources.OfficialArchive._complaint, images._chunks
+    complaint, chunks = image_sources.Source._complaint, images._chunks
 
-    def paused_complaint(self: image_sources.OfficialArchive, train: bool) -> str | None:
+    def paused_complaint(self: image_sources.Source, train: bool) -> str | None:
         pause(word)
         return complaint(self, train)
 
@@ -69,7 +69,7 @@ def hold_up(word: str) -> None:
         yield from whole[1:]
 
     if word == "found":
-        image_sources.OfficialArchive._complaint = paused_complaint  # type: ignore[method-assign]
+        image_sources.Source._complaint = paused_complaint  # type: ignore[method-assign]
     else:
         images._chunks = paused_chunks
 
