@@ -254,7 +254,7 @@ def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
 
 def _is_descriptor(path: Path) -> bool:
     """Whether a path such as ``/dev/stdout`` names an open file, which others write to as well."""
-    return path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+    return re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/.+/fd/\d+", str(path)) is not None
 
 
 def _sync_folder(folder: Path) -> None:
