@@ -24,6 +24,9 @@ from cifar_noisy.errors import CifarNoisyError, MissingInputError
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
 
+LARGEST = 1 << 30
+"""Bytes beyond which nothing is read of a file, or fetched; a sparse one takes no room to plant."""
+
 SECONDS_UNTIL_ABANDONED = 3600
 """A live download writes, or gives up, much more often than this."""
 
@@ -147,13 +150,16 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     Raises
     ------
     OSError
-        If it is no regular file, or cannot be opened.
+        If it is no regular file, has more than `LARGEST` bytes, or cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     _check_regular(Path(path).stat().st_mode, path)  # before opening, which a device may act on
     descriptor = os.open(path, flags)
     try:
-        _check_regular(os.fstat(descriptor).st_mode, path)
+        status = os.fstat(descriptor)
+        _check_regular(status.st_mode, path)
+        if status.st_size > LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

@@ -189,6 +189,19 @@ def test_clear_leaves_what_a_linked_folder_leads_to(upstream: Path, tmp_path: Pa
     assert theirs.is_file()
 
 
+def test_an_import_replaces_a_file_without_end(published: str, tmp_path: Path) -> None:
+    wanted = ("--kind", "pyx", "--noise", "0.4", "--sparsity", "0.2")
+    assert run("cache", "export", "pyx.tar", *wanted, cwd=tmp_path).returncode == 0
+    (artifact,) = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
+    planted = tmp_path / "cache" / artifact.path
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    os.truncate(planted, 1 << 40)
+    here = {"CIFAR_NOISY_CACHE": str(tmp_path / "cache"), "CIFAR_NOISY_MIRRORS": ""}
+    assert run("cache", "import", "pyx.tar", cwd=tmp_path, **here).returncode == 0
+    assert planted.stat().st_size == artifact.size
+
+
 def test_caches_are_cleared_by_several_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
     for artifact in artifacts():

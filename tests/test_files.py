@@ -98,6 +98,17 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         assert file.read() == b"content"
 
 
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(OSError, match="File too large"):
+        open_regular(path)
+    assert read_sealed(path) is None
+    assert map_sealed(path) is None
+    assert read_sealed_json(path) is None
+
+
 def test_a_sealed_file_on_a_file_system_that_refuses_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
