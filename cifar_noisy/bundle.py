@@ -231,5 +231,5 @@ def _is_right(path: Path, member: Pinned) -> bool:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
-    except FileNotFoundError:
+    except OSError:
         return False

@@ -138,9 +138,7 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
         _remove(path, store)
         removed.append(artifact)
         folders.update(parent for parent in path.parents if root in parent.parents)
-    for folder in sorted(folders, reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    _remove_empty(folders)
     return tuple(removed)
 
 
@@ -158,9 +156,7 @@ def clear_images(store: Store) -> tuple[Path, ...]:
     removed = [path for path in image_files(root) if not _is_behind_link(path)]
     for path in removed:
         _remove(path, store)
-    for folder in sorted({path.parent for path in removed}, reverse=True):
-        with contextlib.suppress(OSError):  # something else lies there
-            folder.rmdir()
+    _remove_empty({path.parent for path in removed})
     return tuple(path for path in removed if path.parent.name == IMAGES_FOLDER)
 
 
@@ -176,3 +172,9 @@ def _remove(path: Path, store: Store) -> None:
         raise StorageError(
             f"{path} cannot be removed ({reason(error)}): ask the owner of {store.cache}"
         ) from error
+
+
+def _remove_empty(folders: set[Path]) -> None:
+    for folder in sorted(folders, reverse=True):
+        with contextlib.suppress(OSError):  # something else lies there, or another was faster
+            folder.rmdir()

@@ -25,6 +25,9 @@ from cifar_noisy.errors import CifarNoisyError, MissingInputError, StorageError
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
 
+LARGEST = 1 << 30
+"""Bytes beyond which nothing is read of a file, or fetched; a sparse one takes no room to plant."""
+
 SECONDS_UNTIL_ABANDONED = 3600
 """A live download writes, or gives up, much more often than this."""
 
@@ -114,12 +117,15 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading; a pipe or a device is refused and never waited for."""
+    """Open a regular file of `LARGEST` bytes at most; a pipe or a device is never waited for."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     _check_regular(Path(path).stat().st_mode, path)  # before opening, which a device may act on
     descriptor = os.open(path, flags)
     try:
-        _check_regular(os.fstat(descriptor).st_mode, path)
+        status = os.fstat(descriptor)
+        _check_regular(status.st_mode, path)
+        if status.st_size > LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -231,7 +237,7 @@ def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
 
 def _is_descriptor(path: Path) -> bool:
     """Whether a path such as ``/dev/stdout`` names an open file, which others write to as well."""
-    return path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+    return re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/.+/fd/\d+", str(path)) is not None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -63,13 +63,10 @@ def is_unheld(lock: Path) -> bool:
     """Whether a lock file is there and no process holds it."""
     import filelock
 
-    if not lock.is_file() or lock.is_symlink():
-        return False
-    with (
-        contextlib.suppress(filelock.Timeout, OSError, NotImplementedError),
-        filelock.FileLock(lock, timeout=0),
-    ):
-        return True
+    with contextlib.suppress(filelock.Timeout, OSError, NotImplementedError):
+        if lock.is_file() and not lock.is_symlink():
+            with filelock.FileLock(lock, timeout=0):
+                return True
     return False
 
 

@@ -235,6 +235,8 @@ class Store:
                     return self.cache_path(artifact), self._download(artifact, hosts, batch)
                 except UnavailableError as error:
                     causes += error.causes
+        if self.is_offline:
+            causes.append("the web was not asked, since this store is offline")
         raise self._unavailable([artifact], tuple(causes))
 
     def _download(self, artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
@@ -280,9 +282,6 @@ class Store:
             if len(missing) == 1
             else f"{len(missing)} files ({size}), the first of them {first.path},"
         )
-        offline = "the web was not asked, since this store is offline"
-        if self.is_offline and offline not in causes:
-            causes += (offline,)
         return UnavailableError(
             f"{what} could not be had: run {_download_command(missing)} where there is a network, "
             f"or put the file of sha256 {first.sha256} at {self.cache_path(first)}",

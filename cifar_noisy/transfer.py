@@ -29,16 +29,19 @@ from urllib.parse import urlsplit
 
 from cifar_noisy import http_get
 from cifar_noisy.errors import UnavailableError
-from cifar_noisy.files import WORTH_KEEPING, open_regular, resumable_file, storage_errors
+from cifar_noisy.files import (
+    LARGEST,
+    WORTH_KEEPING,
+    open_regular,
+    resumable_file,
+    storage_errors,
+)
 from cifar_noisy.http_get import Answer, RefusalError, shown_url
 from cifar_noisy.locks import LockTimeout, locked
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
 SLOWEST = 1_000
 """Bytes per second; a host that sends fewer over `READ_SECONDS` is given up."""
-
-LARGEST = 1 << 30
-"""Bytes that a file whose size is not known may have."""
 
 RETRY_AFTER_SECONDS = 30.0
 """How long an address that asks for patience gets it."""

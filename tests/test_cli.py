@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cifar_noisy import artifacts, verification
+from cifar_noisy.cache import clear_cache
 from cifar_noisy.cli.app import app, cache_app
+from cifar_noisy.store import Store
 from tests.conftest import write_example_scores
 from tests.file_server import FileServer, serving
 
@@ -187,8 +191,40 @@ def test_clear_leaves_what_a_linked_folder_leads_to(upstream: Path, tmp_path: Pa
     assert theirs.is_file()
 
 
+def test_an_import_replaces_a_file_without_end(published: str, tmp_path: Path) -> None:
+    wanted = ("--kind", "pyx", "--noise", "0.4", "--sparsity", "0.2")
+    assert run("cache", "export", "pyx.tar", *wanted, cwd=tmp_path).returncode == 0
+    (artifact,) = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
+    planted = tmp_path / "cache" / artifact.path
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    os.truncate(planted, 1 << 40)
+    here = {"CIFAR_NOISY_CACHE": str(tmp_path / "cache"), "CIFAR_NOISY_MIRRORS": ""}
+    assert run("cache", "import", "pyx.tar", cwd=tmp_path, **here).returncode == 0
+    assert planted.stat().st_size == artifact.size
+
+
+def test_caches_are_cleared_by_several_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    for artifact in artifacts():
+        store.cache_path(artifact).parent.mkdir(parents=True, exist_ok=True)
+        store.cache_path(artifact).touch()
+    together = threading.Barrier(4)
+
+    def clear(_: int) -> None:
+        together.wait()
+        clear_cache(store)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(clear, range(4)))
+    assert not list(store.cache.rglob("*"))
+
+
 def test_a_cache_of_an_impossible_name(tmp_path: Path) -> None:
-    for command in (("list",), ("cache", "ls"), ("cache", "verify"), ("cache", "clear", "--yes")):
+    cache_commands = (
+        ("cache", *words.split()) for words in ("ls", "verify", "prune", "clear --yes")
+    )
+    for command in (("list",), *cache_commands):
         assert run(*command, CIFAR_NOISY_CACHE=str(tmp_path / ("a" * 300))).returncode == 0
 
 
@@ -198,7 +234,6 @@ def test_a_cache_of_an_impossible_name(tmp_path: Path) -> None:
         (("info", "0.6", "0"), 2, "noise 0.6 was not published"),
         (("verify", "--method", "cl_pcb"), 2, "did you mean cl_pbc"),
         (("download", "--kind", "pyx", "--noise", "0.9"), 2, "nothing published matches"),
-        (("download", "--kind", "pyx"), 3, r"13 files \(13.0 MB\), the first of them"),
     ],
 )
 def test_an_error_is_one_line(arguments: tuple[str, ...], status: int, said: str) -> None:
@@ -207,6 +242,15 @@ def test_an_error_is_one_line(arguments: tuple[str, ...], status: int, said: str
     assert result.stdout == ""
     # What could not be had has a line for each source below.
     assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n(  .*\n)*", result.stderr)
+
+
+def test_missing_files_are_said_once_and_then_a_line_for_each_source() -> None:
+    result = run("download", "--kind", "pyx", CIFAR_NOISY_OFFLINE="1")
+    assert (result.returncode, result.stdout) == (3, "")
+    first, cache, offline = result.stderr.splitlines()
+    assert re.match(r"cifar-noisy: 13 files \(13.0 MB\), the first of them", first)
+    assert cache.endswith(".npy does not exist")
+    assert offline == "  the web was not asked, since this store is offline"
 
 
 def test_verdicts_are_shown_though_their_file_cannot_be_written() -> None:

@@ -1,6 +1,7 @@
 """CIFAR-10's images from every form that people have them in, packed once and never half."""
 
 import contextlib
+import errno
 import io
 import json
 import mmap
@@ -450,6 +451,22 @@ def test_downloads_into_the_cache(server: RangeServer, tmp_path: Path, pin: Pin)
     assert_is_fake(True, load_images(download=True))
     assert len(server.asked) == 2
     assert not list(cache().rglob("*.gz*"))
+
+
+def test_an_archive_of_another_user_stays(
+    server: RangeServer, tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/official"] = Behaviour(FAKE.write_archive(tmp_path).read_bytes())
+    pin(tmp_path)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == ARCHIVE:
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert_is_fake(True, load_images(download=True))
 
 
 def test_downloads_into_a_root(server: RangeServer, tmp_path: Path, pin: Pin) -> None:
