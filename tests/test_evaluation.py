@@ -369,6 +369,7 @@ def test_what_columns_look_like_is_said(kind: str, published: str) -> None:
             pyx = load_pyx(setting.noise, setting.sparsity)
             with pytest.warns(SuspectMaskWarning, match=re.escape(said)) as caught:
                 evaluate_pyx(rearrange(pyx.astype(np.float32)), setting)
+            assert caught[0].filename == __file__
             message = str(caught[0].message)
             if "another order" in message:  # what is to be passed mends it
                 columns = json.loads(message.rpartition("pyx[:, ")[2].removesuffix("]"))
