@@ -130,8 +130,6 @@ def report(
     try:
         found = cifar_noisy.load_images(images, trust=trust)
     except UnavailableError:
-        if images is not None:
-            raise
         no_images = (
             "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
             "that has them, or run cifar-noisy images --download once."
