@@ -128,7 +128,7 @@ class Detection:
             setting=setting,
         )
 
-    def breakdown(self, by: str) -> tuple[Detection, ...]:
+    def breakdown(self, by: By) -> tuple[Detection, ...]:
         """Return the same per class or per pair.
 
         Parameters
