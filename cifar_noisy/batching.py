@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import reprlib
 from collections.abc import Iterator
 from typing import SupportsIndex
 
@@ -241,8 +242,11 @@ def _resolved(dataset: object) -> tuple[NoisyCIFAR10, NDArray[np.intp]]:
         noisy, positions = _resolved(dataset.dataset)
         chosen, n = np.asarray(dataset.indices), len(positions)
         is_integer = chosen.dtype.kind in "iu" or not chosen.size
-        if not is_integer or not ((-n <= chosen) & (chosen < n)).all():
-            raise InvalidInputError(f"the indices of a Subset must be integers below {n:,} here")
+        if chosen.ndim != 1 or not is_integer or not ((-n <= chosen) & (chosen < n)).all():
+            raise InvalidInputError(
+                f"a Subset has the indices {reprlib.repr(dataset.indices)}: choose a list of whole "
+                f"numbers below {n:,}"
+            )
         return noisy, positions[chosen.astype(np.intp)]
     if not isinstance(dataset, NoisyCIFAR10):
         raise InvalidInputError(

@@ -24,7 +24,15 @@ from cifar_noisy.images import load_images
 from cifar_noisy.kept_rows import kept_rows
 from cifar_noisy.loaders import load_noise_matrix, load_noisy_labels
 from cifar_noisy.row_index import as_array
-from cifar_noisy.settings import CLASSES, NOISE_LEVELS, ORDERS, Setting, check_choice
+from cifar_noisy.settings import (
+    CLASSES,
+    NOISE_LEVELS,
+    ORDERS,
+    Edition,
+    Order,
+    Setting,
+    check_choice,
+)
 from cifar_noisy.whole_batches import whole_batch_transform
 
 if TYPE_CHECKING:
@@ -124,8 +132,8 @@ class NoisyCIFAR10(Dataset[Any]):
         download: bool = False,
         train_mask: str | ArrayLike | None = None,
         *,
-        edition: str | None = None,
-        order: str = "imagefolder",
+        edition: Edition | None = None,
+        order: Order = "imagefolder",
         return_index: bool = False,
         trust: str | None = None,
         progress: Progress | None = None,

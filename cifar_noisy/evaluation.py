@@ -128,7 +128,7 @@ class Detection:
             setting=setting,
         )
 
-    def breakdown(self, by: str) -> tuple[Detection, ...]:
+    def breakdown(self, by: By) -> tuple[Detection, ...]:
         """Return the same per class or per pair.
 
         Parameters
@@ -485,7 +485,7 @@ def evaluate_pyx(
     truth = _Truth.of(setting)
     checked = in_published_order(_check_pyx(pyx, truth.given), order)
     masks, used, missing = _published_masks(setting, edition)
-    _warn(_doubt("pyx", checked, truth.judge_pyx, order))
+    _warn(_doubt("pyx", checked, truth.judge_pyx, order), stacklevel=4)  # np.errstate's is one
     return PyxEvaluation(
         setting,
         _fit(checked, truth.given),
@@ -724,9 +724,9 @@ def _published_masks(
         return {}, used, error.message
 
 
-def _warn(doubt: str | None) -> None:
+def _warn(doubt: str | None, stacklevel: int = 3) -> None:
     if doubt:
-        warnings.warn(doubt, SuspectMaskWarning, stacklevel=3)
+        warnings.warn(doubt, SuspectMaskWarning, stacklevel)
 
 
 def _equal_train_mask(found: Found, masks: Mapping[Method, Mask]) -> str | None:

@@ -36,6 +36,7 @@ from cifar_noisy.errors import (
     CorruptFileWarning,
     ImagesError,
     InvalidInputError,
+    MissingInputError,
     StorageError,
     UnavailableError,
 )
@@ -179,8 +180,10 @@ def load_images(
 
     Raises
     ------
+    MissingInputError
+        If `root` has none, and they are not to be downloaded there.
     UnavailableError
-        If the images are not there, and are not to be downloaded or cannot be.
+        If the cache has none, and they are not to be downloaded or cannot be.
     ImagesError
         If what is there is not CIFAR-10, or its checksums do not hold and it is not trusted.
     InvalidInputError
@@ -223,7 +226,7 @@ def load_images(
         if images is not None:
             return images
         if not download:
-            raise UnavailableError(packs.no_images(folder))
+            raise (UnavailableError if root is None else MissingInputError)(packs.no_images(folder))
         if root is not None:
             return packs.images(_download(store, release, folder, progress), train, trust)
         return _download_and_pack(packs, store, train, progress)
@@ -359,8 +362,8 @@ class _Packs:
         if len(found) > 1:
             names = ", ".join(images.path.name for images in found)
             raise InvalidInputError(
-                f"pass root (--root) to say which images you mean: {self.folder} has several that "
-                f"are not official, {names}"
+                f"pass root= to say which images you mean: {self.folder} has several that are not "
+                f"official, {names}"
             )
         return found[0] if found else None
 
@@ -370,14 +373,14 @@ class _Packs:
             return (
                 f"{folder} has no CIFAR-10 images: it should be a torchvision root, "
                 f"{BATCH_FOLDER}, {ARCHIVE}, a folder with upstream's PNG archives or an image "
-                "tree; or pass download=True"
+                "tree; or pass download=True (cifar-noisy images --download)"
             )
         names = ", ".join(path.name for path in self._unofficial())
-        trust = f", or trust='pixels' (--trust pixels) to use {names} there" if names else ""
+        trust = f", or trust='pixels' to use {names} there" if names else ""
         return (
             f"CIFAR-10's images are not in the cache ({folder}) and no mirror folder has them: "
-            "pass root (--root), the folder that has them, or download=True (cifar-noisy images "
-            f"--download){trust}"
+            "pass root=, the folder that has them, or download=True (cifar-noisy images --download)"
+            f"{trust}"
         )
 
     def images(self, source: Source, train: bool, trust: str | None) -> Images:

@@ -1,10 +1,10 @@
 """Figures for notebooks, papers and the report, each drawn into one matplotlib Axes.
 
-Every function takes arrays, and draws into `ax` or, without one, into a new figure of pyplot, in
-the style that is set there. Names are shown as they stand. Colours are of Okabe and Ito's palette,
-which people of any colour vision tell apart; lines differ by their dashes and points by their shape
-too, so that a grey print says as much. Without ``cifar-noisy[report]`` each raises
-`MissingExtraError`.
+Every function takes arrays, those of pandas by their index, and draws into `ax` or, without one,
+into a new figure of pyplot, in the style that is set there. Names are shown as they stand. Colours
+are of Okabe and Ito's palette, which people of any colour vision tell apart; lines differ by their
+dashes and points by their shape too, so that a grey print says as much. Without
+``cifar-noisy[report]`` each raises `MissingExtraError`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning import check_probabilities
 from cifar_noisy.errors import InvalidInputError, MissingExtraError
+from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.texts import printable
 
@@ -184,7 +186,8 @@ def precision_recall(
     Raises
     ------
     InvalidInputError
-        If lengths differ, or there are no label errors, so that recall has no meaning.
+        If lengths differ, a score is not finite, or there are no label errors, so that recall has
+        no meaning.
 
     Examples
     --------
@@ -195,8 +198,10 @@ def precision_recall(
     """
     from sklearn.metrics import precision_recall_curve
 
-    errors = np.asarray(is_error, dtype=np.bool_)
+    errors = as_array(is_error, "is_error").astype(np.bool_)
     scores = _of_length(score, len(errors), "score")
+    if not np.isfinite(scores).all():
+        raise InvalidInputError("score has entries that are not finite: pass a number for each")
     if not errors.any():
         raise InvalidInputError("is_error has no label error, so recall has no meaning: leave out")
     precision, recall, _ = precision_recall_curve(errors, scores)
@@ -298,7 +303,7 @@ def examples(
     Raises
     ------
     InvalidInputError
-        If lengths differ, or the images have another shape.
+        If lengths differ, the images have another shape, or a label is no class.
 
     Examples
     --------
@@ -315,12 +320,15 @@ def examples(
         )
     labels = {"given": given, "true": true, "pred.": predicted}
     rows = {name: _of_length(values, len(pixels), name) for name, values in labels.items()}
+    for name, row in rows.items():
+        if not np.isin(row, range(len(classes))).all():
+            raise InvalidInputError(f"{name} has labels other than 0 to {len(classes) - 1}")
     ax = _axes(ax)
     for i, image in enumerate(np.broadcast_to(pixels, (*pixels.shape[:3], 3))):
         top, left = divmod(i, columns)
         box = (left + 0.04, left + 0.96, top * _GRID_STEP + 0.92, top * _GRID_STEP)
         ax.imshow(image, extent=box, interpolation="none")
-        text = "\n".join(f"{name} {_shown(classes[labels[i]])}" for name, labels in rows.items())
+        text = "\n".join(f"{name} {_shown(classes[int(row[i])])}" for name, row in rows.items())
         ax.text(left + 0.04, box[2] + 0.04, text, va="top", fontsize="xx-small")
     n_rows = -(-len(pixels) // columns)
     ax.set(xlim=(0, columns), ylim=(max(n_rows, 1) * _GRID_STEP, 0), aspect="equal")
@@ -354,7 +362,7 @@ def calibration(
     Raises
     ------
     InvalidInputError
-        If lengths differ.
+        If lengths differ, or `pyx` holds no probabilities.
 
     Examples
     --------
@@ -365,9 +373,9 @@ def calibration(
     """
     from sklearn.calibration import calibration_curve
 
-    probabilities = np.asarray(pyx)
+    probabilities = check_probabilities(as_array(pyx, "pyx"))
     truth = _of_length(labels, len(probabilities), "labels")
-    # A float16 softmax may exceed 1 by a rounding.
+    # A mean of softmaxes may exceed 1 by a rounding.
     confidence = np.minimum(probabilities.max(axis=1).astype(np.float64), 1)
     is_right = probabilities.argmax(axis=1) == truth
     accuracy, said = calibration_curve(is_right, confidence, n_bins=bins)
@@ -471,7 +479,7 @@ def _heat_map(
 
 
 def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.float64]:
-    array, n = np.asarray(values, dtype=np.float64), len(classes)
+    array, n = as_array(values, name).astype(np.float64), len(classes)
     if array.shape != (n, n):
         raise InvalidInputError(
             f"{name} has shape {array.shape}, where {n} classes need {(n, n)}: pass the names of "
@@ -481,7 +489,7 @@ def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.
 
 
 def _of_length(values: ArrayLike, n_examples: int, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.shape != (n_examples,):
         raise InvalidInputError(
             f"{name} has shape {array.shape}, where there are {n_examples:,} examples: pass one "

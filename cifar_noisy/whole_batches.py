@@ -127,12 +127,13 @@ def _step(step: Any) -> Step | None:
 
 def _normalize(step: Any, batch: torch.Tensor) -> torch.Tensor:
     """Normalize in place, since the batch is nobody else's, and with few checks per batch."""
-    if not batch.is_floating_point() or any(value == 0 for value in step.std):
-        normalized: torch.Tensor = step(batch)
-        return normalized
-    mean, std = (
-        torch.as_tensor(values, dtype=batch.dtype, device=batch.device).view(-1, 1, 1)
-        for values in (step.mean, step.std)
-    )
-    # Grayscale gives three channels that are one in memory.
-    return batch.contiguous().sub_(mean).div_(std)
+    if batch.is_floating_point():
+        mean, std = (
+            torch.as_tensor(values, dtype=batch.dtype, device=batch.device).view(-1, 1, 1)
+            for values in (step.mean, step.std)
+        )
+        if std.all():
+            # Grayscale gives three channels that are one in memory.
+            return batch.contiguous().sub_(mean).div_(std)
+    normalized: torch.Tensor = step(batch)  # which raises
+    return normalized

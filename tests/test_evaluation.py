@@ -94,7 +94,7 @@ def test_a_mask_as_a_plain_loop_counts_it() -> None:
     expected = by_loop(mask, everything)
     assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, abs=1e-15)
     for by, labels in (("given", GIVEN), ("true", TRUE)):
-        parts = found.breakdown(by)
+        parts = found.breakdown(cast(Any, by))
         assert [part.name for part in parts] == list(CLASSES)
         expected = by_loop(mask, labels == 3)
         assert {name: getattr(parts[3], name) for name in expected} == pytest.approx(expected)
@@ -131,7 +131,7 @@ def test_pairs_hold_all_examples_and_have_a_recall_off_the_diagonal_alone() -> N
             assert pair.recall == pytest.approx(mask[cell].mean())
         assert (pair.accuracy is None) == (not cell.any())
     with pytest.raises(UnknownArtifactError, match=r"by 'class' is unknown: .*given, true, pair"):
-        detection(mask).breakdown("class")
+        detection(mask).breakdown(cast(Any, "class"))
 
 
 @pytest.mark.parametrize("digits", [None, 1, 0])
@@ -369,6 +369,7 @@ def test_what_columns_look_like_is_said(kind: str, published: str) -> None:
             pyx = load_pyx(setting.noise, setting.sparsity)
             with pytest.warns(SuspectMaskWarning, match=re.escape(said)) as caught:
                 evaluate_pyx(rearrange(pyx.astype(np.float32)), setting)
+            assert caught[0].filename == __file__
             message = str(caught[0].message)
             if "another order" in message:  # what is to be passed mends it
                 columns = json.loads(message.rpartition("pyx[:, ")[2].removesuffix("]"))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot, rc_context, rcParams
 from matplotlib.axes import Axes
@@ -280,6 +281,15 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
         (lambda: plot.joint(np.eye(10), np.full((10, 10), np.nan)), "joints sum to .*nan"),
         (lambda: plot.precision_recall([0.1], [True, False]), r"score has shape \(1,\)"),
         (lambda: plot.precision_recall([0.1, 1], [False, False]), "recall has no meaning"),
+        (lambda: plot.precision_recall([0.1, np.nan], [True, False]), "not finite: pass a number"),
+        (
+            lambda: plot.calibration(np.eye(3) * 9, [0, 1, 2]),
+            r"pyx\[0, 0\] is 9.* softmax of logits",
+        ),
+        (
+            lambda: plot.examples(np.zeros((1, 8, 8, 1)), [0], [-1], [0]),
+            "true has labels other than",
+        ),
         (lambda: plot.calibration(np.eye(3), [0, 1]), r"labels has shape \(2,\)"),
         (lambda: plot.examples(np.zeros((2, 8, 8)), [0], [0], [0]), r"shape \(2, 8, 8\)"),
     ],
@@ -287,6 +297,25 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
 def test_what_cannot_be_drawn_is_said(draw: object, said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         draw()  # type: ignore[operator]
+
+
+def test_rows_of_pandas_are_drawn_by_their_index() -> None:
+    rng = np.random.default_rng(0)
+    pyx, order = rng.dirichlet([0.5] * 3, 200), rng.permutation(200)
+    labels, is_error = pyx.argmax(axis=1), pyx[:, 0] > 0.5
+    frame = pd.DataFrame({"score": pyx[:, 0], "is_error": is_error, "label": labels}).iloc[order]
+    for plain, by_index in (
+        (
+            plot.precision_recall(pyx[:, 0], is_error, methods={"m": labels > 0}),
+            plot.precision_recall(frame.score, frame.is_error, methods={"m": frame.label > 0}),
+        ),
+        (
+            plot.calibration(pyx, labels),
+            plot.calibration(pd.DataFrame(pyx).iloc[order], frame.label),
+        ),
+    ):
+        for line, same in zip(plain.lines, by_index.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2"])

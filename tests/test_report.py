@@ -341,9 +341,9 @@ def test_requests_that_make_no_sense(published: str, tmp_path: Path) -> None:
         (("--mask", tmp_path / "scores.npy"), 2, "mask has dtype float64 .* True = label error"),
         (("--mask", tmp_path / "short.npy"), 2, r"mask has shape \(7,\)"),
         (("--pyx", tmp_path / "scores.npy"), 2, r"pyx has shape \(50000,\)"),
-        (("--images", tmp_path), 3, "has no CIFAR-10 images"),
+        (("--images", tmp_path), 2, "has no CIFAR-10 images"),
         (("--sparsity", "0.3"), 2, "sparsity 0.3"),
-        (None, 2, "sparsity is missing: noise=0.4 was published for sparsity= 0, 0.2, 0.4, 0.6"),
+        (None, 2, "sparsity is missing: --noise 0.4 was published for --sparsity 0, 0.2, 0.4, 0.6"),
     ):
         result = run(*at, *arguments) if arguments else run(*at[:2], *at[4:])
         assert (result.returncode, result.stdout) == (status, "")

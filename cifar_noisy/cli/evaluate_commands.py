@@ -52,7 +52,9 @@ def evaluate(
         if array.ndim == 2
         else cifar_noisy.evaluate(array, noise, sparsity, **options)
     )
-    parts = {found.name: found.breakdown(by) for found in result.detections} if by else {}
+    parts = (
+        {found.name: found.breakdown(cast(Any, by)) for found in result.detections} if by else {}
+    )
     if as_json:
         rows = {name: [part.row() for part in found] for name, found in parts.items()}
         print_json(result.as_dict() | ({"breakdown": rows} if by else {}))
@@ -127,8 +129,6 @@ def report(
     try:
         found = cifar_noisy.load_images(images, trust=trust)
     except UnavailableError:
-        if images is not None:
-            raise
         no_images = (
             "CIFAR-10’s images are not in the cache of this machine: pass --images and the folder "
             "that has them, or run cifar-noisy images --download once."
