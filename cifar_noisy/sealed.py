@@ -22,6 +22,7 @@ _SEAL = b"\nsha256 %s\n"
 _SEAL_SIZE = len(_SEAL % bytes(64))
 _JSON_SEAL = b',\n  "sha256": "%s"\n}\n'
 _JSON_SEAL_SIZE = len(_JSON_SEAL % bytes(64))
+_LARGEST_JSON = 1 << 26  # many times what a record of the most folds has
 
 
 def write_sealed(path: Path, content: bytes | bytearray | memoryview) -> None:
@@ -121,7 +122,7 @@ def read_sealed_json(path: Path) -> dict[str, Any] | None:
     ...     read_sealed_json(Path(folder) / "file")
     {'n': 1}
     """
-    text = _read(path)
+    text = _read(path, _LARGEST_JSON)
     if text is None:
         return None
     content = text[:-_JSON_SEAL_SIZE] + b"\n}\n"
@@ -160,9 +161,9 @@ def _digest(content: bytes | bytearray | memoryview) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, most: int = -1) -> bytes | None:
     try:
         with open_regular(path) as file:
-            return file.read()
-    except OSError:
+            return file.read(most)
+    except (OSError, MemoryError):  # the latter of a file that was made large, such as a sparse one
         return None
