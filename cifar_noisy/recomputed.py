@@ -6,7 +6,7 @@ record is sealed, and has the checksums of the files that it tells of.
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,16 @@ def write_record(
     write_sealed_json(folder / path, {**record, "files": digests})
 
 
-def read_record(folder: Path, path: str) -> dict[str, Any] | None:
-    """Return what `write_record` wrote; None unless it and all its files are as they were."""
+def read_record(folder: Path, path: str, names: Iterable[str]) -> dict[str, Any] | None:
+    """Return what `write_record` wrote; None unless it and the named files are as they were."""
     record = read_sealed_json(folder / path)
+    if record is None:
+        return None
     try:
-        for name, digest in (record or {"files": {}})["files"].items():
+        for name in names:
             with open_regular(folder / name) as file:
                 found = hashlib.file_digest(file, "sha256")
-            if found.hexdigest() != digest:
+            if found.hexdigest() != record["files"][name]:
                 return None
     except Exception:  # whatever a record that was made by hand leads to
         return None

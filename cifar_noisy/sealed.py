@@ -25,6 +25,7 @@ _SEAL = b"\nsha256 %s\n"
 _SEAL_SIZE = len(_SEAL % bytes(64))
 _JSON_SEAL = b',\n  "sha256": "%s"\n}\n'
 _JSON_SEAL_SIZE = len(_JSON_SEAL % bytes(64))
+_LARGEST_JSON = 1 << 26  # many times what a record of the most folds has
 
 
 def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
@@ -92,7 +93,7 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:
     """Return what `write_sealed_json` wrote; None if it is not there, or not as it was written."""
-    text = _read(path)
+    text = _read(path, _LARGEST_JSON)
     if text is None:
         return None
     content = text[:-_JSON_SEAL_SIZE] + b"\n}\n"
@@ -120,9 +121,9 @@ def _digest(content: Content) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, most: int = -1) -> bytes | None:
     try:
         with open_regular(path) as file:
-            return file.read()
-    except OSError:
+            return file.read(most)
+    except (OSError, MemoryError):  # the latter of a file that was made large, such as a sparse one
         return None

@@ -170,3 +170,11 @@ def test_a_sealed_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="make room"):
         write_sealed(tmp_path / "file" / "inner", [b""])
+
+
+def test_a_huge_file_is_no_sealed_one(tmp_path: Path) -> None:
+    """Sparse, and larger than any memory."""
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(1 << 42)
+    assert read_sealed(tmp_path / "file") is None
+    assert read_sealed_json(tmp_path / "file") is None

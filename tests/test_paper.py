@@ -23,7 +23,7 @@ from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTr
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
-from cifar_noisy.recompute.layout import record_path
+from cifar_noisy.recompute.layout import file_paths, record_path
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import Request, Task, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
@@ -84,7 +84,7 @@ def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     # Two epochs teach a ResNet-50 nothing, so that the kept sets would lack classes.
     list(run_tasks(request, digits, folder, task_ids=collecting(request), threads=1))
     is_clean = digits.noisy_labels(SETTING) == digits.labels
-    record = read_record(folder, provenance_path(SETTING))
+    record = read_record(folder, provenance_path(SETTING), ())
     assert record is not None
     files = {path: (folder / path).read_bytes() for path in record["files"]}
     for method in ("cl_pbc", "argmax"):
@@ -95,7 +95,7 @@ def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def record_of(task: Task, folder: Path) -> dict[str, Any]:
-    record = read_record(folder, record_path(task))
+    record = read_record(folder, record_path(task), file_paths(task))
     assert record is not None
     return record
 
@@ -200,7 +200,7 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
         return tmp_path / str(step), tmp_path / "before"
 
     def keep(trainer: Trainer) -> bool:
-        save_checkpoint(paths_of(trainer.step), trainer.state())
+        save_checkpoint(paths_of(trainer.step), {"task": "it", **trainer.state()})
         states.append(trainer.step)
         return False
 
@@ -210,7 +210,7 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
     for step in (states[0], whole.steps_per_epoch, whole.steps_per_epoch + 1):
         torch.rand(step)  # what was drawn elsewhere does not matter
         resumed = trainers(training)[name]
-        resumed.load_state(load_checkpoint(paths_of(step)) or {})
+        resumed.load_state(load_checkpoint(paths_of(step), "it") or {})
         assert resumed.run()
         np.testing.assert_array_equal(resumed.predict(), expected)
         assert [line for line in resumed.log if "Time" not in line] == lines

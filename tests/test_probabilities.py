@@ -111,7 +111,7 @@ def test_a_record_made_by_hand_has_no_other_way_in(content: bytes, tmp_path: Pat
     with pytest.raises(UnavailableError, match="is not as it was recomputed"):
         load_pyx(0.9, 0.2, source=tmp_path)
     write_sealed_json(tmp_path / provenance_path(SETTING), {"files": [pyx_path(SETTING)]})
-    assert read_record(tmp_path, provenance_path(SETTING)) is None
+    assert read_record(tmp_path, provenance_path(SETTING), [pyx_path(SETTING)]) is None
     with pytest.raises(UnavailableError, match="is not as it was recomputed"):
         load_pyx(0.9, 0.2, source=tmp_path)
 

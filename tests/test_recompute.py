@@ -28,9 +28,9 @@ from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.layout import checkpoint_files, record_path, state_of, work_folder
-from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import Request, Task, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
-from cifar_noisy.recompute.training import Training
+from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.sealed import write_sealed
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
 
@@ -130,7 +130,7 @@ def test_a_killed_and_resumed_training_is_bit_identical(
     _, said = process.communicate()
     assert process.returncode == status, said
     assert state_of(task, request_, tmp_path) == "started"
-    assert load_checkpoint(checkpoint_files(task, tmp_path)) is not None
+    assert load_checkpoint(checkpoint_files(task, tmp_path), task.id) is not None
     if status == 75:
         assert "the same command continues it" in said
     process = program(tmp_path, "--task", task.id)
@@ -162,9 +162,9 @@ def test_a_training_continues_from_any_step(
     first = trainer()
     assert not first.run(lambda t: t.step == stop)
     paths = (tmp_path / "c", tmp_path / "before")
-    save_checkpoint(paths, first.state())
+    save_checkpoint(paths, {"task": "it", **first.state()})
     second = trainer()
-    second.load_state(load_checkpoint(paths) or {})
+    second.load_state(load_checkpoint(paths, "it") or {})
     assert second.run()
     expected = np.load(finished / "work" / tasks_of(request_)[0].id / "probabilities.npy")
     np.testing.assert_array_equal(second.predict(), expected)
@@ -340,7 +340,7 @@ def test_a_fold_that_is_not_as_it_was_written_is_trained_again(
     assert states == ["done", "ready", "done", "done", "waiting"]
     with pytest.raises(RecomputeError, match="needs tasks that are not done: run those first"):
         list(run_tasks(request_, digits, folder, task_ids=(collect.id,)))
-    if content == "folder":
+    if content in ("pipe", "folder"):  # which nothing is written in place of
         return
     assert len(list(run_tasks(request_, digits, folder, threads=1))) == 5
     if name == "probabilities.npy":
@@ -374,39 +374,74 @@ def test_a_setting_that_is_not_as_it_was_written_is_collected_again(
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = (tmp_path / "checkpoint.pt", tmp_path / "checkpoint.before.pt")
-    save_checkpoint(paths, {"step": 1})
+    save_checkpoint(paths, {"task": "it", "step": 1})
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"\(No space left on device\): make room"):
-        save_checkpoint(paths, {"step": 2})
-    assert load_checkpoint(paths) == {"step": 1}
+        save_checkpoint(paths, {"task": "it", "step": 2})
+    assert load_checkpoint(paths, "it") == {"task": "it", "step": 1}
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_checkpoint_is_right_or_the_one_before_or_absent(tmp_path: Path) -> None:
     paths = (tmp_path / "checkpoint.pt", tmp_path / "checkpoint.before.pt")
-    assert load_checkpoint(paths) is None
+    assert load_checkpoint(paths, "it") is None
     for step in (1, 2, 3):
-        save_checkpoint(paths, {"step": step})
-    assert load_checkpoint(paths) == {"step": 3}
+        save_checkpoint(paths, {"task": "it", "step": step})
+    assert load_checkpoint(paths, "it") == {"task": "it", "step": 3}
     for content in (paths[0].read_bytes()[:-200], b"garbage", b""):
         paths[0].write_bytes(content)
-        assert load_checkpoint(paths) == {"step": 2}
+        assert load_checkpoint(paths, "it") == {"task": "it", "step": 2}
     paths[0].unlink()
     os.mkfifo(paths[0])
-    assert load_checkpoint(paths) == {"step": 2}
+    assert load_checkpoint(paths, "it") == {"task": "it", "step": 2}
     write_sealed(paths[1], [b"no tensors"])
-    assert load_checkpoint(paths) is None
+    assert load_checkpoint(paths, "it") is None
+
+
+def test_a_damaged_checkpoint_does_not_replace_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = (tmp_path / "checkpoint.pt", tmp_path / "checkpoint.before.pt")
+    for step in (1, 2):
+        save_checkpoint(paths, {"task": "it", "step": step})
+    paths[0].write_bytes(paths[0].read_bytes()[:-1])
+    monkeypatch.setattr(checkpoints, "write_sealed", lambda *_: None)  # killed before it is written
+    save_checkpoint(paths, {"task": "it", "step": 3})
+    assert load_checkpoint(paths, "it") == {"task": "it", "step": 1}
+
+
+def test_files_of_another_task_are_not_taken_for_its_own(
+    finished: Path, digits: Dataset, request_: Request, tmp_path: Path
+) -> None:
+    """A record, and a checkpoint, that would have a fold predict what its network has seen."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    one, other, collect = tasks_of(request_)[0], tasks_of(request_)[1], tasks_of(request_)[-1]
+    shutil.copy(tmp_path / record_path(one), tmp_path / record_path(other))
+    (tmp_path / record_path(collect)).unlink()
+    assert state_of(other, request_, tmp_path) == "ready"
+    (tmp_path / record_path(one)).unlink()
+
+    def kill(task: Task, trainer: Trainer) -> None:
+        if trainer.step > trainer.steps_per_epoch:
+            raise RecomputeError("killed")
+
+    with pytest.raises(RecomputeError, match="killed"):
+        list(run_tasks(request_, digits, tmp_path, threads=1, on_step=kill))
+    shutil.copy(checkpoint_files(one, tmp_path)[0], checkpoint_files(other, tmp_path)[0])
+    list(run_tasks(request_, digits, tmp_path, threads=1))
+    path = pyx_path(SETTING)
+    assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
     digits: Dataset, request_: Request, tmp_path: Path
 ) -> None:
     task = tasks_of(request_)[0]
-    save_checkpoint(checkpoint_files(task, tmp_path), {"configuration": "another"})
+    save_checkpoint(checkpoint_files(task, tmp_path), {"task": task.id, "configuration": "another"})
     with pytest.raises(RecomputeError, match="is of another configuration"):
         list(run_tasks(request_, digits, tmp_path))
 

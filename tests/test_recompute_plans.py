@@ -14,7 +14,7 @@ import pytest
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.files import SECONDS_UNTIL_ABANDONED
 from cifar_noisy.recompute.engine import run_tasks
-from cifar_noisy.recompute.layout import record_path, state_of
+from cifar_noisy.recompute.layout import file_paths, record_path, state_of
 from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recomputed import write_record
@@ -62,7 +62,8 @@ def test_planning_again_does_not_take_results_of_another_plan(
 ) -> None:
     save_plan(request_, tmp_path)
     fold = tasks_of(request_)[0]
-    write_record(tmp_path, record_path(fold), {"configuration": request_.digest()}, {})
+    files = dict.fromkeys(file_paths(fold), b"")
+    write_record(tmp_path, record_path(fold), {"configuration": request_.digest()}, files)
     (tmp_path / "plan.json").write_bytes(b"")
     other = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2, seed=1)
     with pytest.raises(RecomputeError, match=r"about\.json is of another configuration"):

@@ -53,6 +53,8 @@ def state() -> dict[str, Any]:
         "device": torch.get_default_device(),
         "precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.get_deterministic_debug_mode(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "mkldnn": torch.backends.mkldnn.enabled,
         "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
         "torch": torch.get_rng_state().tolist(),
         "numpy": [np.asarray(part).tolist() for part in np.random.get_state()],
@@ -71,11 +73,13 @@ def odd_state() -> Iterator[dict[str, Any]]:
     torch.set_float32_matmul_precision("medium")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = True
+    setattr(torch.backends.mkldnn, "enabled", False)  # noqa: B010 - torch types it as read-only
     np.seterr(all="raise")
     handler = signal.signal(signal.SIGTERM, lambda *_: None)
     yield state()
     signal.signal(signal.SIGTERM, handler)
     np.seterr(**before)
+    setattr(torch.backends.mkldnn, "enabled", True)  # noqa: B010
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
@@ -87,10 +91,25 @@ def odd_state() -> Iterator[dict[str, Any]]:
 def test_a_training_does_not_see_what_the_caller_set(
     odd_state: dict[str, Any], expected: dict[str, bytes], digits: Dataset, tmp_path: Path
 ) -> None:
-    with torch.inference_mode(), torch.device("meta"):
+    with torch.inference_mode(), torch.device("meta"), torch.autocast("cpu", torch.bfloat16):
         found = trained(digits, tmp_path)
     assert found == expected
     assert state() == odd_state
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.mkldnn, "matmul"), reason="this torch has no precisions by backend"
+)
+def test_a_training_does_not_see_a_precision_set_by_backend(
+    expected: dict[str, bytes], digits: Dataset, tmp_path: Path
+) -> None:
+    products = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 - torch gives it no type
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        assert trained(digits, tmp_path) == expected
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before
 
 
 def test_between_tasks_all_is_as_the_caller_had_it(

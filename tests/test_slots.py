@@ -103,7 +103,7 @@ def test_failed_tasks_are_told_and_the_others_go_on(request_: Request, tmp_path:
     save_plan(request_, tmp_path)
     first, second, *_ = [checkpoint_files(task, tmp_path) for task in tasks_of(request_)]
     begun = {"configuration": request_.digest(), "hardware": [hardware("cpu") | {"threads": 7}]}
-    save_checkpoint(first, begun)
+    save_checkpoint(first, {"task": tasks_of(request_)[0].id, **begun})
     process = program(tmp_path, "--devices", "cpu")
     while not second[0].exists():
         assert process.poll() is None, ended(process)

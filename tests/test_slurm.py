@@ -250,7 +250,7 @@ def test_a_failed_fold_cancels_its_own_setting_alone(
     save_plan(request, tmp_path)
     bad = tasks_of(request)[0]
     begun = {"configuration": request.digest(), "hardware": [hardware("cpu") | {"threads": 7}]}
-    save_checkpoint(checkpoint_files(bad, tmp_path), begun)
+    save_checkpoint(checkpoint_files(bad, tmp_path), {"task": bad.id, **begun})
     for name, value in {"JOB_ID": "1", "MEM_PER_CPU": "1", "MEM_PER_NODE": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     setup = 'env > "$SLURM_ARRAY_JOB_ID.environment"'

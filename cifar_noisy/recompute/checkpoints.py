@@ -19,21 +19,22 @@ def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
     last, before = paths
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    if last.is_file():
+    if read_sealed(last) is not None:  # a damaged one does not take the place of a right one
         with contextlib.suppress(OSError):
             last.replace(before)
     write_sealed(last, [buffer.getbuffer()])
 
 
-def load_checkpoint(paths: tuple[Path, Path]) -> dict[str, Any] | None:
-    """Read what `save_checkpoint` wrote last, else the one before; None if there is neither."""
+def load_checkpoint(paths: tuple[Path, Path], task_id: str) -> dict[str, Any] | None:
+    """Read the task's last state, else the one before; None if there is neither."""
     for path in paths:
         content = read_sealed(path)
         # Whatever a file that was sealed by hand leads to.
         with contextlib.suppress(Exception):
             if content is not None:
                 state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-                return dict(state)
+                if state["task"] == task_id:
+                    return dict(state)
     return None
 
 

@@ -247,7 +247,7 @@ class _Run:
         checkpoints = checkpoint_files(task, self.folder)
         here = hardware(self.device)
         used = [here]
-        saved = load_checkpoint(checkpoints)
+        saved = load_checkpoint(checkpoints, task.id)
         if saved is not None:
             hold_configuration(checkpoints[0], saved, self.request)
             used = saved["hardware"]
@@ -256,7 +256,7 @@ class _Run:
                     raise other_hardware(task.id, used[-1], here, self.folder)
                 used = [*used, here]
             trainer.load_state(saved)
-        begun = {"configuration": self.request.digest(), "hardware": used}
+        begun = {"configuration": self.request.digest(), "task": task.id, "hardware": used}
         last = time.monotonic()
 
         def should_stop(trainer: Trainer) -> bool:

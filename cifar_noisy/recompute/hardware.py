@@ -57,15 +57,26 @@ def defaults_of_libraries(threads: int | None) -> Iterator[None]:
         stack.callback(torch.set_deterministic_debug_mode, deterministic)
         torch.set_num_threads(threads or n_threads)
         torch.set_default_dtype(torch.float32)
-        with contextlib.suppress(RuntimeError):  # of torch, where precisions were set by backend
+        try:
             precision = torch.get_float32_matmul_precision()
             torch.set_float32_matmul_precision("highest")
             stack.callback(torch.set_float32_matmul_precision, precision)
+        except RuntimeError:  # of torch, where precisions were set by backend
+            for backend in (torch.backends.cuda, torch.backends.mkldnn):
+                _set_meanwhile(stack, getattr(backend, "matmul"), "fp32_precision", "ieee")  # noqa: B009
+        _set_meanwhile(stack, torch.backends.mkldnn, "enabled", True)
         torch.set_deterministic_debug_mode("default")
         stack.enter_context(torch.backends.cudnn.flags(enabled=True))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        stack.enter_context(torch.autocast("cuda", enabled=False))
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if torch.empty(0).device.type != "cpu":  # else it would only slow every call down
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+def _set_meanwhile(stack: contextlib.ExitStack, owner: object, name: str, value: object) -> None:
+    stack.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)

@@ -45,7 +45,7 @@ def record_of(task: "Task", request: "Request", folder: Path) -> dict[str, Any] 
     test accuracy.
     """
     path = record_path(task)
-    record = read_record(folder, path)
+    record = read_record(folder, path, file_paths(task))
     if record is not None:
         hold_configuration(folder / path, record, request)
     return record

@@ -88,8 +88,8 @@ def _flip_checkpoints(
     begun: Path, task: Task, rng: random.Random, n_flips: int, outcome: PowerLosses
 ) -> None:
     last, before = checkpoint_files(task, begun)
-    right = load_checkpoint((last, before))
-    fallback = load_checkpoint((before, last))
+    right = load_checkpoint((last, before), task.id)
+    fallback = load_checkpoint((before, last), task.id)
     assert right is not None
     assert fallback is not None
     assert right["step"] == 2 * fallback["step"]
@@ -98,7 +98,7 @@ def _flip_checkpoints(
         flipped = bytearray(content)
         flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
         last.write_bytes(flipped)
-        loaded = load_checkpoint((last, before))
+        loaded = load_checkpoint((last, before), task.id)
         outcome.n_flips += 1
         outcome.n_stuck += loaded is None
         outcome.n_wrong += loaded is not None and loaded["step"] != fallback["step"]
