@@ -21,6 +21,7 @@ from torchvision.datasets import CIFAR10, ImageFolder
 from tqdm import tqdm
 
 from cifar_noisy import (
+    CorruptFileWarning,
     ImagesError,
     InvalidInputError,
     MissingInputError,
@@ -510,10 +511,13 @@ def test_what_a_broken_download_left_is_downloaded_again(
         (root / ARCHIVE).write_bytes(content)
     else:
         (root / ARCHIVE).write_bytes(b"<html>" if leftover == "web page" else content[:1000])
-    with pytest.raises(ImagesError):
-        load_images(root)
-    assert_is_fake(True, load_images(root, download=True))
+    if leftover != "half a folder":
+        with pytest.raises(ImagesError):
+            load_images(root)
     # A whole archive beside what is broken will do.
+    warned = pytest.warns(CorruptFileWarning, match="downloaded again, since")
+    with contextlib.nullcontext() if leftover == "half a folder" else warned:
+        assert_is_fake(True, load_images(root, download=True))
     assert len(server.asked) == (leftover != "half a folder")
 
 

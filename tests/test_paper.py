@@ -25,7 +25,8 @@ from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
 from cifar_noisy.recompute.layout import file_paths, record_path
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
-from cifar_noisy.recompute.plan import Request, Task, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.request import Request, Task, make_request, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.recomputed import provenance_path, read_record, write_record

@@ -28,7 +28,8 @@ from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.layout import checkpoint_files, record_path, state_of, work_folder
-from cifar_noisy.recompute.plan import Request, Task, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.request import Request, Task, make_request, tasks_of
 from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.sealed import write_sealed

@@ -15,7 +15,8 @@ from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.files import SECONDS_UNTIL_ABANDONED
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.layout import file_paths, record_path, state_of
-from cifar_noisy.recompute.plan import Request, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.request import Request, make_request, tasks_of
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recomputed import write_record
 from cifar_noisy.sealed import read_sealed_json, write_sealed_json

@@ -13,7 +13,7 @@ import torch
 from cifar_noisy import InterruptedRunError, RecomputeError, Setting
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.layout import file_paths, record_of
-from cifar_noisy.recompute.plan import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.request import Request, Task, make_request, tasks_of
 from cifar_noisy.recompute.sources import Dataset, open_dataset
 from cifar_noisy.recompute.training import Trainer
 

@@ -20,7 +20,8 @@ from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.hardware import hardware
 from cifar_noisy.recompute.layout import checkpoint_files, state_of
-from cifar_noisy.recompute.plan import Request, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import save_plan
+from cifar_noisy.recompute.request import Request, make_request, tasks_of
 from cifar_noisy.recompute.slots import run_in_slots
 from cifar_noisy.recompute.sources import open_dataset
 

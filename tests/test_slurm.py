@@ -19,7 +19,8 @@ from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import run_tasks
 from cifar_noisy.recompute.hardware import hardware
 from cifar_noisy.recompute.layout import checkpoint_files, state_of
-from cifar_noisy.recompute.plan import Task, load_plan, make_request, save_plan, tasks_of
+from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.request import Task, make_request, tasks_of
 from cifar_noisy.recompute.sources import open_dataset
 from tests.slurm_cluster import Cluster, cluster, wait_for, why_not
 

@@ -18,7 +18,7 @@ from cifar_noisy.store import Store
 if TYPE_CHECKING:
     from cifar_noisy.evaluation import PyxEvaluation
     from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.plan import Request, Task
+    from cifar_noisy.recompute.request import Request, Task
     from cifar_noisy.recompute.slurm import JobArray
 
 Noises = Annotated[
@@ -235,7 +235,8 @@ def recompute_slurm(
     from cifar_noisy.recompute import slurm
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.layout import state_of
-    from cifar_noisy.recompute.plan import load_plan, tasks_of
+    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.request import tasks_of
     from cifar_noisy.recompute.training import device_named
 
     device_named(device or "cpu")
@@ -273,7 +274,8 @@ def recompute_collect(
 ) -> None:
     """Combine trained folds into pyx, masks and a record of where they came from."""
     from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.plan import load_plan, tasks_of
+    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.request import tasks_of
 
     request = load_plan(folder)
     chosen = tuple(task.id for task in tasks_of(request) if task.kind == "collect")
@@ -325,7 +327,7 @@ def _chosen(
     request: "Request", ids: Sequence[str] | None, numbers: str | None
 ) -> tuple[str, ...] | None:
     """Return the ids of tasks chosen by id and by number; None if there was no choice."""
-    from cifar_noisy.recompute.plan import tasks_of
+    from cifar_noisy.recompute.request import tasks_of
 
     if ids is None and numbers is None:
         return None
@@ -382,8 +384,8 @@ def run_tasks(
 ) -> Iterator[tuple["Task", str]]:
     """Run tasks in this process, or, where there are several slots, in one process each."""
     from cifar_noisy.recompute import engine
-    from cifar_noisy.recompute.plan import tasks_of
     from cifar_noisy.recompute.progress import step_bar, task_bar
+    from cifar_noisy.recompute.request import tasks_of
     from cifar_noisy.recompute.slots import run_in_slots
     from cifar_noisy.recompute.sources import open_dataset
 
@@ -425,7 +427,7 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.layout import state_of
-    from cifar_noisy.recompute.plan import tasks_of
+    from cifar_noisy.recompute.request import tasks_of
 
     rows = [
         {"number": i, "id": task.id, "state": state_of(task, request, folder), "needs": task.needs}

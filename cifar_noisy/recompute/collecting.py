@@ -16,7 +16,7 @@ from cifar_noisy.confident_learning import label_errors
 from cifar_noisy.errors import RecomputeError
 from cifar_noisy.evaluation import Detection, accuracy_bound, count_pairs
 from cifar_noisy.recompute.layout import file_paths, record_of, record_path
-from cifar_noisy.recompute.plan import Request, Task
+from cifar_noisy.recompute.request import Request, Task
 from cifar_noisy.recompute.sources import Dataset, folds_of
 from cifar_noisy.recomputed import write_record
 from cifar_noisy.registry import npy_bytes

@@ -28,17 +28,17 @@ from cifar_noisy.recompute.layout import (
     work_folder,
 )
 from cifar_noisy.recompute.memory import freed_memory_kept
-from cifar_noisy.recompute.plan import (
+from cifar_noisy.recompute.plan import make_plan
+from cifar_noisy.recompute.progress import step_bar
+from cifar_noisy.recompute.recipes import make_trainer
+from cifar_noisy.recompute.request import (
     Request,
     Task,
     check_fit,
     find_task,
-    make_plan,
     selects_on_test,
     tasks_of,
 )
-from cifar_noisy.recompute.progress import step_bar
-from cifar_noisy.recompute.recipes import make_trainer
 from cifar_noisy.recompute.sources import Dataset, folds_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recompute.training import Trainer, Training, device_named

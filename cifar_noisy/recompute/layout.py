@@ -15,20 +15,18 @@ of another configuration raises `RecomputeError`.
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cifar_noisy.errors import RecomputeError
 from cifar_noisy.files import abandoned_parts_of
+from cifar_noisy.recompute.request import Request, Task
 from cifar_noisy.recomputed import provenance_path, read_record
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path
-
-if TYPE_CHECKING:
-    from cifar_noisy.recompute.plan import Request, Task
 
 State = Literal["done", "started", "ready", "waiting"]
 
 
-def state_of(task: "Task", request: "Request", folder: Path) -> State:
+def state_of(task: Task, request: Request, folder: Path) -> State:
     """Say how far a task is: done only if all that it wrote is as it was written."""
     if record_of(task, request, folder) is not None:
         return "done"
@@ -38,7 +36,7 @@ def state_of(task: "Task", request: "Request", folder: Path) -> State:
     return "waiting" if None in needed else "ready"
 
 
-def record_of(task: "Task", request: "Request", folder: Path) -> dict[str, Any] | None:
+def record_of(task: Task, request: Request, folder: Path) -> dict[str, Any] | None:
     """Return what a task that is done wrote about itself; None if it is not done.
 
     Of a collected setting the provenance record, summary included; of a training on a kept set its
@@ -51,7 +49,7 @@ def record_of(task: "Task", request: "Request", folder: Path) -> dict[str, Any] 
     return record
 
 
-def hold_configuration(path: Path, content: Mapping[str, Any], request: "Request") -> None:
+def hold_configuration(path: Path, content: Mapping[str, Any], request: Request) -> None:
     """Hold what was read from a file of the folder to the request.
 
     Raises
@@ -66,7 +64,7 @@ def hold_configuration(path: Path, content: Mapping[str, Any], request: "Request
         )
 
 
-def remove_leftovers(task: "Task", folder: Path) -> None:
+def remove_leftovers(task: Task, folder: Path) -> None:
     """Remove what killed processes left of the files of a task, and of the plan."""
     names = ["plan.json", *file_paths(task), record_path(task)]
     for path in [*(folder / name for name in names), *checkpoint_files(task, folder)]:
@@ -75,18 +73,18 @@ def remove_leftovers(task: "Task", folder: Path) -> None:
                 part.unlink()
 
 
-def work_folder(task: "Task", folder: Path) -> Path:
+def work_folder(task: Task, folder: Path) -> Path:
     """Return where a task keeps what only other tasks read."""
     return folder / "work" / task.id
 
 
-def checkpoint_files(task: "Task", folder: Path) -> tuple[Path, Path]:
+def checkpoint_files(task: Task, folder: Path) -> tuple[Path, Path]:
     """Return where the state of a training under way is, and the one saved before."""
     work = work_folder(task, folder)
     return work / "checkpoint.pt", work / "checkpoint.before.pt"
 
 
-def record_path(task: "Task") -> str:
+def record_path(task: Task) -> str:
     """Return the path of the file that a task writes last."""
     if task.kind == "train":
         return f"work/{task.id}/about.json"
@@ -95,7 +93,7 @@ def record_path(task: "Task") -> str:
     return file_paths(task)[0].rpartition("/")[0] + "/test_accuracy.json"
 
 
-def file_paths(task: "Task") -> tuple[str, ...]:
+def file_paths(task: Task) -> tuple[str, ...]:
     """Return the paths of the other files that are left of a task; logs come first."""
     if task.kind == "train":
         return f"work/{task.id}/log.txt", f"work/{task.id}/probabilities.npy"

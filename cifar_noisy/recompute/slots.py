@@ -18,8 +18,8 @@ from cifar_noisy.files import reason
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.engine import check_device
 from cifar_noisy.recompute.layout import State, state_of
-from cifar_noisy.recompute.plan import Request, Task, find_task, tasks_of
 from cifar_noisy.recompute.progress import epoch_line, tell
+from cifar_noisy.recompute.request import Request, Task, find_task, tasks_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 
 _SAVED = 75  # the command's exit status where a signal stopped it and it saved

@@ -26,7 +26,7 @@ from pathlib import Path
 from cifar_noisy.errors import InvalidInputError, RecomputeError
 from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.plan import Task
+from cifar_noisy.recompute.request import Task
 from cifar_noisy.sealed import write_durably
 
 _SECONDS_TO_SAVE = 120
