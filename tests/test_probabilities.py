@@ -213,7 +213,7 @@ def test_verify_trains_before_it_compares(
         main()
     table = capsys.readouterr().out
     assert re.search(r"\(published 0\.651, the noise allows 0\.801\).*published 0\.804\)", table)
-    row = re.search(r"^ argmax +(.*)$", table, re.MULTILINE)
+    row = re.search(r"^argmax +(.*)$", table, re.MULTILINE)
     theirs = {found.name: found for found in evaluate_published(0.2, 0)}["argmax"]
     assert row is not None
     assert row[1].split()[3:] == [f"{v:.4f}" for v in (theirs.precision, theirs.recall, theirs.f1)]
