@@ -212,7 +212,10 @@ def recompute_slurm(
     ] = None,
     setup: Annotated[
         list[str] | None,
-        typer.Option(metavar="LINE", help="Of bash, such as 'module load cuda'; may be repeated."),
+        typer.Option(
+            metavar="LINE",
+            help="Line of bash to run first, such as 'module load cuda'; may be repeated.",
+        ),
     ] = None,
     root: PlannedRoot = None,
     trust: Trust = None,
