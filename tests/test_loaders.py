@@ -167,8 +167,8 @@ def test_what_was_not_published_is_said(call: object, said: str) -> None:
 def test_a_setting_stands_for_its_numbers(load: Callable[..., object], published: str) -> None:
     setting = Setting(0.4, 0.2)
     assert np.array_equal(np.asarray(load(setting)), np.asarray(load(0.4, 0.2)))
-    with pytest.raises(InvalidInputError, match=r"leave sparsity=0\.2 out: Setting"):
-        load(setting, 0.2)
+    with pytest.raises(InvalidInputError, match=r"leave sparsity=0\.4 out: Setting"):
+        load(setting, 0.4)
 
 
 def named(*at: Any) -> dict[str, Any]:

@@ -73,8 +73,9 @@ def test_what_names_no_setting() -> None:
     for absent in (False, "", 0.3):
         with pytest.raises(UnknownArtifactError, match="sparsity"):
             Setting.of(0.4, absent)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match=r"leave sparsity=0\.2 out: Setting"):
-        Setting.of(Setting(0.4, 0.2), 0.2)
+    with pytest.raises(InvalidInputError, match=r"leave sparsity=0\.4 out: Setting"):
+        Setting.of(Setting(0.4, 0.2), 0.4)
+    assert Setting.of(Setting(0.4, 0.2), 0.2) == Setting(0.4, 0.2)
 
 
 def test_nearest_names_are_given() -> None:
