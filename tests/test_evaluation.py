@@ -624,7 +624,7 @@ def test_the_command_says_what_is_suspect_and_what_is_missing(tmp_path: Path) ->
     [
         (b"", "is no .npy file of numbers, or not a whole one"),
         (b"hello", "is no .npy file of numbers"),
-        (b"PK\x03\x04", "is no .npy file of numbers"),
+        (b"PK\x03\x04", "is an archive of arrays"),
         (b"\x93NUMPY\x01\x00\x06\x00abcdef", "is no .npy file of numbers"),
         ("cut", "or not a whole one"),
         ("objects", "is no .npy file of numbers"),
