@@ -21,6 +21,7 @@ test: lint types
 lint: $(INSTALLED)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED)
 	$(RUN) mypy

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE, OFFLINE_VARIABLE
+from cifar_noisy.store.artifact_store import CACHE_VARIABLE, MIRRORS_VARIABLE, OFFLINE_VARIABLE
 
 REPOSITORY = Path(__file__).parent
 NO_FILES = f"needs the published files: set {MIRRORS_VARIABLE} to a folder or URL that has them"

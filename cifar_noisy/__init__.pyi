@@ -1,28 +1,12 @@
 __version__: str
 
-from . import (
-    plot as plot,
-)
-from .agreement import (
-    Comparison as Comparison,
-    compare_recomputed as compare_recomputed,
-)
-from .alignment import (
-    Alignment as Alignment,
-    check_alignment as check_alignment,
-)
-from .batching import (
-    batches as batches,
-)
-from .confident_learning import (
+from .confident_learning.label_errors import (
     confident_joint as confident_joint,
     estimate_joint as estimate_joint,
     estimate_noise_matrix as estimate_noise_matrix,
     label_errors as label_errors,
 )
-from .dataset import (
-    NoisyCIFAR10 as NoisyCIFAR10,
-)
+from .confident_learning.scores import label_error_scores as label_error_scores
 from .errors import (
     BundleError as BundleError,
     CifarNoisyError as CifarNoisyError,
@@ -43,7 +27,8 @@ from .errors import (
     UnavailableError as UnavailableError,
     UnknownArtifactError as UnknownArtifactError,
 )
-from .evaluation import (
+from .evaluation.agreement import Comparison as Comparison, compare_recomputed as compare_recomputed
+from .evaluation.evaluate import (
     Detection as Detection,
     Evaluation as Evaluation,
     Fit as Fit,
@@ -53,12 +38,20 @@ from .evaluation import (
     evaluate_published as evaluate_published,
     evaluate_pyx as evaluate_pyx,
 )
-from .images import (
-    Images as Images,
-    load_images as load_images,
-    write_images as write_images,
+from .evaluation.tables import (
+    Table as Table,
+    accuracy_of_log as accuracy_of_log,
+    accuracy_table as accuracy_table,
+    format_tables as format_tables,
+    label_error_table as label_error_table,
+    paper_tables as paper_tables,
 )
-from .loaders import (
+from .evaluation.verification import Check as Check, Difference as Difference, verify as verify
+from .images.alignment import Alignment as Alignment, check_alignment as check_alignment
+from .images.batching import batches as batches
+from .images.dataset import NoisyCIFAR10 as NoisyCIFAR10
+from .images.packs import Images as Images, load_images as load_images, write_images as write_images
+from .loading.artifact_loading import (
     cache_folder as cache_folder,
     cached_path as cached_path,
     download as download,
@@ -69,19 +62,13 @@ from .loaders import (
     load_training_log as load_training_log,
     load_true_labels as load_true_labels,
 )
-from .probabilities import (
-    load_pyx as load_pyx,
+from .loading.training_logs import (
+    TrainingLog as TrainingLog,
+    parse_training_log as parse_training_log,
 )
-from .registry import (
-    Artifact as Artifact,
-    artifacts as artifacts,
-)
-from .report.published import (
-    write_report as write_report,
-)
-from .scores import (
-    label_error_scores as label_error_scores,
-)
+from .recompute.load_pyx import load_pyx as load_pyx
+from .report import plot as plot
+from .report.published import write_report as write_report
 from .settings import (
     CLASSES as CLASSES,
     EDITIONS as EDITIONS,
@@ -89,20 +76,4 @@ from .settings import (
     SETTINGS as SETTINGS,
     Setting as Setting,
 )
-from .tables import (
-    Table as Table,
-    accuracy_of_log as accuracy_of_log,
-    accuracy_table as accuracy_table,
-    format_tables as format_tables,
-    label_error_table as label_error_table,
-    paper_tables as paper_tables,
-)
-from .training_logs import (
-    TrainingLog as TrainingLog,
-    parse_training_log as parse_training_log,
-)
-from .verification import (
-    Check as Check,
-    Difference as Difference,
-    verify as verify,
-)
+from .store.registry import Artifact as Artifact, artifacts as artifacts

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 import cifar_noisy
-from cifar_noisy.registry import artifacts
 from cifar_noisy.settings import SETTINGS
-from cifar_noisy.store import Store
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.registry import artifacts
 
 PACKAGES = ("numpy", "cleanlab", "pandas", "pooch", "scikit-learn", "torch")
 
@@ -150,7 +150,7 @@ def commands() -> Iterator[Row]:
 
 VERIFY = """
 import resource, time
-import cleanlab, cifar_noisy, cifar_noisy.verification
+import cleanlab, cifar_noisy, cifar_noisy.evaluation.verification
 start = time.perf_counter()
 n = sum(1 for _ in cifar_noisy.verify())
 taken = time.perf_counter() - start

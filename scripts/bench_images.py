@@ -112,7 +112,7 @@ def opening(root: Path, tree: Path) -> Iterator[Row]:
 
 OPEN_ONCE = """
 import sys, time
-import cifar_noisy.dataset
+import cifar_noisy.images.dataset
 start = time.perf_counter()
 cifar_noisy.NoisyCIFAR10({root!r}, noise=0.4, sparsity=0.2, trust="pixels")
 print(time.perf_counter() - start)
@@ -128,7 +128,7 @@ def opening_once(root: Path) -> Row:
 
 PACK = """
 import os, re, tempfile, time
-import cifar_noisy.images
+import cifar_noisy.images.packs
 
 def peak():
     # What getrusage tells includes the process that this one came from.

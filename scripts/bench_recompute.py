@@ -30,11 +30,11 @@ import torchvision
 from torch import Tensor
 
 from cifar_noisy import Setting, evaluate_pyx
-from cifar_noisy.loaders import published_pyx
+from cifar_noisy.loading.artifact_loading import published_pyx
+from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
-from cifar_noisy.recompute.memory import freed_memory_kept
+from cifar_noisy.recompute.malloc import freed_memory_kept
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
-from cifar_noisy.recompute.sources import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.training import Trainer, Training
 
 # At sparsity 0: accuracy against given and true labels, best F1 of a mask.

@@ -21,8 +21,8 @@ import pooch
 from rich.console import Console
 from rich.table import Table
 
-from cifar_noisy.registry import Artifact, artifacts
-from cifar_noisy.store import Folder, Host, Store
+from cifar_noisy.store.artifact_store import Folder, Host, Store
+from cifar_noisy.store.registry import Artifact, artifacts
 
 ROOT = Path(__file__).parents[1]
 LATENCY = 0.04
@@ -88,7 +88,7 @@ DOWNLOAD = """
 import hashlib, resource, sys, time
 from pathlib import Path
 import filelock, requests
-from cifar_noisy.transfer import download
+from cifar_noisy.store.http_download import download
 url, target, size, sha256 = sys.argv[1:]
 def complaint(file):
     return None if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "wrong"

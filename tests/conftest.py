@@ -11,15 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_noisy import (
-    image_sources,
-    label_error_scores,
-    load_images,
-    load_noisy_labels,
-    load_pyx,
-)
-from cifar_noisy.image_sources import BATCH_FOLDER
-from cifar_noisy.store import CACHE_VARIABLE, MIRRORS_VARIABLE
+from cifar_noisy import label_error_scores, load_images, load_noisy_labels, load_pyx
+from cifar_noisy.images import readers
+from cifar_noisy.images.readers import BATCH_FOLDER
+from cifar_noisy.store.artifact_store import CACHE_VARIABLE, MIRRORS_VARIABLE
 from conftest import REPOSITORY
 from tests.fake_cifar import FakeCifar
 
@@ -76,7 +71,7 @@ def official_jpeg(written_jpeg: JpegCopy, monkeypatch: pytest.MonkeyPatch) -> Jp
     """Make the JPEG copy stand for the official files, checksums included."""
     md5 = {
         name: hashlib.md5((written_jpeg.batches / BATCH_FOLDER / name).read_bytes()).hexdigest()
-        for name in image_sources.CIFAR10.batch_md5
+        for name in readers.CIFAR10.batch_md5
     }
     records = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -86,11 +81,11 @@ def official_jpeg(written_jpeg: JpegCopy, monkeypatch: pytest.MonkeyPatch) -> Jp
             rows = np.argsort(jpeg.indices)
             planes = jpeg.pixels[rows].transpose(0, 3, 1, 2).reshape(len(jpeg), -1)
             table = np.column_stack([jpeg.labels[rows].astype(np.uint8), planes])
-            names = image_sources.CIFAR10.batches(train)
+            names = readers.CIFAR10.batches(train)
             for name, part in zip(names, np.split(table, len(names)), strict=True):
                 records[name] = hashlib.sha256(part.tobytes()).hexdigest()
-    release = dataclasses.replace(image_sources.CIFAR10, batch_md5=md5, records_sha256=records)
-    monkeypatch.setattr(image_sources, "CIFAR10", release)
+    release = dataclasses.replace(readers.CIFAR10, batch_md5=md5, records_sha256=records)
+    monkeypatch.setattr(readers, "CIFAR10", release)
     return written_jpeg
 
 
@@ -101,7 +96,7 @@ def write_example_scores(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def packed_fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, image_sources.Release]:
+def packed_fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, readers.Release]:
     """Pack made-up images as many as CIFAR-10's, for machines without a copy of it."""
     root, cache = tmp_path_factory.mktemp("fake"), tmp_path_factory.mktemp("cache")
     NUMBERED.write_batches(root)
@@ -109,7 +104,7 @@ def packed_fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, image_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_NOISY_CACHE", str(cache))
         patch.delenv("CIFAR_NOISY_MIRRORS", raising=False)
-        patch.setattr(image_sources, "CIFAR10", release)
+        patch.setattr(readers, "CIFAR10", release)
         for train in (True, False):
             load_images(root, train=train)
     return cache, release
@@ -117,11 +112,11 @@ def packed_fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, image_s
 
 @pytest.fixture
 def fake(
-    packed_fake: tuple[Path, image_sources.Release],
+    packed_fake: tuple[Path, readers.Release],
     own_environment: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Make the made-up images the official ones, and the cache they are packed in the test's."""
     cache, release = packed_fake
     monkeypatch.setenv("CIFAR_NOISY_CACHE", str(cache))
-    monkeypatch.setattr(image_sources, "CIFAR10", release)
+    monkeypatch.setattr(readers, "CIFAR10", release)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_noisy.image_sources import ARCHIVE, BATCH_FOLDER, CIFAR10, Release
-from cifar_noisy.order import official_train_labels
+from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, CIFAR10, Release
+from cifar_noisy.loading.row_order import official_train_labels
 from cifar_noisy.settings import CLASSES
 
 BATCHES = tuple(CIFAR10.batch_md5)

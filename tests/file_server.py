@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-from cifar_noisy.registry import REPOSITORY, REVISION, all_artifacts
-from cifar_noisy.store import PUBLIC_HOSTS, Host
+from cifar_noisy.store.artifact_store import PUBLIC_HOSTS, Host
+from cifar_noisy.store.registry import REPOSITORY, REVISION, all_artifacts
 
 
 class FileServer(ThreadingHTTPServer):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from cifar_noisy import Setting
+from cifar_noisy.evaluation.tables import Cell
 from cifar_noisy.settings import Method, OtherMethod
-from cifar_noisy.tables import Cell
 
 Printed = dict[Cell, str]
 

@@ -19,8 +19,8 @@ from cifar_noisy.errors import (
     StorageError,
     UnavailableError,
 )
-from cifar_noisy.files import reason
-from cifar_noisy.store import OFFLINE_VARIABLE
+from cifar_noisy.store.artifact_store import OFFLINE_VARIABLE
+from cifar_noisy.store.files import reason
 
 OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
 INTERRUPTED = 75  # sysexits.h: try again later; a scheduler can requeue on it

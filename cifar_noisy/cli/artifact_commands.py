@@ -11,10 +11,10 @@ import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Edition, Kind, Method, Noise, Sparsity, Trainer
 from cifar_noisy.cli.output import byte_progress, print_json, print_table, say
-from cifar_noisy.registry import KINDS, Artifact, artifacts
 from cifar_noisy.settings import Setting
-from cifar_noisy.store import Store
-from cifar_noisy.transfer import readable_size
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.http_download import readable_size
+from cifar_noisy.store.registry import KINDS, Artifact, artifacts
 
 
 @app.command("list", epilog="Example: cifar-noisy list --kind pyx --noise 0.4")

@@ -10,9 +10,9 @@ from cifar_noisy.cli.app import OK, WRONG, cache_app
 from cifar_noisy.cli.artifact_commands import print_settings, setting_rows
 from cifar_noisy.cli.options import AsJson, Kind, Noise, Sparsity
 from cifar_noisy.cli.output import byte_progress, print_json, say
-from cifar_noisy.registry import all_artifacts, artifacts, at_least_one
-from cifar_noisy.store import Store
-from cifar_noisy.transfer import readable_size
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.http_download import readable_size
+from cifar_noisy.store.registry import all_artifacts, artifacts, at_least_one
 
 
 @cache_app.command("path", epilog="Example: cifar-noisy cache path")
@@ -24,7 +24,7 @@ def cache_path() -> None:
 @cache_app.command("ls", epilog="Example: cifar-noisy cache ls")
 def cache_ls(as_json: AsJson = False) -> None:
     """Say how much of each setting is in the cache, and which images."""
-    from cifar_noisy.cache import cached_artifacts, cached_images
+    from cifar_noisy.store.cache import cached_artifacts, cached_images
 
     store = Store.from_environment()
     rows = setting_rows(all_artifacts(), set(cached_artifacts(store)), "cached")
@@ -40,7 +40,7 @@ def cache_ls(as_json: AsJson = False) -> None:
 @cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
 def cache_verify(as_json: AsJson = False) -> None:
     """Hash every file in the cache again, without a network; exit status 1 if one is wrong."""
-    from cifar_noisy.cache import cached_artifacts, check_cache, check_images
+    from cifar_noisy.store.cache import cached_artifacts, check_cache, check_images
 
     store = Store.from_environment()
     complaints: dict[str, str | None] = {}
@@ -69,7 +69,7 @@ def cache_clear(
     images: Annotated[bool, typer.Option("--images", help="Remove CIFAR-10's images too.")] = False,
 ) -> None:
     """Remove the published files from the cache; anything else in the folder stays."""
-    from cifar_noisy.cache import cached_artifacts, cached_images, clear_cache, clear_images
+    from cifar_noisy.store.cache import cached_artifacts, cached_images, clear_cache, clear_images
 
     store = Store.from_environment()
     cached = cached_artifacts(store)
@@ -91,7 +91,7 @@ def cache_clear(
 @cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
 def cache_prune(as_json: AsJson = False) -> None:
     """Remove what killed processes left unfinished; what a running one is writing stays."""
-    from cifar_noisy.cache import prune_cache
+    from cifar_noisy.store.cache import prune_cache
 
     removed = prune_cache(Store.from_environment())
     if as_json:
@@ -116,7 +116,7 @@ def cache_export(
 
     The bundle is a plain tar in the cache's own layout; sha256sum -c SHA256SUMS checks it.
     """
-    from cifar_noisy.bundle import export_bundle
+    from cifar_noisy.store.bundle import export_bundle
 
     wanted = at_least_one(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
     with byte_progress("reading", wanted) as progress:
@@ -132,7 +132,7 @@ def cache_import(
     as_json: AsJson = False,
 ) -> None:
     """Check every file of a bundle against the registry, then put them into the cache."""
-    from cifar_noisy.bundle import import_bundle
+    from cifar_noisy.store.bundle import import_bundle
 
     with byte_progress("importing", ()) as progress:
         paths = import_bundle(Store.from_environment(), file, progress)

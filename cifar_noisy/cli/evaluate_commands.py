@@ -13,10 +13,10 @@ from cifar_noisy.cli.options import AsJson, Edition, Sparsity, Trust
 from cifar_noisy.cli.output import busy, print_json, print_table, rate, say, terminal_width
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
-from cifar_noisy.transfer import readable_size
+from cifar_noisy.store.http_download import readable_size
 
 if TYPE_CHECKING:
-    from cifar_noisy.evaluation import Detection, Evaluation, PyxEvaluation, Ranking
+    from cifar_noisy.evaluation.evaluate import Detection, Evaluation, PyxEvaluation, Ranking
 
 
 @app.command(epilog="Example: cifar-noisy evaluate mine.npy --noise 0.4 --sparsity 0.2")
@@ -43,7 +43,7 @@ def evaluate(
 
     Exit status: 0 compared, 3 evaluated, but the published masks could not be had.
     """
-    from cifar_noisy.arrays import read_array
+    from cifar_noisy.loading.npy_files import read_array
 
     array = read_array(file)
     options: dict[str, Any] = {"order": order, "edition": edition}
@@ -82,7 +82,7 @@ def tables(
     as_json: AsJson = False,
 ) -> None:
     """Make the paper's tables from the published masks and logs: label errors, test accuracy."""
-    from cifar_noisy.tables import FORMATS
+    from cifar_noisy.evaluation.tables import FORMATS
 
     form = check_choice(format_, FORMATS, "format")
     choices: dict[str, Any] = {"edition": edition, "rule": rule, "network": network}
@@ -123,7 +123,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: figures, tables, verdict and a label explorer."""
-    from cifar_noisy.arrays import read_array
+    from cifar_noisy.loading.npy_files import read_array
 
     found, no_images = None, ""
     try:

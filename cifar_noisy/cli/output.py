@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cifar_noisy.files import output_file, storage_errors
-from cifar_noisy.registry import Artifact
+from cifar_noisy.store.files import output_file, storage_errors
+from cifar_noisy.store.registry import Artifact
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -13,12 +13,12 @@ from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
 from cifar_noisy.cli.output import print_json, print_table, rate, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.settings import Setting
-from cifar_noisy.store import Store
+from cifar_noisy.store.artifact_store import Store
 
 if TYPE_CHECKING:
-    from cifar_noisy.evaluation import PyxEvaluation
+    from cifar_noisy.evaluation.evaluate import PyxEvaluation
     from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.request import Request, Task
+    from cifar_noisy.recompute.run_config import Request, Task
     from cifar_noisy.recompute.slurm import JobArray
 
 Noises = Annotated[
@@ -239,7 +239,7 @@ def recompute_slurm(
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import load_plan
-    from cifar_noisy.recompute.request import tasks_of
+    from cifar_noisy.recompute.run_config import tasks_of
     from cifar_noisy.recompute.training import device_named
 
     device_named(device or "cpu")
@@ -278,7 +278,7 @@ def recompute_collect(
     """Combine trained folds into pyx, masks and a record of where they came from."""
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
-    from cifar_noisy.recompute.request import tasks_of
+    from cifar_noisy.recompute.run_config import tasks_of
 
     request = load_plan(folder)
     chosen = tuple(task.id for task in tasks_of(request) if task.kind == "collect")
@@ -330,7 +330,7 @@ def _chosen(
     request: "Request", ids: Sequence[str] | None, numbers: str | None
 ) -> tuple[str, ...] | None:
     """Return the ids of tasks chosen by id and by number; None if there was no choice."""
-    from cifar_noisy.recompute.request import tasks_of
+    from cifar_noisy.recompute.run_config import tasks_of
 
     if ids is None and numbers is None:
         return None
@@ -386,11 +386,11 @@ def run_tasks(
     slots: Sequence[str] = (),
 ) -> Iterator[tuple["Task", str]]:
     """Run tasks in this process, or, where there are several slots, in one process each."""
-    from cifar_noisy.recompute import engine
+    from cifar_noisy.recompute import task_runner
+    from cifar_noisy.recompute.datasets import open_dataset
+    from cifar_noisy.recompute.parallel_runner import run_in_slots
     from cifar_noisy.recompute.progress import step_bar, task_bar
-    from cifar_noisy.recompute.request import tasks_of
-    from cifar_noisy.recompute.slots import run_in_slots
-    from cifar_noisy.recompute.sources import open_dataset
+    from cifar_noisy.recompute.run_config import tasks_of
 
     dataset = open_dataset(
         request.dataset,
@@ -404,7 +404,7 @@ def run_tasks(
         return
     device = slots[0] if slots else command.device
     with step_bar() as show:
-        yield from engine.run_tasks(
+        yield from task_runner.run_tasks(
             request, dataset, command.folder, task_ids=chosen, device=device,
             threads=command.threads, allow_other_hardware=command.allow_other_hardware,
             on_step=show,
@@ -413,8 +413,8 @@ def run_tasks(
 
 def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
     """Return what the published files of a collected setting are worth, where there are any."""
-    from cifar_noisy.evaluation import evaluate_pyx
-    from cifar_noisy.loaders import published_pyx
+    from cifar_noisy.evaluation.evaluate import evaluate_pyx
+    from cifar_noisy.loading.artifact_loading import published_pyx
 
     if task.kind != "collect" or request.dataset != "cifar10":
         return None
@@ -430,7 +430,7 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
 
 def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.layout import state_of
-    from cifar_noisy.recompute.request import tasks_of
+    from cifar_noisy.recompute.run_config import tasks_of
 
     rows = [
         {"number": i, "id": task.id, "state": state_of(task, request, folder), "needs": task.needs}

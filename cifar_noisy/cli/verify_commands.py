@@ -20,12 +20,12 @@ from cifar_noisy.cli.recompute_commands import (
     run_tasks,
 )
 from cifar_noisy.errors import InvalidInputError, MissingExtraError
-from cifar_noisy.registry import artifacts
 from cifar_noisy.settings import METHODS, Setting
-from cifar_noisy.store import Store
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.registry import artifacts
 
 if TYPE_CHECKING:
-    from cifar_noisy.verification import Check
+    from cifar_noisy.evaluation.verification import Check
 
 _EXAMPLES_SHOWN = 20
 _CELL_WIDTH = 5
@@ -132,7 +132,7 @@ def demo(
 def _compare_recomputed(
     folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
 ) -> None:
-    from cifar_noisy.agreement import WORSE
+    from cifar_noisy.evaluation.agreement import WORSE
 
     if noise is None or sparsity is None:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
@@ -160,7 +160,7 @@ def _compare_recomputed(
 
 
 def _verify(store: Store, filters: dict[str, Any], fail_fast: bool) -> list["Check"]:
-    from cifar_noisy.verification import files_needed
+    from cifar_noisy.evaluation.verification import files_needed
 
     masks = [a for a in artifacts(**filters) if a.kind == "train_mask"]
     checks = []
@@ -232,7 +232,7 @@ def _summary(checks: Sequence["Check"]) -> Iterator[str]:
         yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
     explained = [d.explanation for check in checks for d in check.differences if d.explanation]
     if explained:
-        from cifar_noisy.rounding import REASONS
+        from cifar_noisy.confident_learning.float16_bounds import REASONS
 
         for reason, count in Counter(explanation.reason for explanation in explained).items():
             ranks = [e.ranks_from_cut for e in explained if e.ranks_from_cut is not None]

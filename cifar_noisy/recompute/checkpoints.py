@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from cifar_noisy.errors import RecomputeError
-from cifar_noisy.files import storage_errors
-from cifar_noisy.sealed import read_sealed, write_sealed
+from cifar_noisy.store.files import storage_errors
+from cifar_noisy.store.sealed import read_sealed, write_sealed
 
 
 def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:

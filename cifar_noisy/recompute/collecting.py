@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 import cifar_noisy
-from cifar_noisy.confident_learning import label_errors
+from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import RecomputeError
-from cifar_noisy.evaluation import Detection, accuracy_bound, count_pairs
+from cifar_noisy.evaluation.evaluate import Detection, accuracy_bound, count_pairs
+from cifar_noisy.loading.recomputed import write_record
+from cifar_noisy.recompute.datasets import Dataset, folds_of
 from cifar_noisy.recompute.layout import file_paths, record_of, record_path
-from cifar_noisy.recompute.request import Request, Task
-from cifar_noisy.recompute.sources import Dataset, folds_of
-from cifar_noisy.recomputed import write_record
-from cifar_noisy.registry import npy_bytes
+from cifar_noisy.recompute.run_config import Request, Task
 from cifar_noisy.settings import pyx_path, train_mask_path
+from cifar_noisy.store.registry import npy_bytes
 
 
 def collect(task: Task, request: Request, dataset: Dataset, folder: Path) -> None:

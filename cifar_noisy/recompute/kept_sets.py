@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.confident_learning import estimate_joint
+from cifar_noisy.confident_learning.label_errors import estimate_joint
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.recompute.sources import Dataset
+from cifar_noisy.recompute.datasets import Dataset
 from cifar_noisy.recompute.training import Training
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_noisy.errors import RecomputeError
-from cifar_noisy.files import abandoned_parts_of
-from cifar_noisy.recompute.request import Request, Task
-from cifar_noisy.recomputed import provenance_path, read_record
+from cifar_noisy.loading.recomputed import provenance_path, read_record
+from cifar_noisy.recompute.run_config import Request, Task
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path
+from cifar_noisy.store.files import abandoned_parts_of
 
 State = Literal["done", "started", "ready", "waiting"]
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.recompute.classifier import ClassifierTrainer
+from cifar_noisy.recompute.single_network import ClassifierTrainer
 from cifar_noisy.recompute.training import (
     LARGEST,
     Images,

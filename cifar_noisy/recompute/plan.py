@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError
-from cifar_noisy.files import open_regular, reason
+from cifar_noisy.recompute.datasets import Dataset, open_dataset
 from cifar_noisy.recompute.layout import state_of
 from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
-from cifar_noisy.recompute.request import Request, check_fit, make_request, tasks_of
-from cifar_noisy.recompute.sources import Dataset, open_dataset
-from cifar_noisy.sealed import read_sealed_json, write_sealed_json
+from cifar_noisy.recompute.run_config import Request, check_fit, make_request, tasks_of
 from cifar_noisy.settings import Setting
+from cifar_noisy.store.files import open_regular, reason
+from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
 
 PLAN_FILE = "plan.json"
 

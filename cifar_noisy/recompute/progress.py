@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from cifar_noisy.recompute.request import Task
+from cifar_noisy.recompute.run_config import Task
 from cifar_noisy.recompute.training import Trainer
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeVar, get_args
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.coteaching import CoteachingRecipe
+from cifar_noisy.recompute.datasets import DatasetName
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, suited_width
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
-from cifar_noisy.recompute.sources import DatasetName
 from cifar_noisy.recompute.training import Trainer, Training, device_named
 from cifar_noisy.settings import check_choice
 

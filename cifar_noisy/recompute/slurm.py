@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError
-from cifar_noisy.files import abandoned_parts_of
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.request import Task
-from cifar_noisy.sealed import write_durably
+from cifar_noisy.recompute.run_config import Task
+from cifar_noisy.store.files import abandoned_parts_of
+from cifar_noisy.store.sealed import write_durably
 
 _SECONDS_TO_SAVE = 120
 _USUAL_ARRAY_LIMIT = 1000

@@ -3,3 +3,8 @@
 `published` gathers what was published of a setting; `page` builds the page of any dataset from its
 arrays, with `explorer` for the data behind the thumbnails and `svg` for figures.
 """
+
+import lazy_loader
+
+# `cifar_noisy.plot` is this folder's `plot`, imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["plot"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.scores import label_error_scores
 
 Mask = NDArray[np.bool_]
 

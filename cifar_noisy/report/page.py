@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy import plot
-from cifar_noisy.confident_learning import confident_joint
+from cifar_noisy.confident_learning.label_errors import confident_joint
+from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import MissingExtraError
-from cifar_noisy.evaluation import Detection, count_pairs
-from cifar_noisy.files import output_file, storage_errors
+from cifar_noisy.evaluation.evaluate import Detection, count_pairs
+from cifar_noisy.report import plot
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
 from cifar_noisy.report.svg import figure
-from cifar_noisy.scores import label_error_scores
+from cifar_noisy.store.files import output_file, storage_errors
 
 EXAMPLES_SHOWN = 300
 """Thumbnails in the explorer, if nothing else is asked for."""

@@ -11,16 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import cifar_noisy
-from cifar_noisy import plot
-from cifar_noisy.confident_learning import label_errors
+from cifar_noisy.confident_learning.float16_bounds import REASONS
+from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import (
     InvalidInputError,
     TrainingLogError,
     UnavailableError,
 )
-from cifar_noisy.evaluation import YOURS, PyxEvaluation, count_pairs, evaluate, evaluate_pyx
-from cifar_noisy.files import user_path
-from cifar_noisy.loaders import (
+from cifar_noisy.evaluation.evaluate import (
+    YOURS,
+    PyxEvaluation,
+    count_pairs,
+    evaluate,
+    evaluate_pyx,
+)
+from cifar_noisy.evaluation.verification import Check, verify
+from cifar_noisy.loading.array_checks import as_array
+from cifar_noisy.loading.artifact_loading import (
     default_edition,
     load_label_errors,
     load_noise_matrix,
@@ -28,23 +35,22 @@ from cifar_noisy.loaders import (
     load_training_log,
     load_true_labels,
 )
-from cifar_noisy.order import in_published_order, official_indices_published
-from cifar_noisy.probabilities import load_pyx
-from cifar_noisy.registry import REPOSITORY, REVISION, artifacts
+from cifar_noisy.loading.row_order import in_published_order, official_indices_published
+from cifar_noisy.recompute.load_pyx import load_pyx
+from cifar_noisy.report import plot
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
 from cifar_noisy.report.svg import figure
-from cifar_noisy.rounding import REASONS
-from cifar_noisy.row_index import as_array
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
-from cifar_noisy.verification import Check, verify
+from cifar_noisy.store.files import user_path
+from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
 
 if TYPE_CHECKING:
     import os
 
-    from cifar_noisy.images import Images
-    from cifar_noisy.training_logs import TrainingLog
+    from cifar_noisy.images.packs import Images
+    from cifar_noisy.loading.training_logs import TrainingLog
 
 Mask = NDArray[np.bool_]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cifar_noisy.recompute.sources import Dataset
-from cifar_noisy.recomputed import read_pyx, read_train_mask
+from cifar_noisy.loading.recomputed import read_pyx, read_train_mask
+from cifar_noisy.recompute.datasets import Dataset
 from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import build_page, write_page
 from cifar_noisy.settings import CLASSES, METHODS, Setting

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cifar_noisy.plot import NEUTRAL, PALETTE, import_matplotlib
 from cifar_noisy.report.content import Figure
+from cifar_noisy.report.plot import NEUTRAL, PALETTE, import_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy import transfer
+from cifar_noisy.store import http_download
 from tests.faults.server import FaultServer, serving
 
 
@@ -18,5 +18,5 @@ def good(upstream: Path) -> Iterator[FaultServer]:
 @pytest.fixture
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make what takes half a minute in life take a second or two."""
-    monkeypatch.setattr(transfer, "READ_SECONDS", 1.0)
-    monkeypatch.setattr(transfer, "RETRY_AFTER_SECONDS", 2.0)
+    monkeypatch.setattr(http_download, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(http_download, "RETRY_AFTER_SECONDS", 2.0)

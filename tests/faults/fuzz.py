@@ -20,17 +20,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cifar_noisy import CifarNoisyError, artifacts, parse_training_log
-from cifar_noisy.arrays import read_array
-from cifar_noisy.bundle import export_bundle, import_bundle
-from cifar_noisy.image_sources import (
+from cifar_noisy.images.readers import (
     BATCH_FOLDER,
     PIXELS,
     OfficialArchive,
     _decode_batch,
     _decode_png,
 )
-from cifar_noisy.loaders import decode_array
-from cifar_noisy.store import Store
+from cifar_noisy.loading.artifact_loading import decode_array
+from cifar_noisy.loading.npy_files import read_array
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.bundle import export_bundle, import_bundle
 from tests.fake_cifar import FakeCifar
 
 SECONDS_UNTIL_HANG = 20

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_noisy.transfer import download
+from cifar_noisy.store.http_download import download
 from tests.faults import worker
 from tests.faults.server import Answer, serving
 

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import cifar_noisy.transfer  # noqa: F401
-from cifar_noisy import image_sources, images, load_images, locks
+import cifar_noisy.store.http_download  # noqa: F401
+from cifar_noisy import load_images
+from cifar_noisy.images import packs, readers
+from cifar_noisy.store import locks
 from tests.fake_cifar import FakeCifar
 
 FAKE = FakeCifar.random()
@@ -56,9 +58,9 @@ def pause(word: str) -> None:
 
 def hold_up(word: str) -> None:
     """Make this process pause at a place."""
-    complaint, chunks = image_sources.Source._complaint, images._chunks
+    complaint, chunks = readers.Source._complaint, packs._chunks
 
-    def paused_complaint(self: image_sources.Source, train: bool) -> str | None:
+    def paused_complaint(self: readers.Source, train: bool) -> str | None:
         pause(word)
         return complaint(self, train)
 
@@ -69,14 +71,14 @@ def hold_up(word: str) -> None:
         yield from whole[1:]
 
     if word == "found":
-        image_sources.Source._complaint = paused_complaint  # type: ignore[method-assign]
+        readers.Source._complaint = paused_complaint  # type: ignore[method-assign]
     else:
-        images._chunks = paused_chunks
+        packs._chunks = paused_chunks
 
 
 def main() -> None:
     folder, *words = sys.argv[1:]
-    image_sources.CIFAR10 = FAKE.release(Path(folder))
+    readers.CIFAR10 = FAKE.release(Path(folder))
     locks.LOCK_SECONDS = 2.0
     seconds = 0.0
     for word in words:

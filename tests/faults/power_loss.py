@@ -13,8 +13,9 @@ from unittest import mock
 
 import numpy as np
 
-from cifar_noisy import UnavailableError, image_sources, load_images
-from cifar_noisy.images import IMAGES_FOLDER, Images
+from cifar_noisy import UnavailableError, load_images
+from cifar_noisy.images import readers
+from cifar_noisy.images.packs import IMAGES_FOLDER, Images
 from tests.fake_cifar import FakeCifar
 
 N_REGIONS = 100
@@ -38,7 +39,7 @@ def power_loss_of_packs(folder: Path) -> Losses:
     other.write_batches(folder / "other")
     cache = folder / "cache"
     with (
-        mock.patch.object(image_sources, "CIFAR10", release),
+        mock.patch.object(readers, "CIFAR10", release),
         mock.patch.dict(os.environ, {"CIFAR_NOISY_CACHE": str(cache)}),
     ):
         for root, owner, trust in (("official", fake, None), ("other", other, "pixels")):

@@ -8,11 +8,11 @@ from pathlib import Path
 from cifar_noisy import Setting
 from cifar_noisy.errors import InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.checkpoints import load_checkpoint
-from cifar_noisy.recompute.engine import run_tasks
+from cifar_noisy.recompute.datasets import Dataset, open_dataset
 from cifar_noisy.recompute.layout import checkpoint_files
 from cifar_noisy.recompute.plan import save_plan
-from cifar_noisy.recompute.request import Request, Task, make_request, tasks_of
-from cifar_noisy.recompute.sources import Dataset, open_dataset
+from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer
 
 

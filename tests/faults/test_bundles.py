@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy import BundleError, StorageError, UnavailableError, artifacts, bundle
-from cifar_noisy.bundle import Pinned, export_bundle, import_bundle
-from cifar_noisy.store import Host, Store
+from cifar_noisy import BundleError, StorageError, UnavailableError, artifacts
+from cifar_noisy.store import bundle
+from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store.bundle import Pinned, export_bundle, import_bundle
 from tests.faults.server import serving
 
 WANTED = artifacts(noise=0.4, sparsity=0.2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy.image_sources import ARCHIVE
+from cifar_noisy.images.readers import ARCHIVE
 from tests.faults import packer, worker
 from tests.faults.matrix import IMAGES
 from tests.faults.packer import FAKE, hear, tell

@@ -21,11 +21,12 @@ from pathlib import Path
 import filelock
 import pytest
 
-from cifar_noisy import UnavailableError, artifacts, locks, transfer
-from cifar_noisy.cache import prune_cache
-from cifar_noisy.files import resumable_file
-from cifar_noisy.store import Host, Store
-from cifar_noisy.transfer import download
+from cifar_noisy import UnavailableError, artifacts
+from cifar_noisy.store import http_download, locks
+from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store.cache import prune_cache
+from cifar_noisy.store.files import resumable_file
+from cifar_noisy.store.http_download import download
 from tests.faults import worker
 from tests.faults.cold_start import FILES, cold_start
 from tests.faults.kills import SIZE, kills
@@ -126,7 +127,7 @@ def test_lock_held_for_ever(
     good: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LOCK_SECONDS", 1.0)
-    monkeypatch.setattr(transfer, "PARALLEL_TRANSFERS", 1)
+    monkeypatch.setattr(http_download, "PARALLEL_TRANSFERS", 1)
     store = store_of(tmp_path, good.url)
     waits: list[float] = []
     acquire = filelock.FileLock.acquire
@@ -345,10 +346,11 @@ READ_ONLY = """
 import os, sys
 from pathlib import Path
 from cifar_noisy import StorageError, artifacts
-from cifar_noisy.cache import check_cache
-from cifar_noisy.files import resumable_file
-from cifar_noisy.store import Host, Store
-import cifar_noisy.transfer, cifar_noisy.locks, requests, filelock, encodings.idna, netrc
+from cifar_noisy.store.cache import check_cache
+from cifar_noisy.store.files import resumable_file
+from cifar_noisy.store.artifact_store import Host, Store
+import cifar_noisy.store.http_download, cifar_noisy.store.locks
+import requests, filelock, encodings.idna, netrc
 cache, url, uid = sys.argv[1:]
 masks = artifacts(kind="train_mask", edition="2021")[:2]
 if int(uid):
@@ -425,9 +427,9 @@ FULL = """
 import json, os, resource, sys
 from pathlib import Path
 from cifar_noisy import StorageError, artifacts
-from cifar_noisy.files import resumable_file
-from cifar_noisy.store import Host, Store
-from cifar_noisy.transfer import download
+from cifar_noisy.store.files import resumable_file
+from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store.http_download import download
 cache, url, large = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 pyx = artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0]
 mask = artifacts(kind="train_mask", edition="2021")[0]

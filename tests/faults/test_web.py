@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cifar_noisy import UnavailableError, artifacts
-from cifar_noisy.store import Host, Store
+from cifar_noisy.store.artifact_store import Host, Store
 from tests.faults.matrix import CUT, WEB, WebFault
 from tests.faults.server import Answer, FaultServer, serving
 

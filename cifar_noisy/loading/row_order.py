@@ -1,0 +1,120 @@
+"""The two example orders, and the map between them.
+
+*imagefolder* is the order of every published array: classes in alphabetical order and, in a class,
+the file names ``<i>_<class>.png`` sorted as text, where i is the image's official index.
+*torchvision* is the official order, that of ``torchvision.datasets.CIFAR10``. Both follow from the
+official labels alone, and these ship with the package.
+"""
+
+import functools
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cifar_noisy.settings import ORDERS, check_choice
+from cifar_noisy.store.registry import registry_folder
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+OFFICIAL_LABELS_FILE = "official_labels.npz"
+"""The shipped labels, written by ``scripts/build_registry.py``."""
+
+OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253"
+"""Hex digest of the train set's, a byte each, as the published label file of noise 0 gives them."""
+
+
+def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
+    """Return the official index of each row of the published order.
+
+    Parameters
+    ----------
+    official_labels : (N,) int array_like
+        True labels in the official order.
+
+    Returns
+    -------
+    (N,) intp
+        ``official_array[official_indices(labels)]`` is in the published order.
+
+    Examples
+    --------
+    Images 2 and 10 are of class 0, and as text "10_" comes before "2_":
+
+    >>> labels = [1] * 11
+    >>> labels[2] = labels[10] = 0
+    >>> official_indices(labels)[:3].tolist()
+    [10, 2, 0]
+    """
+    labels = np.asarray(official_labels)
+    # Within a class all names end alike, so the text up to "_" decides.
+    names = np.char.add(np.arange(len(labels)).astype(str), "_")
+    return np.lexsort((names, labels))
+
+
+@functools.cache
+def official_indices_published() -> NDArray[np.intp]:
+    """Return the official index of each published row, (50000,) intp, read-only.
+
+    Examples
+    --------
+    >>> official_indices_published()[:3]
+    array([10008, 10010, 10020])
+    """
+    indices = official_indices(official_train_labels())
+    indices.flags.writeable = False
+    return indices
+
+
+def official_train_labels() -> NDArray[np.uint8]:
+    """Return the train set's labels in the official order, (50000,) uint8; they are shipped.
+
+    Examples
+    --------
+    >>> official_train_labels()[:5]
+    array([6, 9, 9, 4, 1], dtype=uint8)
+    """
+    with np.load(registry_folder() / OFFICIAL_LABELS_FILE, allow_pickle=False) as arrays:
+        labels: NDArray[np.uint8] = arrays["train"]
+    return labels
+
+
+def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
+    """Return an array of the published order in the order asked for.
+
+    Parameters
+    ----------
+    published : (50000, ...) array
+        Rows in the published order.
+    order : {"imagefolder", "torchvision"}
+        "imagefolder" returns the array itself, "torchvision" a copy in the official order.
+
+    Returns
+    -------
+    (50000, ...) array
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the order is neither.
+
+    Examples
+    --------
+    >>> in_order(np.arange(50_000), "imagefolder")[:3]
+    array([0, 1, 2])
+    """
+    if check_choice(order, ORDERS, "order") == "imagefolder":
+        return published
+    reordered = np.empty_like(published)
+    reordered[official_indices_published()] = published
+    return reordered
+
+
+def in_published_order(array: NDArray[Scalar], order: str) -> NDArray[Scalar]:
+    """Return an array whose rows are in some order in the published one: `in_order` undone.
+
+    "imagefolder" returns the array itself, "torchvision" a copy.
+    """
+    if check_choice(order, ORDERS, "order") == "imagefolder":
+        return array
+    return array[official_indices_published()]

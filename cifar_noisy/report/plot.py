@@ -1,0 +1,505 @@
+"""Figures for notebooks, papers and the report, each drawn into one matplotlib Axes.
+
+Every function takes arrays, those of pandas by their index, and draws into `ax` or, without one,
+into a new figure of pyplot, in the style that is set there. Names are shown as they stand. Colours
+are of Okabe and Ito's palette, which people of any colour vision tell apart; lines differ by their
+dashes and points by their shape too, so that a grey print says as much. Without
+``cifar-noisy[report]`` each raises `MissingExtraError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cifar_noisy.errors import InvalidInputError, MissingExtraError
+from cifar_noisy.evaluation.escapes import printable
+from cifar_noisy.loading.array_checks import as_array, check_probabilities
+from cifar_noisy.settings import CLASSES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cifar_noisy.loading.training_logs import TrainingLog
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Line and point colours, in the order in which they are taken."""
+
+NEUTRAL = "#7f7f7f"
+"""Colour of what is drawn for comparison only."""
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1)))
+_MARKERS = "osD^vPX*"
+_BRIGHT = 0.55
+_NOT_ONE = 0.01  # what float16 entries may sum up to beside it
+
+
+def noise_matrix(
+    matrix: ArrayLike,
+    *,
+    counts: ArrayLike | None = None,
+    classes: Sequence[str] = CLASSES,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a noise matrix as a heat map: how often a true class is given which label.
+
+    Parameters
+    ----------
+    matrix : (K, K) float array_like
+        Entry (i, j) is p(given label = i | true label = j); columns sum to 1, or are NaN.
+    counts : (K, K) int array_like, optional
+        Examples with given label i and true label j, shown below the rates.
+    classes : sequence of K str
+        Names of the classes.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not go together, or a column does not sum to 1.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> ax = cifar_noisy.plot.noise_matrix(cifar_noisy.load_noise_matrix(0.4, 0.2))
+    >>> ax.get_xlabel(), len(ax.texts)
+    ('true label', 100)
+    """
+    rates = _square(matrix, "matrix", classes)
+    totals = rates.sum(axis=0)
+    if (abs(totals - 1) > _NOT_ONE).any():  # NaN, of a class that nothing is known of, is not
+        raise InvalidInputError(
+            f"columns of matrix sum to {totals.round(3).tolist()}, not to 1: pass p(given label = "
+            "row | true label = column); plot.joint draws counts"
+        )
+    texts = [["–" if np.isnan(rate) else f"{100 * rate:.0f}" for rate in row] for row in rates]
+    if counts is not None:
+        numbers = _square(counts, "counts", classes)
+        texts = [
+            [f"{text}\n({number:,.0f})" for text, number in zip(*row, strict=True)]
+            for row in zip(texts, numbers, strict=True)
+        ]
+    ax = _heat_map(rates, texts, classes, "Blues", (0, 1), ax)
+    unit = "%" if counts is None else "%, and (examples)"
+    ax.set_title(_shown(f"Noise matrix: p(given | true), {unit}"))
+    return ax
+
+
+def joint(
+    estimated: ArrayLike,
+    actual: ArrayLike,
+    *,
+    classes: Sequence[str] = CLASSES,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw an estimated joint of given and true labels against the actual one.
+
+    Each cell has the estimated number above the actual one; its colour is their difference. Counts
+    of equally many examples are shown as they are; of all else, both are shown in percent.
+
+    Parameters
+    ----------
+    estimated, actual : (K, K) array_like
+        Examples by given label (row) and true label (column), as counts or as shares: of
+        `confident_joint` or `estimate_joint`, and of
+        ``sklearn.metrics.confusion_matrix(given, true)``.
+    classes, ax
+        As for `noise_matrix`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not go together, or there are no examples.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> ax = cifar_noisy.plot.joint([[9, 1], [0, 10]], [[8, 2], [1, 9]], classes=["cat", "dog"])
+    >>> [text.get_text() for text in ax.texts]
+    ['9\n8', '1\n2', '0\n1', '10\n9']
+    """
+    tables = [_square(estimated, "estimated", classes), _square(actual, "actual", classes)]
+    totals = [float(table.sum()) for table in tables]
+    if not all(0 < total < np.inf for total in totals):
+        raise InvalidInputError(f"the joints sum to {totals}: pass counts or shares of examples")
+    unit, digits = "examples", 0
+    if totals[0] < 1 + _NOT_ONE or not np.isclose(totals[0], totals[1]):
+        unit, digits = "% of the examples", 2
+        tables = [100 * table / total for table, total in zip(tables, totals, strict=True)]
+    texts = [
+        ["\n".join(f"{value:,.{digits}f}" for value in cell) for cell in zip(*rows, strict=True)]
+        for rows in zip(*tables, strict=True)
+    ]
+    difference = tables[0] - tables[1]
+    largest = float(np.abs(difference).max()) or 1.0
+    bar = f"estimated less actual, {unit}"
+    ax = _heat_map(difference, texts, classes, "PuOr_r", (-largest, largest), ax, bar)
+    ax.set_title(_shown(f"Joint of labels, {unit}: estimated above actual"))
+    return ax
+
+
+def precision_recall(
+    score: ArrayLike,
+    is_error: ArrayLike,
+    *,
+    methods: Mapping[str, ArrayLike] | None = None,
+    label: str = "score",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw precision against recall over all cuts of a score, with masks as points.
+
+    Parameters
+    ----------
+    score : (N,) float array_like
+        Higher = more likely a label error.
+    is_error : (N,) bool array_like
+        The true label errors.
+    methods : mapping of str to (N,) bool array_like, optional
+        Label errors that a method found, by its name. One that finds nothing is left out.
+    label : str, default "score"
+        What the legend calls the score.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InvalidInputError
+        If lengths differ, a score is not finite, or there are no label errors, so that recall has
+        no meaning.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> ax = cifar_noisy.plot.precision_recall([0.9, 0.8, 0.1], [True, False, False])
+    >>> ax.get_xlabel()
+    'recall (fraction of the label errors)'
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    errors = as_array(is_error, "is_error").astype(np.bool_)
+    scores = _of_length(score, len(errors), "score")
+    if not np.isfinite(scores).all():
+        raise InvalidInputError("score has entries that are not finite: pass a number for each")
+    if not errors.any():
+        raise InvalidInputError("is_error has no label error, so recall has no meaning: leave out")
+    precision, recall, _ = precision_recall_curve(errors, scores)
+    ax = _axes(ax)
+    ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=_label(label))
+    styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
+    for (name, mask), (marker, colour) in zip((methods or {}).items(), styles, strict=False):
+        found = _of_length(mask, len(errors), name).astype(np.bool_)
+        if found.any():
+            hits = np.count_nonzero(found & errors)
+            point = (hits / errors.sum(), hits / found.sum())
+            ax.plot(*point, marker, color=colour, markersize=8, label=_label(name))
+    ax.set(
+        xlabel="recall (fraction of the label errors)",
+        ylabel="precision (fraction of the flagged)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+        title="Finding label errors",
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(loc="lower left")
+    return ax
+
+
+def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) -> Axes:
+    """Draw the test accuracy of trainings epoch by epoch; a fall shows that noise is memorised.
+
+    Parameters
+    ----------
+    logs : mapping of str to TrainingLog
+        Logs as `load_training_log` gives them, by the name for the legend. Of a log with two
+        networks, both are drawn, the second thin.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> log = cifar_noisy.load_training_log("coteaching", 0.4, 0.2)  # published files
+    >>> ax = cifar_noisy.plot.learning_curves({"Co-Teaching": log})  # published files
+    >>> ax.get_ylabel(), len(ax.lines)  # published files
+    ('test accuracy (%)', 2)
+    """
+    ax = _axes(ax)
+    styles = zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
+    for (name, log), (colour, dashes) in zip(logs.items(), styles, strict=False):
+        networks = [c for c in log.epochs if c in ("test_accuracy", *_TWO_NETWORKS)]
+        for column in networks:
+            ax.plot(
+                log.epochs["epoch"],
+                100 * log.epochs[column],
+                color=colour,
+                linestyle=dashes,
+                linewidth=0.5 if column == _TWO_NETWORKS[1] else 1.2,
+                label=_label(name) if column == networks[0] else None,
+            )
+    ax.set(xlabel="epoch", ylabel=_shown("test accuracy (%)"))
+    ax.set_title("Test accuracy during training")
+    ax.grid(alpha=0.3)
+    if logs:
+        ax.legend(fontsize="small")
+    return ax
+
+
+_TWO_NETWORKS = ("test_accuracy_1", "test_accuracy_2")
+
+
+def examples(
+    images: ArrayLike,
+    given: ArrayLike,
+    true: ArrayLike,
+    predicted: ArrayLike,
+    *,
+    classes: Sequence[str] = CLASSES,
+    columns: int = 10,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw images in a grid, each with its given, true and predicted label below.
+
+    Parameters
+    ----------
+    images : (N, H, W, C) uint8 array_like
+        C is 3 for colour, 1 for grey.
+    given, true, predicted : (N,) int array_like
+        Labels of the same examples.
+    columns : int, default 10
+        Images in a row.
+    classes, ax
+        As for `noise_matrix`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InvalidInputError
+        If lengths differ, the images have another shape, or a label is no class.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> images = np.zeros((3, 32, 32, 3), np.uint8)
+    >>> ax = cifar_noisy.plot.examples(images, [0] * 3, [1] * 3, [1] * 3)
+    >>> ax.texts[0].get_text()
+    'given airplane\ntrue automobile\npred. automobile'
+    """
+    pixels = np.asarray(images)
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        raise InvalidInputError(
+            f"images have shape {pixels.shape}: pass (N, H, W, 3) for colour, (N, H, W, 1) for grey"
+        )
+    labels = {"given": given, "true": true, "pred.": predicted}
+    rows = {name: _of_length(values, len(pixels), name) for name, values in labels.items()}
+    for name, row in rows.items():
+        if not np.isin(row, range(len(classes))).all():
+            raise InvalidInputError(f"{name} has labels other than 0 to {len(classes) - 1}")
+    ax = _axes(ax)
+    for i, image in enumerate(np.broadcast_to(pixels, (*pixels.shape[:3], 3))):
+        top, left = divmod(i, columns)
+        box = (left + 0.04, left + 0.96, top * _GRID_STEP + 0.92, top * _GRID_STEP)
+        ax.imshow(image, extent=box, interpolation="none")
+        text = "\n".join(f"{name} {_shown(classes[int(row[i])])}" for name, row in rows.items())
+        ax.text(left + 0.04, box[2] + 0.04, text, va="top", fontsize="xx-small")
+    n_rows = -(-len(pixels) // columns)
+    ax.set(xlim=(0, columns), ylim=(max(n_rows, 1) * _GRID_STEP, 0), aspect="equal")
+    ax.set_axis_off()
+    return ax
+
+
+_GRID_STEP = 1.5
+
+
+def calibration(
+    pyx: ArrayLike, labels: ArrayLike, *, bins: int = 15, ax: Axes | None = None
+) -> Axes:
+    """Draw how often the most probable class is right against how probable it is said to be.
+
+    Parameters
+    ----------
+    pyx : (N, K) float array_like
+        Predicted probabilities.
+    labels : (N,) int array_like
+        True labels, or given ones to see what the model was trained for.
+    bins : int, default 15
+        Bins of equal width.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InvalidInputError
+        If lengths differ, or `pyx` holds no probabilities.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> ax = cifar_noisy.plot.calibration([[0.9, 0.1], [0.2, 0.8]], [0, 1])
+    >>> ax.get_xlabel()
+    'probability of the predicted class'
+    """
+    from sklearn.calibration import calibration_curve
+
+    probabilities = check_probabilities(as_array(pyx, "pyx"))
+    truth = _of_length(labels, len(probabilities), "labels")
+    # A mean of softmaxes may exceed 1 by a rounding.
+    confidence = np.minimum(probabilities.max(axis=1).astype(np.float64), 1)
+    is_right = probabilities.argmax(axis=1) == truth
+    accuracy, said = calibration_curve(is_right, confidence, n_bins=bins)
+    shares, edges = np.histogram(confidence, bins=bins, range=(0, 1))
+    ax = _axes(ax)
+    ax.bar(
+        edges[:-1], shares / len(truth), np.diff(edges), align="edge",
+        color=NEUTRAL, alpha=0.35, label="share of the examples",
+    )  # fmt: skip
+    ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect calibration")
+    ax.plot(said, accuracy, "o-", color=PALETTE[0], label="predicted class is right")
+    ax.set(
+        xlabel="probability of the predicted class",
+        ylabel="fraction of the examples",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title="Calibration",
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(loc="upper left")
+    return ax
+
+
+def import_matplotlib() -> ModuleType:
+    """Import matplotlib, also where ``MPLBACKEND`` names a backend that is not installed.
+
+    A command that a notebook starts inherits the notebook's, though it opens no window.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtraError("matplotlib") from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            mpl.rcParams["backend"] = backend
+    return mpl
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import_matplotlib()
+    from matplotlib import pyplot
+
+    return pyplot.subplots(layout="constrained")[1]
+
+
+def _shown(text: object) -> str:
+    """Return a text that matplotlib shows as it stands, in the style that it is set to."""
+    from matplotlib import rcParams
+    from tabulate import LATEX_ESCAPE_RULES
+
+    shown = printable(text)
+    if rcParams["text.usetex"]:
+        return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in shown)
+    return shown.replace("$", r"\$") if rcParams["text.parse_math"] else shown
+
+
+def _label(name: object) -> str:
+    """Return a name for a legend, which leaves out those that are empty or begin with "_"."""
+    shown = _shown(name)
+    return f" {shown}" if shown[:1] in ("", "_") else shown
+
+
+def _heat_map(
+    values: NDArray[np.float64],
+    texts: Sequence[Sequence[str]],
+    classes: Sequence[str],
+    colours: str,
+    limits: tuple[float, float],
+    ax: Axes | None,
+    bar: str = "",
+) -> Axes:
+    """Draw a square of cells with their texts, given labels downwards, true labels rightwards.
+
+    `bar` says what the colours mean, where the texts do not.
+    """
+    ax = _axes(ax)
+    mesh = ax.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="face")
+    for row, column in np.ndindex(values.shape):
+        red, green, blue, alpha = mesh.to_rgba(values[row, column])
+        is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
+        ax.text(
+            column + 0.5, row + 0.5, texts[row][column], ha="center", va="center",
+            fontsize="x-small",
+            color=("black" if is_bright else "white") if alpha else None,
+        )  # fmt: skip
+    centres = np.arange(len(classes)) + 0.5
+    names = [_shown(name) for name in classes]
+    ax.set_xticks(centres, names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(centres, names)
+    ax.set(xlabel="true label", ylabel="given label", aspect="equal")
+    ax.invert_yaxis()
+    if bar:
+        ax.figure.colorbar(mesh, ax=ax, label=_shown(bar), shrink=0.8)
+    return ax
+
+
+def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.float64]:
+    array, n = as_array(values, name).astype(np.float64), len(classes)
+    if array.shape != (n, n):
+        raise InvalidInputError(
+            f"{name} has shape {array.shape}, where {n} classes need {(n, n)}: pass the names of "
+            "its classes"
+        )
+    return array
+
+
+def _of_length(values: ArrayLike, n_examples: int, name: str) -> NDArray[Any]:
+    array = as_array(values, name)
+    if array.shape != (n_examples,):
+        raise InvalidInputError(
+            f"{name} has shape {array.shape}, where there are {n_examples:,} examples: pass one "
+            "value an example"
+        )
+    return array
+
+
+def _thinned(
+    x: NDArray[np.float64], y: NDArray[np.float64], points: int = 1_000
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leave out points of a long line that no print could show."""
+    chosen = np.unique(np.linspace(0, len(x) - 1, points).astype(np.intp))
+    return x[chosen], y[chosen]

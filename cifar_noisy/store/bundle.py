@@ -1,0 +1,235 @@
+"""Bundles: published files as one plain tar, for clusters without a network.
+
+A bundle has the cache's own layout, and a ``SHA256SUMS`` that ``sha256sum -c`` reads, so that a
+person can check and unpack it by hand. The same files give the same bytes.
+
+What an import trusts is the registry alone: a member must be one of its paths, of its size and
+checksum, and a plain file, and all must be there that ``SHA256SUMS`` lists. Everything else,
+compressed and sparse members and endless headers included, is refused before anything is written.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from cifar_noisy.errors import BundleError, StorageError
+from cifar_noisy.images.packs import ARCHIVE_URLS, IMAGES_FOLDER
+from cifar_noisy.images.readers import ARCHIVE, CIFAR10
+from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store.files import atomic_file, open_regular, output_file, reason, storage_errors
+from cifar_noisy.store.http_download import Progress, download
+from cifar_noisy.store.registry import Artifact, all_artifacts
+from cifar_noisy.store.tars import PLAIN_FILE, read_members
+
+SUMS = "SHA256SUMS"
+_MODE, _MTIME = 0o644, 1_609_459_200  # the same in every bundle; 2021, for tar warns of 1970
+_MAX_SUMS_SIZE = 1 << 20
+
+
+class Pinned(NamedTuple):
+    """A file that may be in a bundle."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+IMAGES = Pinned(f"{IMAGES_FOLDER}/{ARCHIVE}", CIFAR10.archive_size, CIFAR10.archive_sha256)
+"""CIFAR-10's official image archive, where `images` looks for it in the cache."""
+
+
+def export_bundle(
+    store: Store,
+    file: Path,
+    artifacts: Sequence[Artifact],
+    *,
+    images: bool = False,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Write a bundle of artifacts, those not on this machine fetched first.
+
+    Parameters
+    ----------
+    store : Store
+        Where the files come from.
+    file : Path
+        The tar to write; replaced where it exists.
+    artifacts : sequence of Artifact
+        What to put in; their order does not matter.
+    images : bool, default False
+        Put in CIFAR-10's official image archive (170 MB) too.
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that is read or arrives.
+
+    Returns
+    -------
+    tuple of str
+        The paths in the bundle.
+
+    Raises
+    ------
+    UnavailableError
+        If one of the files cannot be had.
+    StorageError
+        If the bundle cannot be written; nothing of it is left then.
+    """
+    wanted = sorted(set(artifacts), key=lambda artifact: artifact.path)
+    store.fetch(wanted, progress)
+    archive = _image_archive(store, progress) if images else None
+    members = [Pinned(artifact.path, artifact.size, artifact.sha256) for artifact in wanted]
+    members += [IMAGES] if archive else []
+    sums = "".join(f"{member.sha256}  {member.path}\n" for member in members).encode()
+    with (
+        storage_errors(file, "make room, or name another file"),
+        output_file(file) as out,
+        # As a stream: a pipe has no position.
+        tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
+        for artifact in wanted:
+            content = io.BytesIO(store.read(artifact))
+            tar.addfile(_header(artifact.path, artifact.size), content)
+        if archive:
+            with open_regular(archive) as opened:
+                tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
+    return tuple(member.path for member in members)
+
+
+def import_bundle(store: Store, file: Path, progress: Progress | None = None) -> tuple[str, ...]:
+    """Put the files of a bundle into the cache, all checked before the first is written.
+
+    Files that the cache has already are left as they are.
+
+    Parameters
+    ----------
+    store : Store
+        Whose cache the files go to.
+    file : Path
+        What `export_bundle` wrote.
+    progress : object with ``update(n_bytes)``, optional
+        Told of every byte that is put into the cache.
+
+    Returns
+    -------
+    tuple of str
+        The paths in the bundle.
+
+    Raises
+    ------
+    BundleError
+        If it is no bundle, or has anything in it that the registry does not; nothing is written.
+    StorageError
+        If the cache folder cannot be written; what was put there before stays, and is right.
+    """
+    try:
+        with open_regular(file) as tar:
+            for member, chunks in _members(tar):
+                _check(member, chunks)
+            paths = []
+            for member, chunks in _members(tar):
+                paths.append(member.path)
+                _put(member, chunks, store)
+                if progress is not None:
+                    progress.update(member.size)
+    except StorageError:
+        raise
+    except tarfile.ReadError as error:
+        raise BundleError(
+            f"{file} cannot be imported, since {error}: nothing more of it is imported; make it "
+            "with cifar-noisy cache export"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read ({reason(error)}): name another file") from error
+    return tuple(paths)
+
+
+def _image_archive(store: Store, progress: Progress | None) -> Path:
+    """Return the image archive, fetched into the cache where it is not there."""
+    target = store.cache / IMAGES.path
+    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
+    urls = [host.pattern.replace("{path}", ARCHIVE) for host in hosts]
+    # Offline there is no address to ask; what is there already will do.
+    urls = [] if store.is_offline else [*urls, *ARCHIVE_URLS]
+    return download(urls, target, _images_complaint, progress, size=IMAGES.size)
+
+
+def _images_complaint(file: IO[bytes]) -> str | None:
+    is_right = hashlib.file_digest(file, "sha256").hexdigest() == IMAGES.sha256  # type: ignore[arg-type]
+    return None if is_right else "holds other bytes than the official archive"
+
+
+def _header(path: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(path)
+    header.size, header.mode, header.mtime = size, _MODE, _MTIME
+    return header
+
+
+def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Pinned, Iterator[bytes]]]:
+    """Yield each registered member and its bytes, to be read before the next; refuse any other."""
+    registered = {a.path: Pinned(a.path, a.size, a.sha256) for a in all_artifacts()}
+    registered[IMAGES.path] = IMAGES
+    seen, sums = set[str](), ""
+    tar.seek(0)
+    for header, chunks in read_members(tar):
+        name = header.name
+        if header.type not in PLAIN_FILE:
+            raise tarfile.ReadError(f"{name!r} in it is no plain file")
+        if name in seen:
+            raise tarfile.ReadError(f"{name!r} is in it twice")
+        seen.add(name)
+        if name == SUMS and header.size <= _MAX_SUMS_SIZE:
+            sums = b"".join(chunks).decode(errors="replace")
+            continue
+        if name not in registered:
+            raise tarfile.ReadError(f"{name!r} in it is not in the registry")
+        if header.size != registered[name].size:
+            raise tarfile.ReadError(
+                f"{name} in it has {header.size:,} bytes, where the published file has "
+                f"{registered[name].size:,}"
+            )
+        yield registered[name], chunks
+    missing = {line.partition("  ")[2] for line in sums.splitlines()} - seen
+    if missing:
+        raise tarfile.ReadError(f"it lacks {min(missing)[:200]!r}, which its {SUMS} lists")
+    if not seen - {SUMS}:
+        raise tarfile.ReadError("it has no published file in it")
+
+
+def _check(member: Pinned, chunks: Iterator[bytes]) -> None:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    if digest.hexdigest() != member.sha256:
+        raise tarfile.ReadError(
+            f"{member.path} in it has sha256 {digest.hexdigest()[:12]}…, where the published file "
+            f"has {member.sha256[:12]}…"
+        )
+
+
+def _put(member: Pinned, chunks: Iterator[bytes], store: Store) -> None:
+    """Write a member to its place in the cache unless it is there already."""
+    target = store.cache / member.path
+    with storage_errors(target, "make room, or set CIFAR_NOISY_CACHE to another folder"):
+        if _is_right(target, member):
+            return
+        store.make_cache()
+        with atomic_file(target) as out:
+            # Checked again on the way: the bundle may have changed since it was checked.
+            _check(member, _copied(chunks, out))
+
+
+def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        out.write(chunk)
+        yield chunk
+
+
+def _is_right(path: Path, member: Pinned) -> bool:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
+    except OSError:
+        return False

@@ -1,0 +1,101 @@
+"""Locks on files that are being fetched or packed, so that many processes do that work once.
+
+A lock only saves work here; no file is right because of one. File systems of clusters grant locks
+to everyone or to nobody, and a stopped process may hold one for long. So a lock that cannot be had
+is done without, after `LOCK_SECONDS` at most.
+"""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_noisy.store.files import parts_of
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LOCK_SECONDS = 60.0
+"""How long to wait for a process that holds a lock while nothing of its file arrives."""
+
+
+@dataclass
+class LockTimeout:
+    """How long to wait for locks that others hold; one that was waited for in vain ends it."""
+
+    seconds: float = field(default_factory=lambda: LOCK_SECONDS)
+
+
+@contextlib.contextmanager
+def locked(target: Path, timeout: LockTimeout, *others: Path) -> Iterator[None]:
+    """Hold the lock on `target`, or go on without it where it cannot be had in time.
+
+    As long as `target`, or one of the others that its holder writes too, grows, there is time.
+    """
+    import filelock
+
+    path = lock_path(target)
+    lock = filelock.FileLock(path)
+    with contextlib.ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, (target, *others), timeout)
+        except filelock.Timeout:
+            timeout.seconds = 0
+        except (OSError, NotImplementedError):
+            pass  # a folder that cannot be written, a file system without locks
+        else:
+            held.callback(lock.release)
+            # Whoever waits for the removed lock gets it, finds the target there, and is done.
+            held.callback(_remove, path)
+        yield
+
+
+def lock_path(target: Path) -> Path:
+    """Return the lock file of a target."""
+    return target.with_name(f".{target.name}.lock")
+
+
+def is_unheld(lock: Path) -> bool:
+    """Whether a lock file is there and no process holds it."""
+    import filelock
+
+    with contextlib.suppress(filelock.Timeout, OSError, NotImplementedError):
+        if lock.is_file() and not lock.is_symlink():
+            with filelock.FileLock(lock, timeout=0):
+                return True
+    return False
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _acquire(lock: "BaseFileLock", targets: Sequence[Path], timeout: LockTimeout) -> None:
+    import filelock
+
+    seen, deadline = _bytes_arrived(targets), time.monotonic() + timeout.seconds
+    while True:
+        try:
+            lock.acquire(timeout=min(1, timeout.seconds))
+        except filelock.Timeout:
+            arrived = _bytes_arrived(targets)
+            if arrived != seen:
+                seen, deadline = arrived, time.monotonic() + timeout.seconds
+            elif time.monotonic() >= deadline:
+                raise
+        else:
+            return
+
+
+def _bytes_arrived(targets: Sequence[Path]) -> int:
+    """Return how much of the targets lies in parts: grows while some process writes them."""
+    total = 0
+    for part in itertools.chain.from_iterable(map(parts_of, targets)):
+        with contextlib.suppress(OSError):
+            total += part.stat().st_size
+    return total

@@ -1,0 +1,203 @@
+"""Plans as files: damaged, changed by hand, of an earlier version, and where their images are."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_noisy import InvalidInputError, RecomputeError, Setting
+from cifar_noisy.loading.recomputed import write_record
+from cifar_noisy.recompute.datasets import Dataset, open_dataset
+from cifar_noisy.recompute.layout import file_paths, record_path, state_of
+from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.run_config import Request, make_request, tasks_of
+from cifar_noisy.recompute.task_runner import run_tasks
+from cifar_noisy.store.files import SECONDS_UNTIL_ABANDONED
+from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
+from tests.conftest import JpegCopy
+
+SETTING = Setting(0.4, 0.2)
+SHORT = {"epochs": 1, "width": 4}
+PROGRAM = Path(sys.executable).with_name("cifar-noisy")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return open_dataset("digits")
+
+
+@pytest.fixture
+def request_(digits: Dataset) -> Request:
+    return make_request(
+        [SETTING], digits.digest(), dataset="digits", n_folds=2, overrides=SHORT,
+        coteaching_methods=["argmax"],
+    )  # fmt: skip
+
+
+DAMAGE = [b"", b"{", b"\xff\xfe", b'{"seed": 0}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGE, ids=range(len(DAMAGE)))
+def test_a_damaged_plan_is_planned_again_in_place(
+    content: bytes, request_: Request, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    path = tmp_path / "plan.json"
+    before = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(RecomputeError, match="is damaged: plan again in") as caught:
+        load_plan(tmp_path)
+    assert "\n" not in str(caught.value)
+    save_plan(request_, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_planning_again_does_not_take_results_of_another_plan(
+    request_: Request, digits: Dataset, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    fold = tasks_of(request_)[0]
+    files = dict.fromkeys(file_paths(fold), b"")
+    write_record(tmp_path, record_path(fold), {"configuration": request_.digest()}, files)
+    (tmp_path / "plan.json").write_bytes(b"")
+    other = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2, seed=1)
+    with pytest.raises(RecomputeError, match=r"about\.json is of another configuration"):
+        save_plan(other, tmp_path)
+    assert (tmp_path / "plan.json").read_bytes() == b""
+    save_plan(request_, tmp_path)
+    assert state_of(fold, load_plan(tmp_path), tmp_path) == "done"
+
+
+def test_a_plan_of_an_earlier_version_is_refused(request_: Request, tmp_path: Path) -> None:
+    content = {"hash": request_.digest(), **request_.as_json()}
+    (tmp_path / "plan.json").write_text(json.dumps(content, indent=2) + "\n")
+    for read in (load_plan, lambda folder: save_plan(request_, folder)):
+        with pytest.raises(RecomputeError, match=r"earlier version.*: plan in a new folder$"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_one_line(kind: str, request_: Request, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    for read in (load_plan, lambda folder: save_plan(request_, folder)):
+        with pytest.raises(RecomputeError, match=r"cannot be read \(.*\): name another folder"):
+            read(tmp_path)
+
+
+FORGED: list[tuple[str, Any]] = [
+    ("kept_methods", ["x/../../victim"]), ("kept_methods", "argmax"), ("kept_methods", None),
+    ("kept_methods", ["cl_pbc", "argmax"]), ("coteaching_methods", []), ("coteaching", None),
+    ("coteaching_methods", [["argmax"]]), ("dataset", "mnist"), ("dataset", ["digits"]),
+    ("n_folds", 0), ("n_folds", "4"), ("n_folds", 10**9), ("n_folds", 2.0), ("n_folds", True),
+    ("n_folds", None), ("n_folds", 10**4000),
+    ("seed", 0.0), ("seed", "0"), ("seed", float("nan")), ("seed", 10**400), ("seed", [0]),
+    ("dtype", "int8"), ("dtype", None), ("data_digest", 5), ("data_digest", {"a": 1}),
+    ("recipe_name", "paper"), ("recipe_name", "../fast"), ("recipe", {}), ("recipe", []),
+    ("settings", []), ("settings", [{"noise": 0.3, "sparsity": 0}]), ("settings", [[0.4, 0.2]]),
+    ("settings", [{"noise": float("nan"), "sparsity": 0.2}]), ("settings", 4),
+    ("settings", [{"noise": "0.4", "sparsity": 0.2}]), ("root", 5), ("root", "relative"),
+    ("more", 1),
+]  # fmt: skip
+RUBBISH: tuple[Any, ...] = (
+    0, -1, 2.5, 3.0, "3", None, [], {}, float("nan"), float("inf"), 1e300, 10**400,
+)  # fmt: skip
+FORGED += [
+    (f"{part}.{name}", value)
+    for part in ("recipe", "coteaching")
+    for name in ("epochs", "batch_size", "width")
+    for value in RUBBISH
+]
+FORGED += [("recipe.peak_rate", 10**400), ("recipe.more", 1), ("coteaching.forget_rate", 1.0)]
+
+
+@pytest.mark.parametrize("number", range(len(FORGED)))
+def test_a_plan_sealed_by_hand_passes_the_checks_of_a_request(
+    number: int, request_: Request, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    name, value = FORGED[number]
+    content = read_sealed_json(tmp_path / "plan.json")
+    assert content is not None
+    part, _, inner = name.partition(".")
+    if inner:
+        content[part][inner] = value
+    else:
+        content[part] = value
+    write_sealed_json(tmp_path / "plan.json", content)
+    with pytest.raises(RecomputeError, match="is damaged: plan again in"):
+        load_plan(tmp_path)
+
+
+def test_an_untouched_plan_sealed_by_hand_is_read(request_: Request, tmp_path: Path) -> None:
+    save_plan(request_, tmp_path)
+    write_sealed_json(tmp_path / "plan.json", read_sealed_json(tmp_path / "plan.json") or {})
+    assert load_plan(tmp_path) == request_
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"n_folds": "4"}, {"n_folds": 4.0}, {"n_folds": 10**5000}, {"n_folds": 5_001}, {"seed": 1.5},
+     {"seed": None}, {"seed": 2**63}, {"overrides": {"epochs": 2.5}},
+     {"overrides": {"epochs": None}}, {"overrides": {"epochs": [2]}},
+     {"overrides": {"epochs": 10**400}}, {"overrides": {"epochs": "9" * 5000}},
+     {"overrides": {"peak_rate": 10**400}}],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_one_line(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        make_request([SETTING], "-", **more)
+    assert len(str(caught.value)) < 200
+
+
+def test_leftovers_of_killed_processes_are_removed(
+    request_: Request, digits: Dataset, tmp_path: Path
+) -> None:
+    save_plan(request_, tmp_path)
+    old = time.time() - SECONDS_UNTIL_ABANDONED - 60
+    work = tmp_path / "work" / tasks_of(request_)[0].id
+    work.mkdir(parents=True)
+    names = [tmp_path / ".plan.json.01234567.part", work / ".checkpoint.pt.01234567.part",
+             work / ".probabilities.npy.01234567.part"]  # fmt: skip
+    others = [tmp_path / ".mine.01234567.part", work / ".checkpoint.pt.89abcdef.part"]
+    for path in (*names, *others):
+        path.write_bytes(b"x")
+        if path != others[1]:  # which a live process may be writing
+            os.utime(path, (old, old))
+    list(run_tasks(request_, digits, tmp_path, task_ids=(tasks_of(request_)[0].id,), threads=1))
+    assert not any(path.exists() for path in names)
+    assert all(path.exists() for path in others)
+
+
+def test_a_plan_records_where_the_images_are(
+    jpeg: JpegCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a relative path, and for a run, a job array and a status without it."""
+    monkeypatch.chdir(jpeg.batches.parent)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, "recompute", *words, "--folder", tmp_path], capture_output=True, text=True,
+            check=False, env=os.environ,
+        )  # fmt: skip
+
+    root = jpeg.batches.name
+    planned = run("plan", "--noise", "0.2", "--sparsity", "0", "--root", root, "--trust", "pixels")
+    assert planned.returncode == 0, planned.stderr
+    request = load_plan(tmp_path)
+    assert (request.root, request.trust) == (str(jpeg.batches), "pixels")
+    monkeypatch.chdir("/")
+    assert run("slurm").returncode == 0
+    assert "--root" not in (tmp_path / "slurm" / "level1-part1.sh").read_text()
+    # The images are found, and the next thing that is wrong is told.
+    assert re.search(r"needs tasks that are not done", run("collect").stderr)
+    elsewhere = make_request(request.settings, request.data_digest, root="/elsewhere")
+    save_plan(elsewhere, tmp_path)
+    assert load_plan(tmp_path).root == "/elsewhere"
+    save_plan(make_request(request.settings, request.data_digest), tmp_path)
+    assert load_plan(tmp_path).root == "/elsewhere"
