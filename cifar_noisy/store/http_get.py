@@ -95,12 +95,9 @@ def get(url: str, headers: dict[str, str], connect: float, read: float) -> Itera
         session.mount("", _adapter(deadline))  # for every scheme: it refuses most
         try:
             # An empty user name is none, for which requests looks into ~/.netrc.
+            auth = auth if any(auth) else None
             response = session.get(
-                url,
-                headers=headers,
-                auth=auth if any(auth) else None,
-                timeout=(connect, read),
-                stream=True,
+                url, headers=headers, auth=auth, timeout=(connect, read), stream=True
             )
         except requests.TooManyRedirects:
             raise SourceFailedError("redirects too often") from None
@@ -266,9 +263,8 @@ def _failure(error: Exception, seconds: float, proxy: str | None) -> Exception:
         is_socks = isinstance(error, requests.exceptions.InvalidSchema)
         needs = "needs pip install 'requests[socks]'" if is_socks else "is no URL of a proxy"
         return _proxy_failure(proxy, needs)
-    return SourceFailedError(
-        f"{text} (through the proxy {_shown_proxy(proxy)})", Failure.UNREACHABLE
-    )
+    text += f" (through the proxy {_shown_proxy(proxy)})"
+    return SourceFailedError(text, Failure.UNREACHABLE)
 
 
 def _check_open_files() -> None:
