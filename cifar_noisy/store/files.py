@@ -73,10 +73,10 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
 def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading and writing that is renamed to `path` when the block ends well.
 
-    It begins with a copy of the largest leftover of `path`, if any, of `size` bytes at most. After
-    an error, a beginning worth keeping is left for the next process; after an `OSError`, such as a
-    full disk, only what there was before. Once `path` is complete its leftovers are removed. One of
-    them may be a live process's: that one writes its file again from what it holds open.
+    It begins with a copy of the largest leftover, if any, of `size` bytes at most. After an error,
+    a part of `WORTH_KEEPING` bytes or more stays; after an `OSError`, such as a full disk, only
+    what there was before. When `path` is complete its leftovers are removed. One of them may be a live
+    process's: that one writes its file again from what it holds open.
     """
     part = _new_part(path)
     n_kept = 0
@@ -232,10 +232,9 @@ def _is_descriptor(path: Path) -> bool:
 
 def _sync_folder(folder: Path) -> None:
     """Flush a rename to the disk, where the system lets folders be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -60,11 +60,7 @@ class Progress(Protocol):
 
 @dataclass
 class Batch:
-    """What the transfers of one call have in common.
-
-    Hosts that are `unreachable`, and why, are not asked again. `is_stopped` is set when nobody
-    waits for the results any more.
-    """
+    """What the transfers of one call have in common; `unreachable` hosts are not asked again."""
 
     progress: Progress | None = None
     unreachable: dict[str, str] = field(default_factory=dict)
@@ -120,11 +116,10 @@ def download(
                 finally:
                     kept = _end(file)
     except UnavailableError as error:
-        for_next_try = f"; the {readable_size(kept)} that arrived are kept for the next try"
-        raise UnavailableError(
-            f"{target.name} could not be had" + (for_next_try if kept >= WORTH_KEEPING else ""),
-            error.causes,
-        ) from None
+        said = f"{target.name} could not be had"
+        if kept >= WORTH_KEEPING:
+            said += f"; the {readable_size(kept)} that arrived are kept for the next try"
+        raise UnavailableError(said, error.causes) from None
     return target
 
 
@@ -148,13 +143,7 @@ def fill(
 
 
 def readable_size(size: float) -> str:
-    """Return a number of bytes for people, in decimal units.
-
-    Examples
-    --------
-    >>> readable_size(1_000_128)
-    '1.0 MB'
-    """
+    """Return a number of bytes for people, such as ``1.0 MB``, in decimal units."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -271,9 +260,8 @@ def _append(answer: Answer, file: IO[bytes], size: int | None, batch: Batch) -> 
     total = None if answer.length is None else _end(file) + answer.length
     if None not in (size, total) and total != size:
         looks = " that look like a web page" if answer.read(64).lstrip()[:1] == b"<" else ""
-        raise SourceFailedError(
-            f"offers {total:,} bytes{looks}, where the published file has {size:,}"
-        )
+        said = f"offers {total:,} bytes{looks}, where the published file has {size:,}"
+        raise SourceFailedError(said)
     limit = LARGEST if size is None else size
     for chunk in _chunks(answer, batch):
         if _end(file) + len(chunk) > limit:
@@ -281,9 +269,8 @@ def _append(answer: Answer, file: IO[bytes], size: int | None, batch: Batch) -> 
         file.write(chunk)
         batch.count(len(chunk))
     if total is not None and _end(file) < total:
-        raise SourceFailedError(
-            f"broke off after {_end(file):,} of {total:,} bytes", Failure.CONNECTION_LOST
-        )
+        said = f"broke off after {_end(file):,} of {total:,} bytes"
+        raise SourceFailedError(said, Failure.CONNECTION_LOST)
 
 
 def _chunks(answer: Answer, batch: Batch) -> Iterator[bytes]:
@@ -301,12 +288,11 @@ def _chunks(answer: Answer, batch: Batch) -> Iterator[bytes]:
 
 
 def _status_failure(answer: Answer) -> SourceFailedError:
-    text = f"answered {answer.said}"
     pause = answer.retry_after if answer.status in (429, 503) else None
     if pause is None:
-        return SourceFailedError(text)
-    text += f" and asks to wait {min(pause, 1e9):,.0f} s"
-    return SourceFailedError(text, Failure.BUSY, retry_after=pause)
+        return SourceFailedError(f"answered {answer.said}")
+    said = f"answered {answer.said} and asks to wait {min(pause, 1e9):,.0f} s"
+    return SourceFailedError(said, Failure.BUSY, retry_after=pause)
 
 
 def _end(file: IO[bytes]) -> int:
