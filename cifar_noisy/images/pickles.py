@@ -39,9 +39,9 @@ class Bytes:
         """Return the array, which must have this shape."""
         if self.shape != shape or len(self.content) != np.prod(shape):
             raise UnpicklingError(f"it has an array of another shape than {shape}")
-        text, order = self.content, "F" if self.is_fortran else "C"
-        content = text.encode("latin-1") if isinstance(text, str) else text
-        return np.frombuffer(content, np.uint8).reshape(shape, order=order)
+        text = self.content
+        values = np.frombuffer(text.encode("latin-1") if isinstance(text, str) else text, np.uint8)
+        return values.reshape(shape, order="F" if self.is_fortran else "C")
 
 
 def unpickle(pickled: bytes, max_steps: int) -> Any:

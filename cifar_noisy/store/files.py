@@ -75,8 +75,8 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
 
     It begins with a copy of the largest leftover, if any, of `size` bytes at most. After an error,
     a part of `WORTH_KEEPING` bytes or more stays; after an `OSError`, such as a full disk, only
-    what there was before. When `path` is complete its leftovers are removed. One of them may be a live
-    process's: that one writes its file again from what it holds open.
+    what there was before. When `path` is complete its leftovers are removed. One of them may be a
+    live process's: that one writes its file again from what it holds open.
     """
     part = _new_part(path)
     n_kept = 0
