@@ -25,12 +25,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
 from cifar_noisy.store.files import open_regular, reason, storage_errors, write_atomically
 from cifar_noisy.store.http_download import Batch, Progress, fill, in_parallel, readable_size
-from cifar_noisy.store.http_get import shown_url
+from cifar_noisy.store.http_get import is_http_url, shown_url
 from cifar_noisy.store.locks import locked
 from cifar_noisy.store.registry import REPOSITORY, REVISION, Artifact
 
@@ -395,7 +395,7 @@ def _mirrors() -> tuple[Folder | Host, ...]:
 
 
 def _mirror(entry: str) -> Folder | Host:
-    if entry.startswith(("http://", "https://")) and _has_host(entry):
+    if is_http_url(entry):
         return Host(f"{entry.rstrip('/')}/{{path}}")
     if "://" in entry:
         raise ConfigurationError(
@@ -403,13 +403,6 @@ def _mirror(entry: str) -> Folder | Host:
             "https URL: separate entries by commas"
         )
     return Folder(_folder(entry, MIRRORS_VARIABLE))
-
-
-def _has_host(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).hostname)
-    except ValueError:
-        return False
 
 
 def _folder(entry: str, variable: str) -> Path:
