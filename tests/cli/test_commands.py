@@ -126,7 +126,7 @@ RUNS = {
     "verify": [
         Run(f"{SETTING} --method cl_pbc --edition 2021 --fail-fast", "train mask 2021: 1/1 exact"),
         Run("--noise 0.9 --sparsity 0.2 --json -", '"verdict": "exact"'),
-        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\Z"),
+        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\s*\Z"),
         Run(
             f"--recomputed trained {SETTING} --root batches --trust pixels --device cpu", "",
             status=2, notices="cifar-noisy: trained is no folder.*\n",
@@ -149,11 +149,6 @@ RUNS = {
     "cache export": [
         Run(f"one.tar --kind pyx {SETTING}", "^1 file written to one.tar$"),
         Run("labels.tar --kind noise_matrix --json", '"bundle": "labels.tar"'),
-        *(
-            Run(f"{stdout} --kind noise_matrix --noise 0", r"\Acifar10/(?s:.*)\0\Z",
-                notices="1 file written to /dev/stdout\n")
-            for stdout in ("/dev/stdout", "-")
-        ),
     ],
     "cache import": [
         Run("pyx.tar", "^13 files checked and imported from pyx.tar$"),

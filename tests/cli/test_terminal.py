@@ -1,5 +1,6 @@
 """What a terminal, a pipe, a full disk, Ctrl-C and an ASCII locale make of the command line."""
 
+import io
 import os
 import pty
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +241,20 @@ def test_exit_statuses(line: str, status: int, tmp_path: Path,
     assert re.match("cifar-noisy: .", result.stderr)
     assert "Traceback" not in result.stderr
     assert not re.search(r"\b(trust|download|root|order|edition)=", result.stderr)
+
+
+@pytest.mark.parametrize("stdout", ["/dev/stdout", "-"])
+def test_a_bundle_on_stdout_has_its_summary_on_stderr(stdout: str, folder: Path) -> None:
+    for option in ([], ["--json"]):
+        wanted = ["--kind", "noise_matrix", "--noise", "0", *option]
+        result = subprocess.run([PROGRAM, "cache", "export", stdout, *wanted],
+                                capture_output=True, check=True)  # fmt: skip
+        with tarfile.open(fileobj=io.BytesIO(result.stdout)) as bundle:
+            assert len([name for name in bundle.getnames() if name.endswith(".pickle")]) == 1
+        assert result.stdout.endswith(b"\0" * 1024)
+        assert (b'"bundle": "/dev/stdout"' if option else b"1 file written to /dev/stdout\n") in (
+            result.stderr
+        )
 
 
 ARCHIVE = "or download=True (cifar-noisy images --download)"
