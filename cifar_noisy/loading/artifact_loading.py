@@ -251,8 +251,8 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
 def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> NDArray[np.float64]:
     """Load the noise matrix that the noisy labels of a setting were drawn from.
 
-    It is generated from the published seed by cleanlab and held to the digest of the published one;
-    the published pickle is never opened.
+    It is generated from the published seed, and its checksum must be that of the published one. The
+    published pickle is never opened.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
     UnknownArtifactError
         If the setting was never published.
     UnavailableError
-        If the installed cleanlab or numpy draws another matrix than the published one.
+        If the installed numpy draws another matrix than the published one.
 
     Examples
     --------
@@ -279,7 +279,7 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
     """
     setting = Setting.of(noise, sparsity)
     matrix = noise_from_seed.generate_noise_matrix(setting)
-    _check_published(matrix, find("noise_matrix", setting), "install cleanlab 2.9")
+    _check_published(matrix, find("noise_matrix", setting), "install another numpy")
     return matrix
 
 
