@@ -142,20 +142,9 @@ def _agreements(
 def shuffled_among_alike(
     setting: Setting, pyx: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:
-    """Return probabilities as good as these that know nothing of the single image.
+    """Return the rows, shuffled among examples of the same given and the same true label.
 
-    Parameters
-    ----------
-    setting : Setting
-    pyx : (50000, 10) float
-        Probabilities in the published order.
-
-    Returns
-    -------
-    (50000, 10) float
-        The same rows, shuffled among examples of the same given and the same true label. They have
-        the same accuracies and masks as good, and agree with others only as far as the labels
-        make them.
+    They are as good, and agree with other probabilities only as far as the labels make them.
     """
     given = load_noisy_labels(setting.noise, setting.sparsity)
     alike = given * pyx.shape[1] + true_labels()
@@ -168,19 +157,10 @@ def shuffled_among_alike(
 def agreement(
     setting: Setting, one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]
 ) -> dict[str, float]:
-    """Return by how much two arrays of probabilities agree.
+    """Return by how much two arrays of probabilities, in the published order, agree.
 
-    Parameters
-    ----------
-    setting : Setting
-    one, other : (50000, 10) float
-        Probabilities in the published order.
-
-    Returns
-    -------
-    dict of str to float
-        Share of rows with the same argmax, Spearman's correlation of the probability of the given
-        label, and for each method the share of examples that both flag or both keep.
+    By the share of rows with the same argmax, Spearman's correlation of the probability of the
+    given label, and for each method the share of examples that both flag or both keep.
     """
     from scipy.stats import spearmanr
 

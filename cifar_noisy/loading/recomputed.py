@@ -60,15 +60,7 @@ def read_record(folder: Path, path: str, names: Iterable[str]) -> dict[str, Any]
 def read_pyx(
     folder: Path, setting: Setting, n_examples: int = _N_EXAMPLES
 ) -> NDArray[np.floating[Any]]:
-    """Return the (N, 10) float16 or float32 probabilities in a folder of recomputed files.
-
-    Raises
-    ------
-    UnavailableError
-        If they are not there, or not as they were written.
-    InvalidInputError
-        If they are not those of `n_examples` examples.
-    """
+    """Return the (N, 10) float16 or float32 probabilities in a folder of recomputed files."""
     pyx = _read(folder, pyx_path(setting), setting)
     if pyx.shape != (n_examples, len(CLASSES)) or pyx.dtype not in (np.float16, np.float32):
         raise _of_another_kind(folder / pyx_path(setting), pyx, f"({n_examples}, 10) probabilities")
@@ -78,13 +70,7 @@ def read_pyx(
 def read_train_mask(
     folder: Path, setting: Setting, method: Method, n_examples: int = _N_EXAMPLES
 ) -> NDArray[np.bool_]:
-    """Return the (N,) bool train mask in a folder of recomputed files; True = keep.
-
-    Raises
-    ------
-    UnavailableError, InvalidInputError
-        As `read_pyx` does.
-    """
+    """Return the (N,) bool train mask in a folder of recomputed files; True = keep."""
     path = train_mask_path(setting, method, "2021")
     mask = _read(folder, path, setting)
     if mask.shape != (n_examples,) or mask.dtype != np.bool_:
