@@ -125,17 +125,12 @@ def confident_joint(labels: ArrayLike, pyx: ArrayLike) -> Counts:
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) int64
         Row i sums to the number of examples with given label i; all entries sum to N.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -153,18 +148,13 @@ def estimate_joint(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) float64
         Entry (i, j) estimates p(given = i, true = j); all entries sum to 1, row i to the share of
         given label i.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -183,18 +173,13 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) float64
         Entry (i, j) estimates p(given = i | true = j); columns sum to 1. A class that counts no
         example has a column of NaN: nothing is known of how it is labelled.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -205,10 +190,7 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     """
     joint = estimate_joint(labels, pyx)
     totals = joint.sum(axis=0)
-    nothing_known = np.full_like(joint, np.nan)
-    noise_matrix: NDArray[np.float64] = np.divide(
-        joint, totals, out=nothing_known, where=totals > 0
-    )
+    noise_matrix: NDArray[np.float64] = joint / np.where(totals > 0, totals, np.nan)
     return noise_matrix
 
 

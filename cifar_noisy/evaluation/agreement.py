@@ -96,10 +96,8 @@ def compare_recomputed(
 
     Raises
     ------
-    UnknownArtifactError
-        If nothing was published for the setting.
-    UnavailableError
-        If either side is not there.
+    UnknownArtifactError, UnavailableError
+        If nothing was published for the setting, or either side is not there.
     InvalidInputError
         If the folder is of another dataset.
 

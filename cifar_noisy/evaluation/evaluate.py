@@ -83,10 +83,9 @@ def evaluate(
     -----
     SuspectMaskWarning
         If what is passed surely says the opposite, or is in the other order; it is evaluated as it
-        is. Sure is: a mask that equals a published train mask, in which True means keep; a mask
-        that flags right labels rather than wrong ones, or a score that ranks them so, by more than
-        10 standard deviations (a random one: 1; the published methods: 21 to 154 the other way); or
-        one that has nothing to do with the truth as it is but does by 10 in the other order.
+        is. Sure is: a mask that equals a published train mask; one that flags right labels rather
+        than wrong ones, or a score that ranks them so, by more than 10 standard deviations (the
+        published methods: 21 to 154 the other way); or one that does so in the other order only.
 
     Examples
     --------
@@ -215,10 +214,8 @@ def evaluate_published(
 
     Raises
     ------
-    UnknownArtifactError
-        If there are no such masks.
-    UnavailableError
-        If one of them cannot be had.
+    UnknownArtifactError, UnavailableError
+        If there are no such masks, or one of them cannot be had.
 
     Examples
     --------
@@ -252,9 +249,9 @@ def _published_masks(
         return {}, used, error.message
 
 
-def _warn(doubt: str | None, stacklevel: int = 3) -> None:
-    if doubt:
-        warnings.warn(doubt, SuspectMaskWarning, stacklevel)
+def _warn(problem: str | None, stacklevel: int = 3) -> None:
+    if problem:
+        warnings.warn(problem, SuspectMaskWarning, stacklevel)
 
 
 def _equal_train_mask(found: Mask, masks: Mapping[Method, Mask]) -> str | None:

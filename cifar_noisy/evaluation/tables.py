@@ -188,10 +188,8 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
 
     Raises
     ------
-    UnknownArtifactError
-        If the edition is unknown.
-    UnavailableError
-        If a mask cannot be had.
+    UnknownArtifactError, UnavailableError
+        If the edition is unknown, or a mask cannot be had.
 
     Examples
     --------
@@ -243,10 +241,8 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
 
     Raises
     ------
-    UnknownArtifactError
-        If the rule or network is unknown.
-    UnavailableError
-        If a log cannot be had.
+    UnknownArtifactError, UnavailableError
+        If the rule or network is unknown, or a log cannot be had.
 
     Examples
     --------
@@ -321,16 +317,13 @@ def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network =
             f"the log stops after epoch {len(log.epochs)}{planned}, so it has no accuracy by rule "
             f"{rule!r}: get the whole log"
         )
-    if "test_accuracy" in log.epochs:
-        accuracy = log.epochs["test_accuracy"]
-    else:
-        both = log.epochs[["test_accuracy_1", "test_accuracy_2"]]
-        accuracy = {
-            "max": both.max(axis=1),
-            "first": both["test_accuracy_1"],
-            "second": both["test_accuracy_2"],
-            "mean": both.mean(axis=1),
-        }[network]
+    networks = log.epochs.filter(regex=r"^test_accuracy(_\d)?$")  # one, or two
+    accuracy = {
+        "max": networks.max(axis=1),
+        "first": networks.iloc[:, 0],
+        "second": networks.iloc[:, -1],
+        "mean": networks.mean(axis=1),
+    }[network]
     return float(accuracy.iloc[-1] if rule == "last" else accuracy.max())
 
 
@@ -356,11 +349,6 @@ def format_tables(
     -------
     str
         Ends with a newline.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the format is unknown.
 
     Examples
     --------
@@ -430,10 +418,8 @@ def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
 
     shown = for_markdown if format == "markdown" else printable
     style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
-    parts = [
-        table.settings[first : first + n_columns]
-        for first in range(0, len(table.settings), n_columns)
-    ]
+    settings = table.settings
+    parts = [settings[i : i + n_columns] for i in range(0, len(settings), n_columns)]
     return "\n\n".join(
         tabulate(
             [list(map(shown, row)) for row in _lines(table, part)],

@@ -121,10 +121,8 @@ def verify(
 
     Raises
     ------
-    UnknownArtifactError
-        If a filter names something that was never published, or nothing matches them all.
-    StorageError
-        If the cache folder cannot be used.
+    UnknownArtifactError, StorageError
+        If nothing published matches the filters, or the cache folder cannot be used.
 
     Examples
     --------
@@ -186,8 +184,8 @@ def _check_masks(
     pyx = decode_array(store.read(pyx_artifact), pyx_artifact)
     found = label_errors(labels, pyx)
     # Edition 2021 was computed from the released float16 numbers: no rounding excuses it.
-    is_rounding_at_issue = any(mask.edition == "2019" for mask in masks)
-    rounding = RoundingAnalysis(labels, pyx) if is_rounding_at_issue else None
+    has_2019 = any(mask.edition == "2019" for mask in masks)
+    rounding = RoundingAnalysis(labels, pyx) if has_2019 else None
     for mask in masks:
         method = cast(Method, mask.method)
         recomputed = ~found[method]

@@ -153,17 +153,12 @@ def load_label_errors(
     Parameters
     ----------
     method, noise, sparsity, edition, order
-        As for `load_train_mask`.
+        As for `load_train_mask`, which may raise the same.
 
     Returns
     -------
     (50000,) bool
         True = label error.
-
-    Raises
-    ------
-    UnknownArtifactError, UnavailableError
-        As `load_train_mask` does.
 
     Examples
     --------
@@ -223,11 +218,6 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     -------
     (50000,) int64
         True labels, 0 to 9.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the order is unknown.
 
     Examples
     --------
@@ -374,16 +364,11 @@ def download(
     wanted = artifacts(
         kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
     )
-    at_least_one(wanted)
-    return Store.from_environment().fetch(wanted, progress, copy=copy)
+    return Store.from_environment().fetch(at_least_one(wanted), progress, copy=copy)
 
 
 def cache_folder() -> Path:
     """Return the folder that files are downloaded to; it may not exist yet.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------
@@ -405,10 +390,6 @@ def cached_path(artifact: Artifact) -> Path:
     ----------
     artifact : Artifact
         One of `artifacts`.
-
-    Returns
-    -------
-    Path
 
     Examples
     --------

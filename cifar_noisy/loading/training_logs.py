@@ -136,7 +136,6 @@ class _Layout:
     format: LogFormat
     marker: str  # in every log of this format, and in none of another
     rows: tuple[_Row, ...]
-    facts: dict[str, str]  # attribute of TrainingLog -> regular expression of its value
     carried: dict[str, tuple[_Kind, str]]  # column of epochs <- the epoch's last row of a kind
     percent_decimals: int | None  # decimals of accuracies and pure ratios that are percent
 
@@ -185,7 +184,6 @@ _RESNET50 = _Layout(
             rf"(?P<test_accuracy>{_DEC3}) Acc@5 (?P<test_top5_accuracy>{_DEC3})",
         ),
     ),
-    facts={"train_size": r"\nTrain size: (\d{1,9})\n"},
     carried={
         "learning_rate": (_Kind.SCHEDULE, "learning_rate"),
         "train_loss": (_Kind.TRAIN, "loss_mean"),
@@ -222,11 +220,6 @@ _COTEACHING = _Layout(
             rf" Pure Ratio ?2 (?P<pure_ratio_2>{_DEC4}) %",
         ),
     ),
-    facts={
-        "train_size": r"\n\('Train size:', (\d{1,9})\)",
-        "planned_epochs": r"\nEpoch \[\d+/(\d{1,9})\]",
-        "printed_noise": r"\nActual noise (\d\.\d\d)\n",
-    },
     carried={},
     percent_decimals=4,
 )
@@ -271,13 +264,15 @@ _SCELOSS = _Layout(
             rf"\nBEST_ACC_top5\t(?P<previous_best_test_top5_accuracy>{_DEC4})",
         ),
     ),
-    facts={"train_size": r"\nNum of train (\d{1,9})\n", "planned_epochs": r"\nepoch (\d{1,9})\n"},
     carried=_RESNET50.carried
     | {"learning_rate": (_Kind.TRAIN, "learning_rate"), "test_loss": (_Kind.TEST, "loss_mean")},
     percent_decimals=None,
 )
 
 _LAYOUTS = (_RESNET50, _COTEACHING, _COTEACHING_PLUS, _SCELOSS)
+_TRAIN_SIZE = re.compile(r"\n(?:\('Train size:', |Train size: |Num of train )(\d{1,9})[)\n]")
+_PLANNED_EPOCHS = re.compile(r"\n(?:Epoch \[\d+/|epoch )(\d{1,9})[]\n]")
+_PRINTED_NOISE = re.compile(r"\nActual noise (\d\.\d\d)\n")
 _WALL_TIME = re.compile(r"\nreal\t(\d{1,9})m(\d{1,9}\.\d+)s$", re.MULTILINE | re.ASCII)
 
 
@@ -341,11 +336,10 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
     last = rows.iloc[-1]
     wall = _WALL_TIME.search(text, int(last["start"]))
     train_size, planned, noise = (
-        _fact(layout, attribute, text)
-        for attribute in ("train_size", "planned_epochs", "printed_noise")
+        pattern.search(text) for pattern in (_TRAIN_SIZE, _PLANNED_EPOCHS, _PRINTED_NOISE)
     )
     if planned:
-        finished = len(epochs) == int(planned)
+        finished = len(epochs) == int(planned[1])
     else:
         ended = wall is not None or len(epochs) == RESNET50_EPOCHS
         finished = ended and int(last["kind"]) == _Kind.EVALUATION
@@ -353,11 +347,11 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
         format=layout.format,
         batches=_batch_table(layout, rows),
         epochs=epochs,
-        train_size=int(train_size) if train_size else None,
-        planned_epochs=int(planned) if planned else None,
+        train_size=int(train_size[1]) if train_size else None,
+        planned_epochs=int(planned[1]) if planned else None,
         is_complete=finished and cut is None,
         wall_seconds=60 * int(wall[1]) + float(wall[2]) if wall else None,
-        printed_noise=float(noise) if noise else None,
+        printed_noise=float(noise[1]) if noise else None,
     )
     if not log.is_complete:
         message = _where_it_stops(log, rows, cut, text, name)
@@ -491,8 +485,3 @@ def _step_column(rows: pd.DataFrame) -> str:
 def _line(text: str, start: int) -> int:
     """Return the number, in the caller's text, of the line after the newline at `start`."""
     return text.count("\n", 0, start + 1)
-
-
-def _fact(layout: _Layout, attribute: str, text: str) -> str | None:
-    match = re.search(layout.facts[attribute], text) if attribute in layout.facts else None
-    return match[1] if match else None
