@@ -109,7 +109,7 @@ def compare_recomputed(
     setting = Setting(noise, sparsity)
     theirs = published_pyx(setting)
     ours = read_pyx(user_path(folder), setting)
-    evaluations = (evaluate_pyx(pyx, noise, sparsity) for pyx in (ours, theirs))
+    evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))
     return (*_accuracies(*evaluations), *_agreements(setting, ours, theirs))
 
 
@@ -144,7 +144,7 @@ def shuffled_among_alike(
 
     They are as good, and agree with other probabilities only as far as the labels make them.
     """
-    given = load_noisy_labels(setting.noise, setting.sparsity)
+    given = load_noisy_labels(setting)
     alike = given * pyx.shape[1] + true_labels()
     by_chance = np.random.default_rng(0).random(len(alike))
     shuffled = np.empty_like(pyx)
@@ -162,7 +162,7 @@ def agreement(
     """
     from scipy.stats import spearmanr
 
-    given = load_noisy_labels(setting.noise, setting.sparsity)
+    given = load_noisy_labels(setting)
     rows = np.arange(len(given))
     confidence = spearmanr(one[rows, given], other[rows, given]).statistic
     mine, yours = label_errors(given, one), label_errors(given, other)

@@ -143,19 +143,13 @@ def evaluate_pyx(
     pyx : (50000, 10) float16, float32 or float64 array_like
         Out-of-sample predicted probabilities. Rows need not sum to 1 and are taken as they are.
     noise, sparsity, order, edition
-        As for `evaluate`.
-
-    Returns
-    -------
-    PyxEvaluation
+        As for `evaluate`, which may raise the same.
 
     Raises
     ------
     InvalidInputError
         If `pyx` has another shape or dtype, or an entry is NaN or outside 0 to 1, or all entries
         are equal.
-    UnknownArtifactError
-        As for `evaluate`.
 
     Warns
     -----
@@ -229,20 +223,17 @@ def evaluate_published(
 def _load_all_label_errors(setting: Setting, edition: Edition | None) -> dict[Method, Mask]:
     used = edition or default_edition(setting)
     Store.from_environment().fetch_absent(artifacts(kind="train_mask", noise=setting, edition=used))
-    return {
-        method: load_label_errors(method, setting.noise, setting.sparsity, edition=used)
-        for method in METHODS
-    }
+    return {method: load_label_errors(method, setting, edition=used) for method in METHODS}
 
 
 def _published_masks(
-    setting: Setting, edition: str | None
+    setting: Setting, edition: Edition | None
 ) -> tuple[dict[Method, Mask], Edition | None, str | None]:
     """Return what the five methods found, of which edition, and else why it is not there."""
-    chosen = None if edition is None else check_choice(edition, EDITIONS, "edition")
+    used = default_edition(setting) if edition is None else edition
+    used = check_choice(used, EDITIONS, "edition")
     if not setting.has_probabilities:
         return {}, None, f"no method was published at noise {setting.noise:g}"
-    used = chosen or default_edition(setting)
     try:
         return _load_all_label_errors(setting, used), used, None
     except UnavailableError as error:

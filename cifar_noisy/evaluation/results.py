@@ -268,14 +268,7 @@ def _plain(value: Any) -> Any:
 
 
 def count_pairs(given: NDArray[np.integer], true: NDArray[np.integer], n_classes: int) -> Counts:
-    """Count examples by given label (row) and true label (column).
-
-    Examples
-    --------
-    >>> count_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    array([[1, 1],
-           [0, 1]])
-    """
+    """Count examples by given label (row) and true label (column)."""
     pairs = given.astype(np.int64) * n_classes + true
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 

@@ -179,7 +179,7 @@ def _check_masks(
     store: Store,
     absent: Mapping[Artifact, UnavailableError],
 ) -> Iterator[Check]:
-    labels = load_noisy_labels(setting.noise, setting.sparsity)
+    labels = load_noisy_labels(setting)
     pyx_artifact = find("pyx", setting)
     pyx = decode_array(store.read(pyx_artifact), pyx_artifact)
     found = label_errors(labels, pyx)

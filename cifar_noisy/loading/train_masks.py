@@ -34,12 +34,6 @@ def kept_rows(
     A train mask is a method's name, for which `setting` and `edition` choose the published mask; a
     bool mask in the published order; or rows of it. `association` decides whether to warn that it
     keeps the wrong labels: at noise 0.7, a right mask keeps the smaller part.
-
-    Examples
-    --------
-    >>> labels, order = np.repeat(np.arange(10), 5), np.arange(50)
-    >>> kept_rows([30, 4], Setting(0, 0), None, labels, labels, order)
-    array([ 4, 30])
     """
     if isinstance(train_mask, str):
         published = load_train_mask(cast(Any, train_mask), setting, edition=cast(Any, edition))
@@ -78,14 +72,6 @@ def association(
     (Mantel and Haenszel), and the weaker of the two is returned, so that a mask that picks whole
     classes says nothing. A random mask gives about 0, the published masks 21 to 154, and their
     complements the same with a minus. Without wrong labels it is 0.
-
-    Examples
-    --------
-    >>> true = np.repeat([0, 1], 50)
-    >>> given = true.copy()
-    >>> given[::5] = 1 - given[::5]
-    >>> round(association(given == true, given, true), 1)
-    9.9
     """
     is_right = given == true
     values = [_mantel_haenszel(mask, is_right, labels) for labels in (given, true)]

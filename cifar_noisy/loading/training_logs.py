@@ -441,8 +441,8 @@ def _batch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
     phases = {int(_Kind.TRAIN): "train", int(_Kind.TEST): "test"}
     batches = _table(layout, rows, _Kind.TRAIN, _Kind.TEST)
     if any(row.kind == _Kind.TEST for row in layout.rows):
-        kinds = rows["kind"][rows["kind"].isin(phases)]
-        batches.insert(1, "phase", kinds.map(phases).astype("str").reset_index(drop=True))
+        names = rows["kind"].map(phases).dropna()
+        batches.insert(1, "phase", names.astype("str").reset_index(drop=True))
     return batches
 
 
