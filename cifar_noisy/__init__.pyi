@@ -29,14 +29,16 @@ from .errors import (
 )
 from .evaluation.agreement import Comparison as Comparison, compare_recomputed as compare_recomputed
 from .evaluation.evaluate import (
+    evaluate as evaluate,
+    evaluate_published as evaluate_published,
+    evaluate_pyx as evaluate_pyx,
+)
+from .evaluation.results import (
     Detection as Detection,
     Evaluation as Evaluation,
     Fit as Fit,
     PyxEvaluation as PyxEvaluation,
     Ranking as Ranking,
-    evaluate as evaluate,
-    evaluate_published as evaluate_published,
-    evaluate_pyx as evaluate_pyx,
 )
 from .evaluation.tables import (
     Table as Table,

@@ -150,7 +150,7 @@ def commands() -> Iterator[Row]:
 
 VERIFY = """
 import resource, time
-import cleanlab, cifar_noisy, cifar_noisy.evaluation.verification
+import cifar_noisy, cifar_noisy.evaluation.verification
 start = time.perf_counter()
 n = sum(1 for _ in cifar_noisy.verify())
 taken = time.perf_counter() - start

@@ -97,8 +97,8 @@ def _calibrated(
     scaled = np.array(
         [[joint[j][i] / sum(joint[j]) * counts[j] for i in range(k)] for j in range(k)]
     )
-    # Summed column by column: the last bit of the total depends on the order.
-    scaled = scaled / np.sum(np.asfortranarray(scaled)) * sum(counts)
+    # Summed row by row, by numpy: the last bit of the total depends on the order.
+    scaled = scaled / np.sum(scaled) * sum(counts)
     return [_rounded(list(map(float, row))) for row in scaled]
 
 

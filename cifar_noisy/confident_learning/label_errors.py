@@ -17,6 +17,7 @@ Everything here is a pure function of arrays. A joint has given labels as rows a
 columns.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,34 +48,16 @@ Probabilities = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Problem:
-    """Checked labels and probabilities, in the form that all methods share.
+    """Checked labels and probabilities, in the form that all methods share."""
 
-    Attributes
-    ----------
-    labels : (N,) intp
-        Given labels.
-    pyx : (N, K) float16, float32 or float64
-        Out-of-sample predicted probabilities.
-    label_counts : (K,) int64
-        Examples of each given label; 0 where a class is absent.
-    predicted : (N,) intp
-        The most probable class; the first of them where several tie.
-    """
-
-    labels: Labels
-    pyx: Probabilities
-    label_counts: Counts
-    predicted: Labels
+    labels: Labels  # (N,) given labels
+    pyx: Probabilities  # (N, K) float16, float32 or float64
+    label_counts: Counts  # (K,) examples of each given label
+    predicted: Labels  # (N,) the most probable class; the first of them where several tie
 
     @classmethod
     def of(cls, labels: ArrayLike, pyx: ArrayLike) -> "Problem":
-        """Check `labels` and `pyx` and return the problem they pose.
-
-        Raises
-        ------
-        InvalidInputError
-            If they are no labels and probabilities of the same examples.
-        """
+        """Check that these are labels and probabilities of the same examples."""
         probabilities = check_probabilities(as_array(pyx, "pyx", beside=labels))
         given = _checked_labels(as_array(labels, "labels", beside=pyx), *probabilities.shape)
         label_counts = np.bincount(given, minlength=probabilities.shape[1])
@@ -103,7 +86,8 @@ def label_errors(labels: ArrayLike, pyx: ArrayLike) -> dict[Method, Mask]:
     dict of (N,) bool
         True = label error, by method: "argmax" (the paper's C_confusion), "conf_joint_only"
         (C_y~,y*), "cl_pbc" (prune by class), "cl_pbnr" (prune by noise rate) and "cl_both" (both
-        agree).
+        agree). In the order of the examples 0 to N - 1; where `labels` and `pyx` carry the same
+        index, in the order of their rows.
 
     Raises
     ------
@@ -124,7 +108,7 @@ def label_errors(labels: ArrayLike, pyx: ArrayLike) -> dict[Method, Mask]:
     problem = Problem.of(labels, pyx)
     confident = confident_classes(problem)
     kept_counts = keep_enough(calibrate(count_joint(problem, confident), problem.label_counts))
-    by_class, by_noise_rate = _prune(problem, kept_counts)
+    by_class, by_noise_rate = prune(problem, kept_counts)
     disagree = problem.predicted != problem.labels
     return {
         "argmax": disagree,
@@ -141,17 +125,12 @@ def confident_joint(labels: ArrayLike, pyx: ArrayLike) -> Counts:
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) int64
         Row i sums to the number of examples with given label i; all entries sum to N.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -169,18 +148,13 @@ def estimate_joint(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) float64
         Entry (i, j) estimates p(given = i, true = j); all entries sum to 1, row i to the share of
         given label i.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -199,18 +173,13 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     Parameters
     ----------
     labels, pyx
-        As for `label_errors`.
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
     (K, K) float64
         Entry (i, j) estimates p(given = i | true = j); columns sum to 1. A class that counts no
         example has a column of NaN: nothing is known of how it is labelled.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------
@@ -221,10 +190,7 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     """
     joint = estimate_joint(labels, pyx)
     totals = joint.sum(axis=0)
-    nothing_known = np.full_like(joint, np.nan)
-    noise_matrix: NDArray[np.float64] = np.divide(
-        joint, totals, out=nothing_known, where=totals > 0
-    )
+    noise_matrix: NDArray[np.float64] = joint / np.where(totals > 0, totals, np.nan)
     return noise_matrix
 
 
@@ -234,27 +200,28 @@ def confident_classes(problem: Problem) -> Labels:
     An example is confident in a class where its probability reaches the class's threshold; where
     that holds for several classes, its most probable class stands.
     """
-    reaches = problem.pyx >= confidence_cuts(problem)
+    is_narrow = problem.pyx.dtype == np.float16
+    means = class_means(problem, problem.pyx, np.float32 if is_narrow else np.float64)
+    with np.errstate(under="ignore"):  # of float16, whatever the caller makes of it elsewhere
+        thresholds = class_thresholds(means.astype(np.float16 if is_narrow else np.float64))
+    reaches = problem.pyx >= thresholds
     n_reached = np.count_nonzero(reaches, axis=1)
     classes = np.where(n_reached == 1, reaches.argmax(axis=1), NOT_CONFIDENT)
     return np.where(n_reached > 1, problem.predicted, classes)
 
 
-def confidence_cuts(problem: Problem) -> Probabilities:
-    """Return, per class, the least probability that counts as confident.
-
-    It is the mean probability of the class over the examples given its label, less the slack; a
-    class that none is given has no threshold, which is one that nothing reaches.
-    """
-    is_narrow = problem.pyx.dtype == np.float16
-    accumulator = np.float32 if is_narrow else np.float64
-    thresholds = np.full(problem.n_classes, np.inf, accumulator)
+def class_means(problem: Problem, pyx: Probabilities, dtype: type[np.floating]) -> Probabilities:
+    """Return each class's mean probability over its examples; infinity for an absent class."""
+    means = np.full(problem.n_classes, np.inf, dtype)
     for k in np.flatnonzero(problem.label_counts):
-        thresholds[k] = problem.pyx[problem.labels == k, k].mean(dtype=accumulator)
-    with np.errstate(under="ignore"):  # of float16, whatever the caller makes of it elsewhere
-        thresholds = thresholds.astype(np.float16 if is_narrow else np.float64)
-        cuts: Probabilities = np.maximum(thresholds, LEAST_THRESHOLD) - CONFIDENCE_SLACK
-    return cuts
+        means[k] = pyx[problem.labels == k, k].mean(dtype=dtype)
+    return means
+
+
+def class_thresholds(means: Probabilities) -> Probabilities:
+    """Return, per class, the least probability that counts as confident."""
+    thresholds: Probabilities = np.maximum(means, LEAST_THRESHOLD) - CONFIDENCE_SLACK
+    return thresholds
 
 
 def count_joint(problem: Problem, confident: Labels) -> Counts:
@@ -276,7 +243,7 @@ def calibrate(counts: Counts, label_counts: Counts) -> Counts:
     """
     scaled = (counts.T / counts.sum(axis=1) * label_counts).T
     scaled = scaled / np.sum(scaled) * label_counts.sum()
-    return np.stack([_rounded_keeping_sum(row) for row in scaled])
+    return np.stack([_round_keeping_sum(row) for row in scaled])
 
 
 def keep_enough(counts: Counts) -> Counts:
@@ -289,12 +256,12 @@ def keep_enough(counts: Counts) -> Counts:
     return kept
 
 
-def exact_probabilities(pyx: Probabilities) -> Probabilities:
-    """Return probabilities in a dtype in which the difference of two float16 is exact."""
+def widen_float16(pyx: Probabilities) -> Probabilities:
+    """Return float16 probabilities as float32, in which their differences are exact."""
     return pyx.astype(np.float32) if pyx.dtype == np.float16 else pyx
 
 
-def _rounded_keeping_sum(row: NDArray[np.float64]) -> Counts:
+def _round_keeping_sum(row: NDArray[np.float64]) -> Counts:
     whole = row.round()
     missing = int(row.sum().round() - whole.sum().round())
     by_remainder = np.argsort(row - whole, kind="stable")
@@ -306,33 +273,39 @@ def _rounded_keeping_sum(row: NDArray[np.float64]) -> Counts:
     return whole.astype(np.int64)
 
 
-def _prune(problem: Problem, kept_counts: Counts) -> tuple[Mask, Mask]:
-    """Return the masks of pruning by class and of pruning by noise rate."""
-    by_class = np.zeros(len(problem.labels), dtype=np.bool_)
-    by_noise_rate = by_class.copy()
-    pyx = exact_probabilities(problem.pyx)
-    for given in np.flatnonzero(problem.label_counts > MIN_EXAMPLES_KEPT):
-        rows = np.flatnonzero(problem.labels == given)
+def prune(problem: Problem, kept_counts: Counts) -> tuple[Mask, Mask]:
+    """Return the masks of pruning by class and of pruning by noise rate.
+
+    By class, of `kept_counts[i, i]` examples the last one sets the least own probability that is
+    kept. By noise rate, `kept_counts[i, j]` examples with the largest margins are removed, and
+    those that tie with the last one.
+    """
+    by_class, by_noise_rate = np.zeros((2, len(problem.labels)), dtype=np.bool_)
+    pyx = widen_float16(problem.pyx)
+    for given, rows in pruned_classes(problem):
         own = pyx[rows, given]
-        by_class[rows] = _least_confident(own, n_pruned=len(rows) - kept_counts[given, given])
-        for true in np.flatnonzero(kept_counts[given]):
-            if true != given:
-                margins = pyx[rows, true] - own
-                by_noise_rate[rows] |= _largest(margins, kept_counts[given, true])
+        by_class[rows] = own < kth_largest(own, kept_counts[given, given])
+        for true in others(given, kept_counts):
+            margins = pyx[rows, true] - own
+            by_noise_rate[rows] |= margins >= kth_largest(margins, kept_counts[given, true])
     return by_class, by_noise_rate
 
 
-def _least_confident(own: Probabilities, n_pruned: int) -> Mask:
-    """Return the examples strictly below the own probability at rank `n_pruned`."""
-    pruned: Mask = own < np.partition(own, n_pruned)[n_pruned]
-    return pruned
+def pruned_classes(problem: Problem) -> Iterator[tuple[int, Labels]]:
+    """Yield each class that is large enough to prune, and the rows of its examples."""
+    for given in np.flatnonzero(problem.label_counts > MIN_EXAMPLES_KEPT).tolist():
+        yield given, np.flatnonzero(problem.labels == given)
 
 
-def _largest(margins: Probabilities, n_pruned: int) -> Mask:
-    """Return the `n_pruned` examples of the largest margin, ties at the cut included."""
-    cut = len(margins) - n_pruned
-    pruned: Mask = margins >= np.partition(margins, cut)[cut]
-    return pruned
+def others(given: int, counts: Counts) -> list[int]:
+    """Return the other classes that some example of a class is counted for."""
+    return [true for true in np.flatnonzero(counts[given]).tolist() if true != given]
+
+
+def kth_largest(values: NDArray[np.floating], k: int) -> np.floating:
+    """Return the value at rank `k` from the top; the largest has rank 1."""
+    largest: np.floating = np.partition(values, len(values) - k)[len(values) - k]
+    return largest
 
 
 def _checked_labels(labels: NDArray[Any], n_examples: int, n_classes: int) -> Labels:

@@ -11,10 +11,8 @@ def label_error_scores(labels: ArrayLike, pyx: ArrayLike) -> dict[str, NDArray[n
 
     Parameters
     ----------
-    labels : (N,) int array_like
-        Given labels, 0 to K - 1.
-    pyx : (N, K) float16, float32 or float64 array_like
-        Out-of-sample predicted probabilities of the same examples.
+    labels, pyx
+        As for `label_errors`, which raises the same errors.
 
     Returns
     -------
@@ -22,11 +20,6 @@ def label_error_scores(labels: ArrayLike, pyx: ArrayLike) -> dict[str, NDArray[n
         "self_confidence": one minus the probability of the given label. "normalized_margin": how
         far the most probable other class is above the given one, from 0 to 1, where 0.5 is a tie.
         Each is one minus what ``cleanlab.rank`` calls the label quality score of that name.
-
-    Raises
-    ------
-    InvalidInputError
-        As for `label_errors`.
 
     Examples
     --------

@@ -96,10 +96,8 @@ def compare_recomputed(
 
     Raises
     ------
-    UnknownArtifactError
-        If nothing was published for the setting.
-    UnavailableError
-        If either side is not there.
+    UnknownArtifactError, UnavailableError
+        If nothing was published for the setting, or either side is not there.
     InvalidInputError
         If the folder is of another dataset.
 
@@ -111,7 +109,7 @@ def compare_recomputed(
     setting = Setting(noise, sparsity)
     theirs = published_pyx(setting)
     ours = read_pyx(user_path(folder), setting)
-    evaluations = (evaluate_pyx(pyx, noise, sparsity) for pyx in (ours, theirs))
+    evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))
     return (*_accuracies(*evaluations), *_agreements(setting, ours, theirs))
 
 
@@ -142,22 +140,11 @@ def _agreements(
 def shuffled_among_alike(
     setting: Setting, pyx: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:
-    """Return probabilities as good as these that know nothing of the single image.
+    """Return the rows, shuffled among examples of the same given and the same true label.
 
-    Parameters
-    ----------
-    setting : Setting
-    pyx : (50000, 10) float
-        Probabilities in the published order.
-
-    Returns
-    -------
-    (50000, 10) float
-        The same rows, shuffled among examples of the same given and the same true label. They have
-        the same accuracies and masks as good, and agree with others only as far as the labels
-        make them.
+    They are as good, and agree with other probabilities only as far as the labels make them.
     """
-    given = load_noisy_labels(setting.noise, setting.sparsity)
+    given = load_noisy_labels(setting)
     alike = given * pyx.shape[1] + true_labels()
     by_chance = np.random.default_rng(0).random(len(alike))
     shuffled = np.empty_like(pyx)
@@ -168,23 +155,14 @@ def shuffled_among_alike(
 def agreement(
     setting: Setting, one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]
 ) -> dict[str, float]:
-    """Return by how much two arrays of probabilities agree.
+    """Return by how much two arrays of probabilities, in the published order, agree.
 
-    Parameters
-    ----------
-    setting : Setting
-    one, other : (50000, 10) float
-        Probabilities in the published order.
-
-    Returns
-    -------
-    dict of str to float
-        Share of rows with the same argmax, Spearman's correlation of the probability of the given
-        label, and for each method the share of examples that both flag or both keep.
+    By the share of rows with the same argmax, Spearman's correlation of the probability of the
+    given label, and for each method the share of examples that both flag or both keep.
     """
     from scipy.stats import spearmanr
 
-    given = load_noisy_labels(setting.noise, setting.sparsity)
+    given = load_noisy_labels(setting)
     rows = np.arange(len(given))
     confidence = spearmanr(one[rows, given], other[rows, given]).statistic
     mine, yours = label_errors(given, one), label_errors(given, other)

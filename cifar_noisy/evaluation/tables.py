@@ -74,10 +74,8 @@ class Table:
 
     Attributes
     ----------
-    title : str
-        What its numbers are.
-    rule : str
-        How they were taken from the files.
+    title, rule : str
+        What its numbers are, and how they were taken from the files.
     grouped_by : str
         What a group is: "metric", or what was "trained", and on what.
     cells : dict of (group, method, Setting) to float or None
@@ -116,26 +114,17 @@ class Table:
         """
         import pandas as pd
 
-        settings = self.settings
+        rows, settings = self.rows, self.settings
+        numbers = [(setting.noise, setting.sparsity) for setting in settings]
         return pd.DataFrame(
-            [[self.cells.get((*row, setting)) for setting in settings] for row in self.rows],
-            index=pd.MultiIndex.from_tuples(self.rows, names=(self.grouped_by, "method")),
-            columns=pd.MultiIndex.from_tuples(
-                [(setting.noise, setting.sparsity) for setting in settings],
-                names=("noise", "sparsity"),
-            ),
+            [[self.cells.get((*row, setting)) for setting in settings] for row in rows],
+            index=pd.MultiIndex.from_tuples(rows, names=(self.grouped_by, "method")),
+            columns=pd.MultiIndex.from_tuples(numbers, names=("noise", "sparsity")),
             dtype="float64",
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the cells one by one, for CSV, JSON or a data frame in long form.
-
-        Yields
-        ------
-        dict
-            With table, group, method, noise, sparsity, value (None where missing) and missing
-            (why).
-        """
+        """Yield a dict per cell: table, group, method, noise, sparsity, value, missing (why)."""
         for (group, method, setting), value in self.cells.items():
             yield {
                 "table": self.title,
@@ -160,33 +149,24 @@ class Table:
 def paper_tables(
     *, edition: Edition | None = None, rule: Rule = "last", network: Network = "max"
 ) -> tuple[Table, Table]:
-    """Make both tables.
+    """Make the tables of label errors and of test accuracy.
 
     Parameters
     ----------
-    edition
-        As for `label_error_table`.
-    rule, network
-        As for `accuracy_table`.
+    edition, rule, network
+        As for `label_error_table` and `accuracy_table`.
 
     Returns
     -------
     tuple of Table
-        Label errors, and test accuracy.
-
-    Raises
-    ------
-    UnknownArtifactError, UnavailableError
-        As for the two.
+        Of both functions, which may raise what they raise.
 
     Examples
     --------
     >>> [table.title for table in paper_tables()]  # published files
     ['Finding label errors', 'Test accuracy after training']
     """
-    # All choices are looked at before the first file is.
-    check_choice(rule, RULES, "rule")
-    check_choice(network, NETWORKS, "network")
+    _check_choices(rule, network)  # before the first file is looked for
     Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
     return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
 
@@ -208,10 +188,8 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
 
     Raises
     ------
-    UnknownArtifactError
-        If the edition is unknown.
-    UnavailableError
-        If a mask cannot be had.
+    UnknownArtifactError, UnavailableError
+        If the edition is unknown, or a mask cannot be had.
 
     Examples
     --------
@@ -223,20 +201,13 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
 
     used = _edition(edition)
     Store.from_environment().fetch_absent(_masks(used))
-    found = {
-        (method, setting): detection
-        for setting in SETTINGS
-        if setting.noise and setting.has_probabilities
-        for method, detection in zip(
-            METHODS,
-            evaluate_published(setting.noise, setting.sparsity, edition=used),
-            strict=True,
-        )
-    }
+    settings = [setting for setting in SETTINGS if setting.noise and setting.has_probabilities]
+    detections = {setting: evaluate_published(setting, edition=used) for setting in settings}
     cells: dict[Cell, float | None] = {
-        (metric, method, setting): getattr(detection, metric)
+        (metric, method, setting): getattr(detections[setting][i], metric)
         for metric in METRICS
-        for (method, setting), detection in found.items()
+        for setting in settings
+        for i, method in enumerate(METHODS)
     }
     return Table(
         "Finding label errors",
@@ -270,10 +241,8 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
 
     Raises
     ------
-    UnknownArtifactError
-        If the rule or network is unknown.
-    UnavailableError
-        If a log cannot be had.
+    UnknownArtifactError, UnavailableError
+        If the rule or network is unknown, or a log cannot be had.
 
     Examples
     --------
@@ -285,13 +254,11 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     >>> [str(setting) for _, _, setting in table.missing]  # published files
     ['noise 0.2, sparsity 0.6']
     """
-    check_choice(rule, RULES, "rule")
-    check_choice(network, NETWORKS, "network")
+    _check_choices(rule, network)
     from cifar_noisy.loading.artifact_loading import load_training_log
 
     cells: dict[Cell, float | None] = {}
-    missing: dict[Cell, str] = {}
-    logs = _logs()
+    missing, logs = {}, _logs()
     Store.from_environment().fetch_absent(list(logs.values()))
     for cell, artifact in logs.items():
         _, method, setting = cell
@@ -343,24 +310,20 @@ def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network =
     >>> accuracy_of_log(log), accuracy_of_log(log, rule="best", network="second")
     (0.4, 0.6)
     """
-    check_choice(rule, RULES, "rule")
-    check_choice(network, NETWORKS, "network")
+    _check_choices(rule, network)
     if not log.is_complete:
         planned = f" of {log.planned_epochs}" if log.planned_epochs else ""
         raise TrainingLogError(
             f"the log stops after epoch {len(log.epochs)}{planned}, so it has no accuracy by rule "
             f"{rule!r}: get the whole log"
         )
-    if "test_accuracy" in log.epochs:
-        accuracy = log.epochs["test_accuracy"]
-    else:
-        both = log.epochs[["test_accuracy_1", "test_accuracy_2"]]
-        accuracy = {
-            "max": both.max(axis=1),
-            "first": both["test_accuracy_1"],
-            "second": both["test_accuracy_2"],
-            "mean": both.mean(axis=1),
-        }[network]
+    networks = log.epochs.filter(regex=r"^test_accuracy(_\d)?$")  # one, or two
+    accuracy = {
+        "max": networks.max(axis=1),
+        "first": networks.iloc[:, 0],
+        "second": networks.iloc[:, -1],
+        "mean": networks.mean(axis=1),
+    }[network]
     return float(accuracy.iloc[-1] if rule == "last" else accuracy.max())
 
 
@@ -387,11 +350,6 @@ def format_tables(
     str
         Ends with a newline.
 
-    Raises
-    ------
-    UnknownArtifactError
-        If the format is unknown.
-
     Examples
     --------
     >>> text = format_tables([label_error_table()], "csv")  # published files
@@ -407,6 +365,11 @@ def format_tables(
     return "\n".join(_formatted(table, format, width) for table in tables)
 
 
+def _check_choices(rule: str, network: str) -> None:
+    check_choice(rule, RULES, "rule")
+    check_choice(network, NETWORKS, "network")
+
+
 def _edition(edition: str | None) -> Edition:
     return "2019" if edition is None else check_choice(edition, EDITIONS, "edition")
 
@@ -418,20 +381,19 @@ def _masks(edition: Edition) -> list[Artifact]:
 
 def _logs() -> dict[Cell, Artifact]:
     """Return the 161 logs by the cell that each gives."""
-    settings = [setting for setting in SETTINGS if setting.has_probabilities]
-    trainers: tuple[Trainer, ...] = ("coteaching", "resnet50")
-    logs: dict[Cell, Artifact] = {
-        (trainer, method, setting): find("training_log", setting, method, trainer=trainer)
-        for trainer in trainers
-        for method in METHODS
-        for setting in settings
-        if setting.noise or trainer == "resnet50"
+    rows: list[tuple[Trainer | None, Method | OtherMethod]] = [
+        *(("coteaching", method) for method in METHODS),
+        *(("resnet50", method) for method in METHODS),
+        *((None, method) for method in OTHER_METHODS),
+    ]
+    return {
+        (trainer or ALL_EXAMPLES, method, setting): find(
+            "training_log", setting, method, trainer=trainer
+        )
+        for trainer, method in rows
+        for setting in SETTINGS
+        if setting.has_probabilities and (setting.noise or trainer == "resnet50")
     }
-    for other in OTHER_METHODS:
-        for setting in settings:
-            if setting.noise:
-                logs[ALL_EXAMPLES, other, setting] = find("training_log", setting, other)
-    return logs
 
 
 def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
@@ -456,10 +418,8 @@ def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
 
     shown = for_markdown if format == "markdown" else printable
     style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
-    parts = [
-        table.settings[first : first + n_columns]
-        for first in range(0, len(table.settings), n_columns)
-    ]
+    settings = table.settings
+    parts = [settings[i : i + n_columns] for i in range(0, len(settings), n_columns)]
     return "\n\n".join(
         tabulate(
             [list(map(shown, row)) for row in _lines(table, part)],

@@ -121,10 +121,8 @@ def verify(
 
     Raises
     ------
-    UnknownArtifactError
-        If a filter names something that was never published, or nothing matches them all.
-    StorageError
-        If the cache folder cannot be used.
+    UnknownArtifactError, StorageError
+        If nothing published matches the filters, or the cache folder cannot be used.
 
     Examples
     --------
@@ -156,8 +154,6 @@ def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None)
 def files_needed(masks: Sequence[Artifact]) -> list[Artifact]:
     """Return the files that checking some masks needs: of edition 2021, hardly any but the pyx.
 
-    Examples
-    --------
     >>> len(files_needed(artifacts(kind="train_mask", noise=0.4, sparsity=0)))
     6
     """
@@ -170,11 +166,9 @@ def files_needed(masks: Sequence[Artifact]) -> list[Artifact]:
 
 
 def _check_from_seed(artifact: Artifact) -> Check:
-    if artifact.kind == "noisy_labels":
-        digest = array_digest(generate_noisy_labels(artifact.setting))
-    else:
-        digest = array_digest(generate_noise_matrix(artifact.setting))
-    if digest == artifact.array_sha256:
+    is_labels = artifact.kind == "noisy_labels"
+    generate = generate_noisy_labels if is_labels else generate_noise_matrix
+    if array_digest(generate(artifact.setting)) == artifact.array_sha256:
         return Check(artifact, "exact")
     return Check(artifact, "unexplained", detail="its seed gives other numbers on this machine")
 
@@ -185,13 +179,13 @@ def _check_masks(
     store: Store,
     absent: Mapping[Artifact, UnavailableError],
 ) -> Iterator[Check]:
-    labels = load_noisy_labels(setting.noise, setting.sparsity)
+    labels = load_noisy_labels(setting)
     pyx_artifact = find("pyx", setting)
     pyx = decode_array(store.read(pyx_artifact), pyx_artifact)
     found = label_errors(labels, pyx)
     # Edition 2021 was computed from the released float16 numbers: no rounding excuses it.
-    is_rounding_at_issue = any(mask.edition == "2019" for mask in masks)
-    rounding = RoundingAnalysis(labels, pyx) if is_rounding_at_issue else None
+    has_2019 = any(mask.edition == "2019" for mask in masks)
+    rounding = RoundingAnalysis(labels, pyx) if has_2019 else None
     for mask in masks:
         method = cast(Method, mask.method)
         recomputed = ~found[method]
@@ -220,19 +214,8 @@ def compare(
 ) -> tuple[Difference, ...]:
     """Return every example on which two masks differ, with what accounts for it.
 
-    Parameters
-    ----------
-    recomputed, published : (N,) bool
-        Two train masks, or two masks of label errors.
-    method : str
-        The method of both.
-    rounding : RoundingAnalysis or None
-        Of the probabilities that the first was computed from; None where rounding is no excuse.
-    known : dict of int to str
-        What is known of single examples.
+    `rounding` is None where rounding is no excuse. `known` says what is known of single examples.
 
-    Examples
-    --------
     >>> compare(np.array([True, True]), np.array([True, False]), "argmax", None, {})
     (Difference(index=1, explanation=None, known=None),)
     """

@@ -1,5 +1,6 @@
 """Checks of arrays that callers pass: row order by their index, and range of probabilities."""
 
+from collections.abc import Mapping, Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,16 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
     Numbered columns are put in order likewise. If what the rows stand `beside` carries an index as
     well, equal ones leave the rows of both as they stand, and others must hold 0 to N - 1.
 
-    Raises
-    ------
-    InvalidInputError
-        If the values are no array, some of them are masked, or an index does not say which example
-        a row is.
-
     Examples
     --------
     >>> import pandas as pd
     >>> as_array(pd.Series([0.7, 0.8, 0.9], index=[2, 0, 1]), "scores")
     array([0.8, 0.9, 0.7])
     """
+    if isinstance(values, AbstractSet | Mapping):
+        raise InvalidInputError(
+            f"{name} is a {type(values).__name__}, which has no order: pass a list or an array"
+        )
     if np.ma.is_masked(values):
         raise InvalidInputError(f"{name} has masked entries: fill them, or drop those examples")
     try:
@@ -47,13 +46,7 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
 
 
 def check_probabilities(pyx: NDArray[Any], name: str = "pyx") -> NDArray[np.floating]:
-    """Return an array as it is if it holds probabilities, a row per example.
-
-    Raises
-    ------
-    InvalidInputError
-        If it does not.
-    """
+    """Check that an array holds probabilities, a row per example, and return it."""
     if pyx.dtype not in (np.float16, np.float32, np.float64):
         raise InvalidInputError(
             f"{name} has dtype {pyx.dtype}: pass probabilities as float16, float32 or float64"

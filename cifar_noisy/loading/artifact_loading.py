@@ -22,7 +22,11 @@ from cifar_noisy.errors import (
     UnavailableError,
     UnknownArtifactError,
 )
-from cifar_noisy.loading import noise_matrices as noise_from_seed
+from cifar_noisy.loading.noise_matrices import (
+    generate_noise_matrix,
+    shipped_noisy_labels,
+    true_labels,
+)
 from cifar_noisy.loading.npy_files import read_array
 from cifar_noisy.loading.recomputed import read_train_mask
 from cifar_noisy.loading.row_order import in_order
@@ -57,15 +61,7 @@ _FLOAT16_ONE = np.float16(1).view(np.uint16)
 
 
 def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16]:
-    """Return the published probabilities of a setting, in the published order.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If there are none.
-    UnavailableError
-        If no source has the file.
-    """
+    """Return the published probabilities of a setting, in the published order."""
     artifact, store = find("pyx", setting), Store.from_environment()
     if mmap:
         pyx = read_array(store.path(artifact))
@@ -114,10 +110,8 @@ def load_train_mask(
 
     Raises
     ------
-    UnknownArtifactError
-        If there is no such mask.
-    UnavailableError
-        If no source has the file.
+    UnknownArtifactError, UnavailableError
+        If there is no such mask, or no source has the file.
 
     Examples
     --------
@@ -126,23 +120,18 @@ def load_train_mask(
     """
     setting = Setting.of(noise, sparsity)
     check_choice(order, ORDERS, "order")
-    if source is not None:
-        if edition is not None:
-            raise InvalidInputError(
-                f"edition {edition!r} is one of the published masks: leave it out with source="
-            )
-        chosen = check_choice(method, METHODS, "method")
-        return in_order(read_train_mask(user_path(source), setting, chosen), order)
-    artifact = find(
-        "train_mask",
-        setting,
-        check_choice(method, METHODS, "method"),
-        edition=default_edition(setting)
-        if edition is None
-        else check_choice(edition, EDITIONS, "edition"),
-    )
-    store = Store.from_environment()
-    mask: NDArray[np.bool_] = decode_array(store.read(artifact), artifact)
+    check_choice(method, METHODS, "method")
+    if source is None:
+        used = default_edition(setting) if edition is None else edition
+        check_choice(used, EDITIONS, "edition")
+        artifact = find("train_mask", setting, method, edition=used)
+        mask: NDArray[np.bool_] = decode_array(Store.from_environment().read(artifact), artifact)
+    elif edition is not None:
+        raise InvalidInputError(
+            f"edition {edition!r} is one of the published masks: leave it out with source="
+        )
+    else:
+        mask = read_train_mask(user_path(source), setting, method)
     return in_order(mask, order)
 
 
@@ -164,17 +153,12 @@ def load_label_errors(
     Parameters
     ----------
     method, noise, sparsity, edition, order
-        As for `load_train_mask`.
+        As for `load_train_mask`, which may raise the same.
 
     Returns
     -------
     (50000,) bool
         True = label error.
-
-    Raises
-    ------
-    UnknownArtifactError, UnavailableError
-        As `load_train_mask` does.
 
     Examples
     --------
@@ -216,9 +200,9 @@ def load_noisy_labels(
     >>> float((labels != load_true_labels()).mean())
     0.69918
     """
-    setting = Setting.of(noise, sparsity)
-    labels = noise_from_seed.shipped_noisy_labels(setting)
-    _check_published(labels, find("noisy_labels", setting), "reinstall cifar-noisy")
+    artifact = find("noisy_labels", Setting.of(noise, sparsity))
+    labels = shipped_noisy_labels(artifact.setting)
+    _check_published(labels, artifact, "reinstall cifar-noisy")
     return in_order(labels, order)
 
 
@@ -235,24 +219,19 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     (50000,) int64
         True labels, 0 to 9.
 
-    Raises
-    ------
-    UnknownArtifactError
-        If the order is unknown.
-
     Examples
     --------
     >>> load_true_labels()[4998:5002]
     array([0, 0, 1, 1])
     """
-    return in_order(noise_from_seed.true_labels(), order)
+    return in_order(true_labels(), order)
 
 
 def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> NDArray[np.float64]:
     """Load the noise matrix that the noisy labels of a setting were drawn from.
 
-    It is generated from the published seed by cleanlab and held to the digest of the published one;
-    the published pickle is never opened.
+    It is generated from the published seed, and its checksum must be that of the published one. The
+    published pickle is never opened.
 
     Parameters
     ----------
@@ -269,7 +248,7 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
     UnknownArtifactError
         If the setting was never published.
     UnavailableError
-        If the installed cleanlab or numpy draws another matrix than the published one.
+        If the installed numpy draws another matrix than the published one.
 
     Examples
     --------
@@ -277,9 +256,9 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
     >>> int((matrix == 0).sum())
     54
     """
-    setting = Setting.of(noise, sparsity)
-    matrix = noise_from_seed.generate_noise_matrix(setting)
-    _check_published(matrix, find("noise_matrix", setting), "install cleanlab 2.9")
+    artifact = find("noise_matrix", Setting.of(noise, sparsity))
+    matrix = generate_noise_matrix(artifact.setting)
+    _check_published(matrix, artifact, "install another numpy")
     return matrix
 
 
@@ -310,12 +289,10 @@ def load_training_log(
 
     Raises
     ------
-    UnknownArtifactError
-        If there is no such log.
+    UnknownArtifactError, UnavailableError
+        If there is no such log, or no source has the file.
     TrainingLogError
         For the one log that is 0 bytes upstream: resnet50, "cl_both", noise 0.2, sparsity 0.6.
-    UnavailableError
-        If no source has the file.
 
     Examples
     --------
@@ -324,17 +301,14 @@ def load_training_log(
     (0.86268, 29497)
     """
     setting = Setting.of(noise, sparsity)
-    chosen = check_choice(method, (*METHODS, *OTHER_METHODS), "method")
-    if trainer is None:
-        trainer = "resnet50" if chosen in METHODS else None
-    elif chosen in OTHER_METHODS:
+    if check_choice(method, (*METHODS, *OTHER_METHODS), "method") in METHODS:
+        trainer = "resnet50" if trainer is None else check_choice(trainer, TRAINERS, "trainer")
+    elif trainer is not None:
         raise UnknownArtifactError(
             f"trainer {trainer!r} does not go with method {method!r}, which is its own "
             "trainer: leave trainer out"
         )
-    else:
-        check_choice(trainer, TRAINERS, "trainer")
-    artifact = find("training_log", setting, chosen, trainer=trainer)
+    artifact = find("training_log", setting, method, trainer=trainer)
     # Its patterns take a while to compile, and the arrays need none of them.
     from cifar_noisy.loading.training_logs import parse_training_log
 
@@ -390,16 +364,11 @@ def download(
     wanted = artifacts(
         kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
     )
-    at_least_one(wanted)
-    return Store.from_environment().fetch(wanted, progress, copy=copy)
+    return Store.from_environment().fetch(at_least_one(wanted), progress, copy=copy)
 
 
 def cache_folder() -> Path:
     """Return the folder that files are downloaded to; it may not exist yet.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------
@@ -422,10 +391,6 @@ def cached_path(artifact: Artifact) -> Path:
     artifact : Artifact
         One of `artifacts`.
 
-    Returns
-    -------
-    Path
-
     Examples
     --------
     >>> pyx = artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0]
@@ -436,13 +401,7 @@ def cached_path(artifact: Artifact) -> Path:
 
 
 def decode_array(content: bytearray, artifact: Artifact) -> NDArray[Any]:
-    """Decode an artifact's checked bytes, which must be of the shape and dtype that it has.
-
-    Raises
-    ------
-    UnavailableError
-        If they are not.
-    """
+    """Decode an artifact's checked bytes, which must be of its shape and dtype."""
     file = io.BytesIO(content[:_NPY_HEADER_SIZE])
     try:
         np.lib.format.read_magic(file)
@@ -467,6 +426,6 @@ def _check_array(array: NDArray[np.generic], artifact: Artifact) -> None:
 
 
 def _check_published(array: NDArray[np.generic], artifact: Artifact, remedy: str) -> None:
-    """Hold an array that was not downloaded to the digest of the published one."""
+    """Require that an array that was not downloaded equals the published one."""
     if array_digest(array) != artifact.array_sha256:
         raise UnavailableError(f"the {artifact} of this installation is not as published: {remedy}")

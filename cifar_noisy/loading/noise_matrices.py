@@ -1,13 +1,11 @@
 """Noise matrices and noisy labels, from the seed that upstream used.
 
-Nothing here is downloaded: ``cleanlab.benchmarking.noise_generation`` gives every published matrix
-and label bit for bit. Because that import takes a second, the labels also ship with the package.
+Nothing here is downloaded. Upstream drew both with ``cleanlab.benchmarking.noise_generation``; the
+draws below are the same ones, from a generator of their own. (The import of cleanlab takes a second
+and 100 MB, and cleanlab draws from numpy's global generator.)
 """
 
 import functools
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,54 +22,33 @@ LABELS_FILE = "noisy_labels.npz"
 """The shipped labels, one uint8 array per setting, written by ``scripts/build_registry.py``."""
 
 _SEED = 0
-_global_state_lock = threading.Lock()
+_TOLERANCE = 1e-6  # cleanlab's, by which a sum of probabilities may exceed its maximum
+_MAX_NOISE_RATE = 1 - 1e-5
 
 
 def true_labels() -> NDArray[np.int64]:
-    """Return CIFAR-10's labels in the published order: 5,000 of each class, class by class.
-
-    Returns
-    -------
-    (50000,) int64
-
-    Examples
-    --------
-    >>> true_labels()[[0, 4_999, 5_000, 49_999]]
-    array([0, 0, 1, 9])
-    """
+    """Return CIFAR-10's labels in the published order: 5,000 of each class, class by class."""
     return np.repeat(np.arange(N_CLASSES), EXAMPLES_PER_CLASS)
 
 
 def generate_noise_matrix(setting: Setting) -> NDArray[np.float64]:
-    """Generate the noise matrix of a setting from its seed.
+    """Generate the (10, 10) noise matrix of a setting from its seed.
 
-    Parameters
-    ----------
-    setting : Setting
-
-    Returns
-    -------
-    (10, 10) float64
-        Entry (i, j) is the probability that an example of true class j is labelled i; columns sum
-        to 1. Equal to the published pickle bit for bit.
-
-    Examples
-    --------
-    >>> matrix = generate_noise_matrix(Setting(0.4, 0.2))
-    >>> float(matrix.trace().round(12))
-    6.0
+    Entry (i, j) is the probability that an example of true class j is labelled i; columns sum to 1.
+    It equals the published pickle bit for bit.
     """
-    from cleanlab.benchmarking.noise_generation import generate_noise_matrix_from_trace
-
-    with _numpy_state_kept():
-        matrix: NDArray[np.float64] = generate_noise_matrix_from_trace(
-            K=N_CLASSES,
-            # int() of these floats is what makes key 0.6 a trace of 3, that is 70 % noise.
-            trace=int(N_CLASSES * (1 - setting.noise_key)),
-            valid_noise_matrix=False,
-            frac_zero_noise_rates=setting.sparsity_key,
-            seed=_SEED,
-        )
+    rng = np.random.RandomState(_SEED)
+    # int() of these floats is what makes key 0.6 a trace of 3, that is 70 % noise.
+    diagonal = _random_shares(rng, N_CLASSES, int(N_CLASSES * (1 - setting.noise_key)), 1.0)
+    matrix = np.diag(diagonal)
+    noisy_classes = np.flatnonzero(diagonal != 1)
+    n_zeros = int(N_CLASSES * (N_CLASSES - 1) * setting.sparsity_key)
+    zeros_per_class = _random_counts(rng, len(noisy_classes), n_zeros, N_CLASSES - 2)
+    for true, n_zero in zip(noisy_classes, zeros_per_class, strict=True):
+        n_rates = N_CLASSES - 1 - int(n_zero)
+        rates = _random_shares(rng, n_rates, 1 - diagonal[true], _MAX_NOISE_RATE)
+        others = np.delete(np.arange(N_CLASSES), true)
+        matrix[rng.choice(others, n_rates, replace=False), true] = rates[::-1]
     return matrix
 
 
@@ -80,45 +57,25 @@ def generate_noisy_labels(
 ) -> NDArray[np.int64]:
     """Generate the noisy labels of a setting from its seed.
 
-    Parameters
-    ----------
-    setting : Setting
-    labels : (N,) int64, optional
-        True labels of another dataset of ten classes; by default CIFAR-10's in the published order.
-
-    Returns
-    -------
-    (N,) int64
-        Given labels; CIFAR-10's are equal to the published JSON bit for bit.
-
-    Examples
-    --------
-    >>> bool((generate_noisy_labels(Setting(0, 0)) == true_labels()).all())
-    True
+    `labels` are the true labels of another dataset of ten classes; by default CIFAR-10's in the
+    published order, whose noisy labels equal the published JSON bit for bit.
     """
-    from cleanlab.benchmarking.noise_generation import generate_noisy_labels as generate
-
-    matrix = generate_noise_matrix(setting)
-    with _numpy_state_kept():
-        np.random.seed(_SEED)
-        noisy: NDArray[np.int64] = generate(true_labels() if labels is None else labels, matrix)
+    true = true_labels() if labels is None else labels
+    shares = np.bincount(true, minlength=N_CLASSES) / len(true)
+    flip_counts = (generate_noise_matrix(setting) * shares * len(true)).astype(int)
+    np.fill_diagonal(flip_counts, 0)
+    rng = np.random.RandomState(_SEED)
+    noisy = true.copy()
+    for k in range(N_CLASSES):
+        flipped = np.repeat(np.arange(N_CLASSES), flip_counts[:, k])
+        if len(flipped):
+            rows = np.flatnonzero(true == k)
+            noisy[rng.choice(rows, len(flipped), replace=False)] = flipped
     return noisy
 
 
 def shipped_noisy_labels(setting: Setting) -> NDArray[np.int64]:
-    """Return the noisy labels that ship with the package, without cleanlab or a network.
-
-    Returns
-    -------
-    (50000,) int64
-        In the published order.
-
-    Examples
-    --------
-    >>> labels = shipped_noisy_labels(Setting(0.7, 0))
-    >>> float((labels != true_labels()).mean())
-    0.69912
-    """
+    """Return the (50000,) noisy labels that ship with the package, in the published order."""
     return _shipped(setting).astype(np.int64)
 
 
@@ -134,12 +91,28 @@ def _shipped(setting: Setting) -> NDArray[np.uint8]:
     return labels
 
 
-@contextmanager
-def _numpy_state_kept() -> Iterator[None]:
-    """Leave numpy's global generator, which cleanlab seeds and draws from, as the caller had it."""
-    with _global_state_lock:
-        state = np.random.get_state()
-        try:
-            yield
-        finally:
-            np.random.set_state(state)
+def _random_shares(
+    rng: np.random.RandomState, n: int, total: float, highest: float
+) -> NDArray[np.float64]:
+    """Draw `n` numbers of at most `highest` that sum to `total`."""
+    shares: NDArray[np.float64] = rng.dirichlet(np.ones(n)) * total
+    while shares.max() > highest + _TOLERANCE:
+        raised = shares.min() + (shares.max() - highest)
+        exchanged = (highest - raised) * rng.rand()
+        shares[shares.argmin()] = raised + exchanged
+        shares[shares.argmax()] = highest - exchanged
+    return shares
+
+
+def _random_counts(
+    rng: np.random.RandomState, n: int, total: int, highest: int
+) -> NDArray[np.float64]:
+    """Draw `n` whole numbers of at most `highest` that sum to `total`."""
+    if total == 0:
+        return np.zeros(n)
+    counts = np.round(_random_shares(rng, n, 1, min(highest, total) / total) * total)
+    while counts.sum() > total:
+        counts[counts.argmax()] -= 1
+    while counts.sum() < total:
+        counts[counts.argmin()] += 1
+    return counts

@@ -15,19 +15,9 @@ _MAX_HEADER = 1 << 13
 
 
 def read_array(path: str | PathLike[str]) -> NDArray[Any]:
-    """Map the array of an ``.npy`` file; nothing is unpickled.
+    """Map the array of an ``.npy`` file, read-only; nothing is unpickled.
 
-    Returns
-    -------
-    array
-        Read-only; its bytes are read when they are used, so a file that is too large costs nothing.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is no ``.npy`` file of numbers.
-    OSError
-        If it cannot be read.
+    Its bytes are read when they are used, so a file that is too large costs nothing.
     """
     try:
         opened = open_regular(path)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loading.array_checks import check_probabilities
+from cifar_noisy.loading.noise_matrices import N_EXAMPLES
 from cifar_noisy.settings import CLASSES, Method, Setting, pyx_path, train_mask_path
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json
@@ -22,7 +23,6 @@ from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_seal
 PROVENANCE_FILE = "provenance.json"
 """Beside the files of a setting: versions, hardware, seeds, times, checksums and scores."""
 
-_N_EXAMPLES = 50_000
 _LARGEST = 1 << 22  # twice the bytes of the largest file
 
 
@@ -58,17 +58,9 @@ def read_record(folder: Path, path: str, names: Iterable[str]) -> dict[str, Any]
 
 
 def read_pyx(
-    folder: Path, setting: Setting, n_examples: int = _N_EXAMPLES
+    folder: Path, setting: Setting, n_examples: int = N_EXAMPLES
 ) -> NDArray[np.floating[Any]]:
-    """Return the (N, 10) float16 or float32 probabilities in a folder of recomputed files.
-
-    Raises
-    ------
-    UnavailableError
-        If they are not there, or not as they were written.
-    InvalidInputError
-        If they are not those of `n_examples` examples.
-    """
+    """Return the (N, 10) float16 or float32 probabilities in a folder of recomputed files."""
     pyx = _read(folder, pyx_path(setting), setting)
     if pyx.shape != (n_examples, len(CLASSES)) or pyx.dtype not in (np.float16, np.float32):
         raise _of_another_kind(folder / pyx_path(setting), pyx, f"({n_examples}, 10) probabilities")
@@ -76,15 +68,9 @@ def read_pyx(
 
 
 def read_train_mask(
-    folder: Path, setting: Setting, method: Method, n_examples: int = _N_EXAMPLES
+    folder: Path, setting: Setting, method: Method, n_examples: int = N_EXAMPLES
 ) -> NDArray[np.bool_]:
-    """Return the (N,) bool train mask in a folder of recomputed files; True = keep.
-
-    Raises
-    ------
-    UnavailableError, InvalidInputError
-        As `read_pyx` does.
-    """
+    """Return the (N,) bool train mask in a folder of recomputed files; True = keep."""
     path = train_mask_path(setting, method, "2021")
     mask = _read(folder, path, setting)
     if mask.shape != (n_examples,) or mask.dtype != np.bool_:

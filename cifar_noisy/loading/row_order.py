@@ -25,17 +25,9 @@ OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a77
 
 
 def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
-    """Return the official index of each row of the published order.
+    """Return the (N,) official index of each row of the published order.
 
-    Parameters
-    ----------
-    official_labels : (N,) int array_like
-        True labels in the official order.
-
-    Returns
-    -------
-    (N,) intp
-        ``official_array[official_indices(labels)]`` is in the published order.
+    ``official_array[official_indices(official_labels)]`` is in the published order.
 
     Examples
     --------
@@ -56,8 +48,6 @@ def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
 def official_indices_published() -> NDArray[np.intp]:
     """Return the official index of each published row, (50000,) intp, read-only.
 
-    Examples
-    --------
     >>> official_indices_published()[:3]
     array([10008, 10010, 10020])
     """
@@ -69,8 +59,6 @@ def official_indices_published() -> NDArray[np.intp]:
 def official_train_labels() -> NDArray[np.uint8]:
     """Return the train set's labels in the official order, (50000,) uint8; they are shipped.
 
-    Examples
-    --------
     >>> official_train_labels()[:5]
     array([6, 9, 9, 4, 1], dtype=uint8)
     """
@@ -82,26 +70,7 @@ def official_train_labels() -> NDArray[np.uint8]:
 def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     """Return an array of the published order in the order asked for.
 
-    Parameters
-    ----------
-    published : (50000, ...) array
-        Rows in the published order.
-    order : {"imagefolder", "torchvision"}
-        "imagefolder" returns the array itself, "torchvision" a copy in the official order.
-
-    Returns
-    -------
-    (50000, ...) array
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the order is neither.
-
-    Examples
-    --------
-    >>> in_order(np.arange(50_000), "imagefolder")[:3]
-    array([0, 1, 2])
+    "imagefolder" returns the array itself, "torchvision" a copy.
     """
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return published

@@ -14,7 +14,11 @@ from cifar_noisy.loading.artifact_loading import load_train_mask
 from cifar_noisy.loading.noise_matrices import N_CLASSES
 from cifar_noisy.settings import Setting
 
-_STRONG, _NONE = 10.0, 5.0
+Z_CERTAIN = 10.0
+"""The z score from which a mask surely has to do with which labels are wrong."""
+
+Z_UNCORRELATED = 5.0
+"""The z score below which it may have nothing to do with them."""
 
 
 def kept_rows(
@@ -25,37 +29,11 @@ def kept_rows(
     true: NDArray[np.int64],
     official_indices: NDArray[np.int64],
 ) -> NDArray[np.intp]:
-    """Return the published rows that a train mask keeps.
+    """Return the published rows that a train mask keeps, ascending.
 
-    Parameters
-    ----------
-    train_mask : str, (N,) bool, or (n,) int
-        A method's name, a mask in the published order, or rows of it.
-    setting : Setting
-        Whose published mask a name means.
-    edition : str or None
-        Which edition of it.
-    given, true : (N,) int64
-        Noisy and true labels in the published order.
-    official_indices : (N,) int64
-        Official index of each row.
-
-    Returns
-    -------
-    (n,) intp
-        Ascending.
-
-    Warns
-    -----
-    SuspectMaskWarning
-        If it keeps the wrong labels and removes the right ones. Rather than by how many it keeps,
-        which at noise 0.7 is rightly the smaller part, that is judged by `association`.
-
-    Examples
-    --------
-    >>> labels, order = np.repeat(np.arange(10), 5), np.arange(50)
-    >>> kept_rows([30, 4], Setting(0, 0), None, labels, labels, order)
-    array([ 4, 30])
+    A train mask is a method's name, for which `setting` and `edition` choose the published mask; a
+    bool mask in the published order; or rows of it. `association` decides whether to warn that it
+    keeps the wrong labels: at noise 0.7, a right mask keeps the smaller part.
     """
     if isinstance(train_mask, str):
         published = load_train_mask(cast(Any, train_mask), setting, edition=cast(Any, edition))
@@ -66,16 +44,16 @@ def kept_rows(
         )
     mask = _as_mask(as_array(train_mask, "train_mask"), len(given))
     agrees = association(mask, given, true)
-    if abs(agrees) < _NONE:
+    if abs(agrees) < Z_UNCORRELATED:
         # The same mask, if its rows were in torchvision's order.
         as_official = association(mask[official_indices], given, true)
-        if abs(as_official) > _STRONG:
+        if abs(as_official) > Z_CERTAIN:
             raise InvalidInputError(
                 f"train_mask has nothing to do with which labels are wrong (z = {agrees:.1f}) "
                 f"unless its rows are in torchvision's order (z = {as_official:.1f}): pass it in "
                 "the published order, as load_train_mask gives it without order="
             )
-    if agrees < -_STRONG:
+    if agrees < -Z_CERTAIN:
         warnings.warn(
             f"train_mask keeps wrong labels and removes right ones (z = {agrees:.0f}): if it holds "
             "label errors, where True means wrong, pass its complement ~mask",
@@ -88,27 +66,12 @@ def kept_rows(
 def association(
     mask: NDArray[np.bool_], given: NDArray[np.int64], true: NDArray[np.int64]
 ) -> float:
-    """Return how surely a mask keeps right labels rather than wrong ones, as a z value.
+    """Return by which z score a mask keeps right labels rather than wrong ones.
 
     Kept and removed examples are compared within each true class and within each given class
     (Mantel and Haenszel), and the weaker of the two is returned, so that a mask that picks whole
     classes says nothing. A random mask gives about 0, the published masks 21 to 154, and their
     complements the same with a minus. Without wrong labels it is 0.
-
-    Parameters
-    ----------
-    mask : (N,) bool
-        True = keep.
-    given, true : (N,) int64
-        Noisy and true labels in the same order.
-
-    Examples
-    --------
-    >>> true = np.repeat([0, 1], 50)
-    >>> given = true.copy()
-    >>> given[::5] = 1 - given[::5]
-    >>> round(association(given == true, given, true), 1)
-    9.9
     """
     is_right = given == true
     values = [_mantel_haenszel(mask, is_right, labels) for labels in (given, true)]

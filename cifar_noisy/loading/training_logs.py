@@ -1,8 +1,8 @@
 r"""The published training logs: the text that a training printed -> two tables.
 
-Upstream published 168 logs in four formats. Each format is one table below: the rows that it
-prints, written as they stand in the log, with the name of a column in the place of every number.
-Whatever is no row (warnings, printed networks, the trailer of ``time``) is passed over.
+Upstream published 168 logs in four formats. A format is a few kinds of rows, each with a regular
+expression whose named groups are the columns. Whatever is no row (warnings, printed networks, the
+trailer of ``time``) is passed over.
 
 The same in all formats:
 
@@ -31,18 +31,17 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import chain
-from string import Formatter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 LogFormat = Literal["resnet50", "coteaching", "coteaching_plus", "sceloss"]
 
@@ -110,12 +109,6 @@ class TrainingLog:
     printed_noise: float | None
 
 
-# The four formats. In a row, {column:spec} stands for one number:
-#   d    whole number                        4    number printed with 4 decimals
-#   d0   whole number counted from 0         4%   percent printed with 4 decimals, made a fraction
-#   g    number of any length, which counts only where its line ends with a newline
-
-
 class _Kind(IntEnum):
     """What a row tells, in the order in which the rows of an epoch follow each other."""
 
@@ -125,12 +118,17 @@ class _Kind(IntEnum):
     EVALUATION = 3
 
 
-@dataclass(frozen=True)
 class _Row:
-    kind: _Kind
-    start: str
-    pattern: re.Pattern[str]
-    specs: dict[str, str]
+    """A kind of row: how it starts, the pattern of the rest, and its columns that count from 0."""
+
+    def __init__(self, kind: _Kind, start: str, rest: str, from_0: tuple[str, ...] = ()) -> None:
+        self.kind, self.start = kind, start
+        # A literal newline instead of ^ lets the regex engine search for a literal prefix.
+        pattern = "\n" + re.escape(start) + rest + "$"
+        self.pattern = re.compile(pattern, re.MULTILINE | re.ASCII)
+        self.columns = list(self.pattern.groupindex)
+        self.offsets = np.isin(self.columns, from_0).astype(np.float64)
+        self.may_be_percent = ["accuracy" in name or "pure" in name for name in self.columns]
 
 
 @dataclass(frozen=True)
@@ -138,149 +136,143 @@ class _Layout:
     format: LogFormat
     marker: str  # in every log of this format, and in none of another
     rows: tuple[_Row, ...]
-    facts: dict[str, str]  # attribute of TrainingLog -> regular expression of its value
     carried: dict[str, tuple[_Kind, str]]  # column of epochs <- the epoch's last row of a kind
+    percent_decimals: int | None  # decimals of accuracies and pure ratios that are percent
+
+    def columns(self, *kinds: _Kind) -> list[str]:
+        """Return the columns of all rows of some kinds, each once, epoch first."""
+        columns = [name for row in self.rows if row.kind in kinds for name in row.columns]
+        return list(dict.fromkeys(["epoch", *columns]))
 
 
-def _row(kind: _Kind, template: str) -> _Row:
-    parts = [(text, name, spec or "") for text, name, spec, _ in Formatter().parse(template)]
-    # A literal newline instead of ^ lets the regex engine search for a literal prefix.
-    pattern = "\n"
-    for text, name, spec in parts:
-        pattern += re.escape(text) + (_number(spec) if name else "")
-    return _Row(
-        kind=kind,
-        start=parts[0][0],
-        pattern=re.compile(pattern + "$", re.MULTILINE | re.ASCII),
-        specs={name: spec for _, name, spec in parts if name},
-    )
+_WHOLE_NUMBERS = ("epoch", "batch", "batch_count", "global_step")
+_INT = r"\d{1,9}"
+_DEC2, _DEC3, _DEC4, _DEC5 = (rf"-?(?:\d+\.\d{{{n}}}|nan|inf)" for n in (2, 3, 4, 5))
 
-
-def _number(spec: str) -> str:
-    if spec.startswith("d"):
-        return r"(\d{1,9})"
-    if spec == "g":
-        return r"(\d+(?:\.\d+)?(?:e[-+]\d+)?)(?=\n)"
-    return rf"(-?(?:\d+\.\d{{{spec[0]}}}|nan|inf))"
-
-
+_RESNET50_METRICS = (
+    rf"\tLoss (?P<loss>{_DEC4}) \((?P<loss_mean>{_DEC4})\)"
+    rf"\tAcc@1 (?P<accuracy>{_DEC3}) \((?P<accuracy_mean>{_DEC3})\)"
+    rf"\tAcc@5 (?P<top5_accuracy>{_DEC3}) \((?P<top5_accuracy_mean>{_DEC3})\)"
+)
+_RESNET50_TIME = rf"\tTime (?P<batch_seconds>{_DEC3}) \((?P<batch_seconds_mean>{_DEC3})\)"
 _RESNET50 = _Layout(
     format="resnet50",
     marker="\nEpoch: [",
     rows=(
-        _row(_Kind.SCHEDULE, "epoch: {epoch:d} | lr: {learning_rate:g}"),
-        _row(
+        _Row(
+            _Kind.SCHEDULE,
+            "epoch: ",  # a rate has any number of digits, so it counts only with a newline
+            rf"(?P<epoch>{_INT}) \| lr: (?P<learning_rate>\d+(?:\.\d+)?(?:e[-+]\d+)?)(?=\n)",
+        ),
+        _Row(
             _Kind.TRAIN,
-            "Epoch: [{epoch:d0}][{batch:d0}/{batch_count:d}]"
-            "\tTime {batch_seconds:3} ({batch_seconds_mean:3})"
-            "\tData {data_seconds:3} ({data_seconds_mean:3})"
-            "\tLoss {loss:4} ({loss_mean:4})"
-            "\tAcc@1 {accuracy:3%} ({accuracy_mean:3%})"
-            "\tAcc@5 {top5_accuracy:3%} ({top5_accuracy_mean:3%})",
+            "Epoch: [",
+            rf"(?P<epoch>{_INT})\]\[(?P<batch>{_INT})/(?P<batch_count>{_INT})\]{_RESNET50_TIME}"
+            rf"\tData (?P<data_seconds>{_DEC3}) \((?P<data_seconds_mean>{_DEC3})\)"
+            + _RESNET50_METRICS,
+            from_0=("epoch", "batch"),
         ),
-        _row(
+        _Row(
             _Kind.TEST,
-            "Test: [{batch:d0}/{batch_count:d}]"
-            "\tTime {batch_seconds:3} ({batch_seconds_mean:3})"
-            "\tLoss {loss:4} ({loss_mean:4})"
-            "\tAcc@1 {accuracy:3%} ({accuracy_mean:3%})"
-            "\tAcc@5 {top5_accuracy:3%} ({top5_accuracy_mean:3%})",
+            "Test: [",
+            rf"(?P<batch>{_INT})/(?P<batch_count>{_INT})\]{_RESNET50_TIME}{_RESNET50_METRICS}",
+            from_0=("batch",),
         ),
-        _row(_Kind.EVALUATION, " * Acc@1 {test_accuracy:3%} Acc@5 {test_top5_accuracy:3%}"),
+        _Row(
+            _Kind.EVALUATION,
+            " * Acc@1 ",
+            rf"(?P<test_accuracy>{_DEC3}) Acc@5 (?P<test_top5_accuracy>{_DEC3})",
+        ),
     ),
-    facts={"train_size": r"\nTrain size: (\d{1,9})\n"},
     carried={
         "learning_rate": (_Kind.SCHEDULE, "learning_rate"),
         "train_loss": (_Kind.TRAIN, "loss_mean"),
         "train_accuracy": (_Kind.TRAIN, "accuracy_mean"),
     },
+    percent_decimals=3,
 )
 
+_COTEACHING_TRAIN = (
+    rf"(?P<epoch>{_INT})/{_INT}\], Iter \[(?P<batch>{_INT})/(?P<batch_count>{_INT})\]"
+    rf" Training Accuracy1: (?P<train_accuracy_1>{_DEC4}),"
+    rf" Training Accuracy2: (?P<train_accuracy_2>{_DEC4}),"
+    rf" Loss1: (?P<loss_1>{_DEC4}), Loss2: (?P<loss_2>{_DEC4})"
+)
+_COTEACHING_TEST = (
+    rf"(?P<epoch>{_INT})/{_INT}\] Test Accuracy on the 10000 test (?:images|data):"
+    rf" Model1 (?P<test_accuracy_1>{_DEC4}) % Model2 (?P<test_accuracy_2>{_DEC4}) %"
+)
 _COTEACHING = _Layout(
     format="coteaching",
     marker=" test images: Model1 ",
     rows=(
-        _row(
+        _Row(
             _Kind.TRAIN,
-            "Epoch [{epoch:d}/{planned_epochs:d}], Iter [{batch:d}/{batch_count:d}]"
-            " Training Accuracy1: {train_accuracy_1:4%}, Training Accuracy2: {train_accuracy_2:4%},"
-            " Loss1: {loss_1:4}, Loss2: {loss_2:4},"
-            " Pure Ratio1: {pure_ratio_1:4%}, Pure Ratio2 {pure_ratio_2:4%}",
+            "Epoch [",
+            rf"{_COTEACHING_TRAIN},"
+            rf" Pure Ratio1: (?P<pure_ratio_1>{_DEC4}), Pure Ratio2 (?P<pure_ratio_2>{_DEC4})",
         ),
-        _row(  # epoch 1 has a spelling of its own
+        _Row(
             _Kind.EVALUATION,
-            "Epoch [{epoch:d}/{planned_epochs:d}] Test Accuracy on the 10000 test images:"
-            " Model1 {test_accuracy_1:4%} % Model2 {test_accuracy_2:4%} %"
-            " Pure Ratio1 {pure_ratio_1:4%} % Pure Ratio2 {pure_ratio_2:4%} %",
-        ),
-        _row(
-            _Kind.EVALUATION,
-            "Epoch [{epoch:d}/{planned_epochs:d}] Test Accuracy on the 10000 test images:"
-            " Model1 {test_accuracy_1:4%} % Model2 {test_accuracy_2:4%} %,"
-            " Pure Ratio 1 {pure_ratio_1:4%} %, Pure Ratio 2 {pure_ratio_2:4%} %",
+            "Epoch [",
+            rf"{_COTEACHING_TEST},?"  # epoch 1 has a spelling of its own
+            rf" Pure Ratio ?1 (?P<pure_ratio_1>{_DEC4}) %,?"
+            rf" Pure Ratio ?2 (?P<pure_ratio_2>{_DEC4}) %",
         ),
     ),
-    facts={
-        "train_size": r"\n\('Train size:', (\d{1,9})\)",
-        "planned_epochs": r"\nEpoch \[\d+/(\d{1,9})\]",
-        "printed_noise": r"\nActual noise (\d\.\d\d)\n",
-    },
     carried={},
+    percent_decimals=4,
 )
-
-_COTEACHING_PLUS = _Layout(
+_COTEACHING_PLUS = replace(
+    _COTEACHING,
     format="coteaching_plus",
     marker=" test data: Model1 ",
     rows=(
-        _row(
-            _Kind.TRAIN,
-            "Epoch [{epoch:d}/{planned_epochs:d}], Iter [{batch:d}/{batch_count:d}]"
-            " Training Accuracy1: {train_accuracy_1:4%}, Training Accuracy2: {train_accuracy_2:4%},"
-            " Loss1: {loss_1:4}, Loss2: {loss_2:4}",
-        ),
-        _row(
-            _Kind.EVALUATION,
-            "Epoch [{epoch:d}/{planned_epochs:d}] Test Accuracy on the 10000 test data:"
-            " Model1 {test_accuracy_1:4%} % Model2 {test_accuracy_2:4%} %",
-        ),
+        _Row(_Kind.TRAIN, "Epoch [", _COTEACHING_TRAIN),
+        _Row(_Kind.EVALUATION, "Epoch [", _COTEACHING_TEST),
     ),
-    facts=_COTEACHING.facts,
-    carried={},
 )
 
+_SCELOSS_START = rf"(?P<epoch>{_INT})\tglobal_step=(?P<global_step>{_INT})\tloss=(?P<loss>{_DEC5})"
+_SCELOSS_SPEED = rf"\ttime=(?P<iterations_per_second>{_DEC2})it/s"
 _SCELOSS = _Layout(
     format="sceloss",
     marker="\tglobal_step=",
     rows=(
-        _row(
+        _Row(
             _Kind.TRAIN,
-            "epoch={epoch:d0}\tglobal_step={global_step:d}\tloss={loss:5}\tloss_avg={loss_mean:5}"
-            "\tacc={accuracy:5}\tacc_top1_avg={accuracy_mean:5}\tacc_top5_avg={top5_accuracy_mean:5}"
-            "\tlr={learning_rate:5}\tgn={gradient_norm:5}\ttime={iterations_per_second:2}it/s",
+            "epoch=",
+            rf"{_SCELOSS_START}\tloss_avg=(?P<loss_mean>{_DEC5})\tacc=(?P<accuracy>{_DEC5})"
+            rf"\tacc_top1_avg=(?P<accuracy_mean>{_DEC5})"
+            rf"\tacc_top5_avg=(?P<top5_accuracy_mean>{_DEC5})"
+            rf"\tlr=(?P<learning_rate>{_DEC5})\tgn=(?P<gradient_norm>{_DEC5}){_SCELOSS_SPEED}",
+            from_0=("epoch",),
         ),
-        _row(
+        _Row(
             _Kind.TEST,
-            "epoch={epoch:d0}\tglobal_step={global_step:d}\tloss={loss:5}\ttest_loss_avg={loss_mean:5}"
-            "\tacc={accuracy:5}\ttest_acc_avg={accuracy_mean:5}"
-            "\ttest_acc_top5_avg={top5_accuracy_mean:5}\ttime={iterations_per_second:2}it/s",
+            "epoch=",
+            rf"{_SCELOSS_START}\ttest_loss_avg=(?P<loss_mean>{_DEC5})\tacc=(?P<accuracy>{_DEC5})"
+            rf"\ttest_acc_avg=(?P<accuracy_mean>{_DEC5})"
+            rf"\ttest_acc_top5_avg=(?P<top5_accuracy_mean>{_DEC5}){_SCELOSS_SPEED}",
+            from_0=("epoch",),
         ),
-        _row(
+        _Row(
             _Kind.EVALUATION,
-            "curr_acc\t{test_accuracy:4}\nBEST_ACC\t{previous_best_test_accuracy:4}"
-            "\ncurr_acc_top5\t{test_top5_accuracy:4}"
-            "\nBEST_ACC_top5\t{previous_best_test_top5_accuracy:4}",
+            "curr_acc\t",
+            rf"(?P<test_accuracy>{_DEC4})\nBEST_ACC\t(?P<previous_best_test_accuracy>{_DEC4})"
+            rf"\ncurr_acc_top5\t(?P<test_top5_accuracy>{_DEC4})"
+            rf"\nBEST_ACC_top5\t(?P<previous_best_test_top5_accuracy>{_DEC4})",
         ),
     ),
-    facts={"train_size": r"\nNum of train (\d{1,9})\n", "planned_epochs": r"\nepoch (\d{1,9})\n"},
-    carried={
-        "learning_rate": (_Kind.TRAIN, "learning_rate"),
-        "train_loss": (_Kind.TRAIN, "loss_mean"),
-        "train_accuracy": (_Kind.TRAIN, "accuracy_mean"),
-        "test_loss": (_Kind.TEST, "loss_mean"),
-    },
+    carried=_RESNET50.carried
+    | {"learning_rate": (_Kind.TRAIN, "learning_rate"), "test_loss": (_Kind.TEST, "loss_mean")},
+    percent_decimals=None,
 )
 
 _LAYOUTS = (_RESNET50, _COTEACHING, _COTEACHING_PLUS, _SCELOSS)
+_TRAIN_SIZE = re.compile(r"\n(?:\('Train size:', |Train size: |Num of train )(\d{1,9})[)\n]")
+_PLANNED_EPOCHS = re.compile(r"\n(?:Epoch \[\d+/|epoch )(\d{1,9})[]\n]")
+_PRINTED_NOISE = re.compile(r"\nActual noise (\d\.\d\d)\n")
 _WALL_TIME = re.compile(r"\nreal\t(\d{1,9})m(\d{1,9}\.\d+)s$", re.MULTILINE | re.ASCII)
 
 
@@ -336,31 +328,32 @@ def parse_training_log(text: str, *, name: str = "<log>") -> TrainingLog:
         raise TrainingLogError(f"{name} is {type(text).__name__}, not text: decode it")
     text = "\n" + text.replace("\r\n", "\n")  # now a newline stands before every line
     layout = _recognise(text, name)
-    rows = _read_rows(layout, text, name)
-    cut = _find_cut(layout, rows, text, name)
+    rows = _read_rows(layout, text)
+    cut = _find_truncated_row(layout, rows, text, name)
     epochs = _epoch_table(layout, rows)
     _check_order(rows, epochs, text, name)
 
     last = rows.iloc[-1]
     wall = _WALL_TIME.search(text, int(last["start"]))
-    planned = _fact(layout, "planned_epochs", text)
-    if planned is not None:
-        finished = len(epochs) == planned
+    train_size, planned, noise = (
+        pattern.search(text) for pattern in (_TRAIN_SIZE, _PLANNED_EPOCHS, _PRINTED_NOISE)
+    )
+    if planned:
+        finished = len(epochs) == int(planned[1])
     else:
         ended = wall is not None or len(epochs) == RESNET50_EPOCHS
         finished = ended and int(last["kind"]) == _Kind.EVALUATION
-    is_complete = finished and cut is None
     log = TrainingLog(
         format=layout.format,
         batches=_batch_table(layout, rows),
         epochs=epochs,
-        train_size=_as_int(_fact(layout, "train_size", text)),
-        planned_epochs=_as_int(planned),
-        is_complete=is_complete,
+        train_size=int(train_size[1]) if train_size else None,
+        planned_epochs=int(planned[1]) if planned else None,
+        is_complete=finished and cut is None,
         wall_seconds=60 * int(wall[1]) + float(wall[2]) if wall else None,
-        printed_noise=_fact(layout, "printed_noise", text),
+        printed_noise=float(noise[1]) if noise else None,
     )
-    if not is_complete:
+    if not log.is_complete:
         message = _where_it_stops(log, rows, cut, text, name)
         warnings.warn(message, TruncatedLogWarning, stacklevel=2)
     return log
@@ -373,59 +366,43 @@ def _recognise(text: str, name: str) -> _Layout:
     if len(layouts) > 1:
         formats = " and ".join(layout.format for layout in layouts)
         raise TrainingLogError(f"{name} holds logs of {formats}: parse the text of each by itself")
-    if not layouts:
-        raise TrainingLogError(_unknown(name))
+    if not layouts or not any(row.pattern.search(text) for row in layouts[0].rows):
+        formats = ", ".join(layout.format for layout in _LAYOUTS)
+        raise TrainingLogError(
+            f"{name} holds no row of a training log of a known format ({formats})"
+        )
     return layouts[0]
 
 
-def _unknown(name: str) -> str:
-    formats = ", ".join(layout.format for layout in _LAYOUTS)
-    return f"{name} holds no row of a training log of a known format ({formats})"
-
-
-def _read_rows(layout: _Layout, text: str, name: str) -> pd.DataFrame:
+def _read_rows(layout: _Layout, text: str) -> pd.DataFrame:
     """Find all rows in the order of the log: start, kind, and the columns of every kind."""
     import pandas as pd
 
-    names = dict.fromkeys(chain.from_iterable(row.specs for row in layout.rows))
-    found = [_read(row, text) for row in layout.rows]
-    if not any(len(rows) for rows in found):
-        raise TrainingLogError(_unknown(name))
+    found = [_read(row, layout.percent_decimals, text) for row in layout.rows]
     rows = pd.concat([rows for rows in found if len(rows)]).sort_values("start", ignore_index=True)
-    rows = rows.reindex(columns=["start", "kind", *names])
+    rows = rows.reindex(columns=["start", "kind", *layout.columns(*_Kind)])
     # Rows that do not tell their epoch belong to that of the row before. 0: no row told one yet.
     rows["epoch"] = rows["epoch"].ffill().fillna(0)
     return rows
 
 
-def _read(row: _Row, text: str) -> pd.DataFrame:
-    """Find the rows of one kind, as float64 columns; no Python statement runs per number."""
-    import numpy as np
+def _read(row: _Row, percent_decimals: int | None, text: str) -> pd.DataFrame:
+    """Find the rows of one kind, as float64 columns in our units."""
     import pandas as pd
 
     matches = list(row.pattern.finditer(text))
-    tokens = chain.from_iterable(map(re.Match.groups, matches))
-    numbers = np.fromiter(map(float, tokens), np.float64, len(matches) * len(row.specs))
-    values = numbers.reshape(len(matches), len(row.specs)).T
-    columns = {
-        name: _in_our_unit(column, spec)
-        for (name, spec), column in zip(row.specs.items(), values, strict=True)
-    }
-    starts = np.fromiter(map(re.Match.start, matches), np.int64, len(matches))
-    return pd.DataFrame({"start": starts, "kind": int(row.kind), **columns})
-
-
-def _in_our_unit(values: NDArray[np.float64], spec: str) -> NDArray[np.float64]:
-    if spec == "d0":
-        return values + 1
-    if spec.endswith("%"):
+    tokens = np.array([match.groups() for match in matches], dtype=object)
+    values = tokens.astype(np.float64).reshape(-1, len(row.columns)) + row.offsets
+    if percent_decimals is not None:
         # Rounded to the decimals that are there, so that 84.9058 % is 0.849058 to the last bit.
-        return (values / 100).round(int(spec[0]) + 2)
-    return values
+        fractions = (values / 100).round(percent_decimals + 2)
+        values = np.where(row.may_be_percent, fractions, values)
+    rows = pd.DataFrame(values, columns=row.columns)
+    return rows.assign(start=[match.start() for match in matches], kind=int(row.kind))
 
 
-def _find_cut(layout: _Layout, rows: pd.DataFrame, text: str, name: str) -> int | None:
-    """Hold that every row is whole, or find where the last one starts, which is cut off."""
+def _find_truncated_row(layout: _Layout, rows: pd.DataFrame, text: str, name: str) -> int | None:
+    """Return where the log's last row starts if it is cut off; raise if another one is damaged."""
     starts = {row.start for row in layout.rows}
     if sum(map(text.count, starts)) == len(rows):
         return None
@@ -441,17 +418,17 @@ def _find_cut(layout: _Layout, rows: pd.DataFrame, text: str, name: str) -> int 
 
 
 def _check_order(rows: pd.DataFrame, epochs: pd.DataFrame, text: str, name: str) -> None:
-    """Hold that the log tells one training from its first epoch on, each epoch once."""
-    step = rows[_step_column(rows)].fillna(0)
-    forward = ((4 * rows["epoch"] + rows["kind"]) * 1e9 + step).diff()
-    # The test rows of an epoch may all bear the same step: the number of batches trained.
-    back = (forward < 0) | ((forward == 0) & (rows["kind"] != _Kind.TEST))
-    if back.any():
-        row = rows[back].iloc[0]
-        raise TrainingLogError(
-            f"{name}, line {_line(text, int(row['start']))}: epoch {int(row['epoch'])} begins "
-            "again or comes out of order; if several trainings were appended, parse each by itself"
-        )
+    """Require that the log tells one training from its first epoch on, each epoch once."""
+    columns = ("epoch", "kind", _step_column(rows))
+    places = zip(*(rows[column].fillna(0).tolist() for column in columns), strict=True)
+    for i, (previous, place) in enumerate(pairwise(places), start=1):
+        epoch, kind, _ = place
+        # The test rows of an epoch may all bear the same step: the number of batches trained.
+        if place < previous or (place == previous and kind != _Kind.TEST):
+            raise TrainingLogError(
+                f"{name}, line {_line(text, rows['start'][i])}: epoch {int(epoch)} begins again or "
+                "comes out of order; if several trainings were appended, parse each by itself"
+            )
     missing = epochs.index[epochs["epoch"] != epochs.index + 1]  # strictly increasing by now
     if len(missing):
         raise TrainingLogError(
@@ -462,30 +439,26 @@ def _check_order(rows: pd.DataFrame, epochs: pd.DataFrame, text: str, name: str)
 
 def _batch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
     phases = {int(_Kind.TRAIN): "train", int(_Kind.TEST): "test"}
-    batches = _table(layout, rows, tuple(phases))
+    batches = _table(layout, rows, _Kind.TRAIN, _Kind.TEST)
     if any(row.kind == _Kind.TEST for row in layout.rows):
-        kinds = rows["kind"][rows["kind"].isin(phases)]
-        batches.insert(1, "phase", kinds.map(phases).astype("str").reset_index(drop=True))
+        names = rows["kind"].map(phases).dropna()
+        batches.insert(1, "phase", names.astype("str").reset_index(drop=True))
     return batches
 
 
 def _epoch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
-    epochs = _table(layout, rows, (_Kind.EVALUATION,))
+    epochs = _table(layout, rows, _Kind.EVALUATION)
     for place, (column, (kind, source)) in enumerate(layout.carried.items(), start=1):
         last = rows[rows["kind"] == kind].drop_duplicates("epoch", keep="last").set_index("epoch")
         epochs.insert(place, column, last[source].reindex(epochs["epoch"]).to_numpy())
     return epochs
 
 
-def _table(layout: _Layout, rows: pd.DataFrame, kinds: tuple[int, ...]) -> pd.DataFrame:
+def _table(layout: _Layout, rows: pd.DataFrame, *kinds: _Kind) -> pd.DataFrame:
     """Take the rows of some kinds with the columns of those kinds, whole numbers as int64."""
-    specs = {"epoch": "d"}
-    for row in layout.rows:
-        if row.kind in kinds:
-            specs |= row.specs
-    specs.pop("planned_epochs", None)
-    table = rows.loc[rows["kind"].isin(kinds), list(specs)].reset_index(drop=True)
-    return table.astype({name: "int64" for name, spec in specs.items() if spec.startswith("d")})
+    columns = layout.columns(*kinds)
+    table = rows.loc[rows["kind"].isin(kinds), columns].reset_index(drop=True)
+    return table.astype({name: "int64" for name in columns if name in _WHOLE_NUMBERS})
 
 
 def _where_it_stops(
@@ -512,12 +485,3 @@ def _step_column(rows: pd.DataFrame) -> str:
 def _line(text: str, start: int) -> int:
     """Return the number, in the caller's text, of the line after the newline at `start`."""
     return text.count("\n", 0, start + 1)
-
-
-def _fact(layout: _Layout, attribute: str, text: str) -> float | None:
-    match = re.search(layout.facts[attribute], text) if attribute in layout.facts else None
-    return float(match[1]) if match else None
-
-
-def _as_int(value: float | None) -> int | None:
-    return None if value is None else int(value)

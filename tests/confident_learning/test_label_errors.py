@@ -116,6 +116,21 @@ def shuffled(values: Any, index: Any) -> Any:
     return (pd.Series if np.ndim(values) == 1 else pd.DataFrame)(values).loc[index]
 
 
+def test_masks_are_in_the_order_of_the_index() -> None:
+    labels, pyx = np.repeat([0, 1], 20), np.repeat([[0.9, 0.1], [0.2, 0.8]], 20, axis=0)
+    labels[-1] = 0  # a label error, example 39
+    index = np.random.default_rng(0).permutation(40)
+    position = int(np.flatnonzero(index == 39)[0])
+    for problem, expected in (
+        ((shuffled(labels, index), pyx), 39),
+        ((labels, shuffled(pyx, index)), 39),
+        ((shuffled(labels, index), shuffled(pyx, index)), position),
+    ):
+        for mask in label_errors(*problem).values():
+            assert type(mask) is np.ndarray
+            assert np.flatnonzero(mask).tolist() == [expected]
+
+
 def test_rows_with_an_index_of_their_own_are_aligned(published: str) -> None:
     labels, pyx = load_noisy_labels(0.4, 0.2), load_pyx(0.4, 0.2)
     expected = label_errors(labels, pyx)["cl_pbnr"]
@@ -304,8 +319,10 @@ def test_absent_and_unpredicted_classes_are_as_in_cleanlab(
         ([0.0, 1.0], [[0.5, 0.5], [0.5, 0.5]], "dtype float64"),
         ([0, 1], [[0.5, 0.5], [0.5]], "pyx is no array"),
         ([0, [1]], [[0.5, 0.5], [0.5, 0.5]], "labels is no array"),
+        ({0, 1}, [[0.5, 0.5], [0.5, 0.5]], "labels is a set, which has no order: pass a list or"),
+        ({0: 1, 1: 0}, [[0.5, 0.5], [0.5, 0.5]], "labels is a dict, which has no order"),
     ],
 )
-def test_bad_input_is_named(labels: list[int], pyx: list[list[float]], said: str) -> None:
+def test_bad_input_is_named(labels: Any, pyx: list[list[float]], said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         label_errors(labels, pyx)

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -478,6 +480,22 @@ def test_how_the_caller_has_set_numpy_and_pandas_changes_nothing(published: str)
         filters, state = list(warnings.filters), np.geterr()
         evaluate(noisy_mask(), 0.4, 0.2)
         assert (warnings.filters, np.geterr()) == (filters, state)
+
+
+def test_the_caller_keeps_the_state_of_random() -> None:
+    program = (
+        "import random, numpy as np, cifar_noisy\n"
+        "random.seed(0)\n"
+        "before = random.getstate(), str(np.random.get_state())\n"
+        "cifar_noisy.evaluate(np.arange(50_000.0), 0.4, 0.2)\n"
+        "cifar_noisy.evaluate_pyx(np.random.default_rng(0).random((50_000, 10)), 0.4, 0.2)\n"
+        "cifar_noisy.load_noise_matrix(0.4, 0.2)\n"
+        "print(before == (random.getstate(), str(np.random.get_state())))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "True\n"
 
 
 def test_means_of_softmax_outputs_are_evaluated_as_they_are(published: str) -> None:

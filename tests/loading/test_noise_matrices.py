@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cleanlab.benchmarking import noise_generation
 
 from cifar_noisy import SETTINGS, Setting
 from cifar_noisy.loading.noise_matrices import (
@@ -40,6 +41,23 @@ def test_noise_and_sparsity_are_what_they_are_called(setting: Setting) -> None:
     np.testing.assert_allclose(matrix.sum(axis=0), 1)
     if setting.noise:
         assert (matrix == 0).sum() == round(90 * setting.sparsity)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_draws_are_those_of_cleanlab(setting: Setting) -> None:
+    matrix = noise_generation.generate_noise_matrix_from_trace(
+        K=10,
+        trace=int(10 * (1 - setting.noise_key)),
+        valid_noise_matrix=False,
+        frac_zero_noise_rates=setting.sparsity_key,
+        seed=0,
+    )
+    assert generate_noise_matrix(setting).tobytes() == matrix.tobytes()
+    others = np.random.default_rng(0).permutation(np.arange(1797) % 10)
+    for labels in (true_labels(), others):
+        np.random.seed(0)
+        expected = noise_generation.generate_noisy_labels(labels, matrix)
+        np.testing.assert_array_equal(generate_noisy_labels(setting, labels), expected)
 
 
 def test_the_caller_keeps_his_random_state() -> None:
