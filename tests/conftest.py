@@ -78,7 +78,7 @@ def official_jpeg(written_jpeg: JpegCopy, monkeypatch: pytest.MonkeyPatch) -> Jp
         patch.setenv(CACHE_VARIABLE, str(written_jpeg.cache))
         for train in (True, False):
             jpeg = load_images(written_jpeg.batches, train=train, trust="pixels")
-            rows = np.argsort(jpeg.indices)
+            rows = np.argsort(jpeg.torchvision_index)
             planes = jpeg.pixels[rows].transpose(0, 3, 1, 2).reshape(len(jpeg), -1)
             table = np.column_stack([jpeg.labels[rows].astype(np.uint8), planes])
             names = readers.CIFAR10.batches(train)

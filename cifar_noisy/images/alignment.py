@@ -1,30 +1,31 @@
 """Whether the rows of a dataset are the published rows.
 
-Three questions, each of which can say no where the ones before could not:
+Three tests, each of which sees what the ones before it cannot:
 
-1. Are the labels those of the published rows? Exact, but blind to an order within a class.
+1. Are the labels those of the published rows? Exact, but blind to the order within a class.
 2. Do the images of each class predict the published log-probabilities of their rows, better than
-   chance would? Catches any order within a class as a whole.
-3. Do the images, row by row, have the fingerprint of CIFAR-10's train set? Catches a few rows of a
+   chance? Sees any order within a class as a whole.
+3. Do the images, row by row, have the fingerprint of CIFAR-10's train set? Sees a few rows of a
    class out of place.
 
 The fingerprint of a class is a sum over its images of five features (mean red, green and blue, top
 against bottom, contrast), each image with a sign of its own, for four series of signs. In another
-order other features get a sign. A second part, the features' skewness and kurtosis, is the same in
-any order, so that it tells images that were altered, by a random crop for instance, from images out
-of place. Features are standardised per class, so units and normalisation do not matter.
+order other features get a sign. A second part, the features' skewness and kurtosis, does not depend
+on the order, so it separates altered images, such as random crops, from images out of place.
+Features are standardised per class, so units and normalisation do not matter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.images.dataset_reader import Rows, read_rows
@@ -37,8 +38,8 @@ Float = TypeVar("Float", bound="np.floating[Any]")
 Verdict = Literal["aligned", "misaligned", "unclear"]
 Mistake = Literal["torchvision order", "numeric sort", "TFDS order", "shuffled", "another pyx"]
 
-REJECTED_AT = 1e-6
-"""Below this p-value a test counts as decided."""
+SIGNIFICANCE_LEVEL = 1e-6
+"""A test rejects, or finds a relation, where its p-value is below this."""
 
 TFDS_FIRST_LABELS = (7, 8, 4, 4, 6, 5, 2, 9, 6, 6, 9, 9)
 """True labels of the first rows of TensorFlow Datasets' cifar10."""
@@ -46,15 +47,15 @@ TFDS_FIRST_LABELS = (7, 8, 4, 4, 6, 5, 2, 9, 6, 6, 9, 9)
 _N_SIGNS, _N_FEATURES = 4, 5
 _N_SUMS = _N_SIGNS * _N_FEATURES
 _RIDGE = 1000.0
-_SMALLEST_P = 1e-4
-# One standard deviation of a fingerprint's number where images went through JPEG; measured to be
-# 0.006 to 0.021 at qualities 75 and 50.
-_TOLERANCE = 0.02
+_MIN_PROBABILITY = 1e-4
+# Standard deviation of a fingerprint's number where images went through JPEG; measured to be 0.006
+# to 0.021 at qualities 75 and 50.
+_JPEG_STD = 0.02
 # Skewness and kurtosis moved by up to 0.028 in JPEG of quality 50, by 0.055 and more in random
 # crops of 2 pixels and in changes of brightness.
 _SHAPE_TOLERANCE = 0.04
-# What a class in random order deviates by, per number, squared; measured on 20 orders.
-_SHUFFLED_DEVIATION = 1.9
+# Mean squared deviation of a class in random order; measured on 20 orders.
+_SHUFFLED_MEAN_SQUARE = 1.9
 
 FINGERPRINT = np.array([
     [-145, -116, -183, -52, -136, -98, -222, -40, -83, -59, -140, -46, -100, 4, 75,
@@ -191,17 +192,7 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
 
 
 def published_labels(labels: NDArray[np.int64]) -> str | None:
-    """Return which published labels these are, None if they are none.
-
-    Parameters
-    ----------
-    labels : (50000,) int64
-
-    Examples
-    --------
-    >>> published_labels(load_noisy_labels(0.7, 0.2))
-    'noisy labels of noise 0.7, sparsity 0.2'
-    """
+    """Return which published labels these are, such as "true labels"; None if they are none."""
     for setting in SETTINGS:
         if np.array_equal(labels, load_noisy_labels(setting.noise, setting.sparsity)):
             return f"noisy labels of {setting}" if setting.noise else "true labels"
@@ -211,93 +202,109 @@ def published_labels(labels: NDArray[np.int64]) -> str | None:
 def _judge_by_labels(rows: Rows) -> Alignment | None:
     """Return a verdict where labels decide it; None where they may be somebody's own noisy ones."""
     published = published_labels(rows.labels[official_indices_published()])
-    if published is not None:
-        return Alignment(
-            "misaligned",
-            f"its labels are the {published} in the official order; map rows with "
-            "load_...(order='torchvision')",
-            "torchvision order",
-        )
     agreement = float((rows.labels == load_true_labels()).mean())
     detail = f"its labels are no published ones; {agreement:.1%} equal the true label of their row"
-    if tuple(rows.labels[: len(TFDS_FIRST_LABELS)].tolist()) == TFDS_FIRST_LABELS:
-        return Alignment("misaligned", f"{detail}; they begin as TFDS' do", "TFDS order")
-    if (np.bincount(rows.labels, minlength=N_CLASSES) == EXAMPLES_PER_CLASS).all():
-        return Alignment("misaligned", f"{detail}, though each class is whole", "shuffled")
-    return None
+    mistake: Mistake
+    if published is not None:
+        mistake = "torchvision order"
+        detail = (
+            f"its labels are the {published} in the official order; map rows with "
+            "load_...(order='torchvision')"
+        )
+    elif tuple(rows.labels[: len(TFDS_FIRST_LABELS)].tolist()) == TFDS_FIRST_LABELS:
+        mistake, detail = "TFDS order", f"{detail}; they begin as TFDS' do"
+    elif (np.bincount(rows.labels, minlength=N_CLASSES) == EXAMPLES_PER_CLASS).all():
+        mistake, detail = "shuffled", f"{detail}, though each class is whole"
+    else:
+        return None
+    return Alignment("misaligned", detail, mistake)
+
+
+@dataclass(frozen=True)
+class _ImageStatistics:
+    """What the images of a dataset say of its order."""
+
+    r2: float | None
+    r2_p_value: float | None
+    mean_squares: NDArray[np.float64]  # deviation from the fingerprint, per class
+    p_values: NDArray[np.float64]  # of these deviations
+    is_altered: bool
+
+    @classmethod
+    def of(cls, rows: Rows, pyx: NDArray[np.floating[Any]] | None) -> _ImageStatistics:
+        statistics = fingerprint(rows.pooled)
+        r2, r2_p_value = (None, None) if pyx is None else predicts(rows.pooled, pyx)
+        mean_squares = _mean_squares(statistics)
+        shape_changes = np.abs(statistics - FINGERPRINT)[:, _N_SUMS:]
+        is_altered = bool((shape_changes > _SHAPE_TOLERANCE).any())
+        return cls(r2, r2_p_value, mean_squares, _p_values(mean_squares), is_altered)
+
+    @property
+    def predicts_pyx(self) -> bool | None:
+        """Whether the images predict the probabilities of their rows; None without any."""
+        return None if self.r2_p_value is None else self.r2_p_value < SIGNIFICANCE_LEVEL
 
 
 def _judge_by_images(
     rows: Rows, labels: str | None, pyx: NDArray[np.floating[Any]] | None
 ) -> Alignment:
-    was_given = pyx is not None
+    is_own_pyx = pyx is not None
     if pyx is None:
-        pyx = _published_pyx()
-    r2, r2_p = (None, None) if pyx is None else predicts(rows.pooled, pyx)
-    found = fingerprint(rows.pooled)
-    deviations = _deviations(found)
-    # The largest of ten, so that any may be it.
-    p_value = min(1.0, N_CLASSES * _chi_square_tail(float(deviations.max())))
-    says = labels or "labels that are not published"
+        with contextlib.suppress(UnavailableError):
+            pyx = published_pyx(Setting(0, 0))
+    found = _ImageStatistics.of(rows, pyx)
+    is_in_order = bool(found.p_values.min() >= SIGNIFICANCE_LEVEL)
+    what = labels or "labels that are not published"
+    verdict: Verdict
     mistake: Mistake | None = None
-    if p_value >= REJECTED_AT:
-        if r2_p is not None and r2_p >= REJECTED_AT:
-            verdict: Verdict = "misaligned"
-            mistake = "another pyx" if was_given else None
+    match is_in_order, found.predicts_pyx, found.is_altered:
+        case True, False, _:
+            verdict, mistake = "misaligned", "another pyx" if is_own_pyx else None
             detail = "the images are in order, but do not predict the probabilities of their rows"
-        else:
-            verdict, detail = "aligned", f"{says}, and images in the published order"
-    elif _is_altered(found) and (r2_p is None or r2_p < REJECTED_AT):
-        verdict = "unclear"
-        fit = "fit their rows as a whole" if r2_p is not None else "cannot be held to a pyx"
-        detail = (
-            f"{says}, and images that {fit} but are altered, as by a random transform: pass the "
-            "dataset without transforms to see whether some are out of place"
-        )
-    else:
-        verdict = "misaligned"
-        mistake, detail = _mistake_within_classes(rows, deviations)
-        detail = f"{says}, but {detail}"
+        case True, _, _:
+            verdict, detail = "aligned", f"{what}, and images in the published order"
+        case False, True | None, True:
+            verdict = "unclear"
+            fit = "fit their rows as a whole" if found.predicts_pyx else "cannot be held to a pyx"
+            detail = (
+                f"{what}, and images that {fit} but are altered, as by a random transform: pass "
+                "the dataset without transforms to see whether some are out of place"
+            )
+        case _:
+            verdict = "misaligned"
+            mistake, reason = _mistake_within_classes(rows, found)
+            detail = f"{what}, but {reason}"
     return Alignment(
-        verdict,
-        detail,
-        mistake,
-        labels,
-        r2,
-        r2_p,
-        math.sqrt(float(deviations.max()) / _N_SUMS) * _TOLERANCE,
-        p_value,
+        verdict=verdict,
+        detail=detail,
+        mistake=mistake,
+        labels=labels,
+        r2=found.r2,
+        r2_p_value=found.r2_p_value,
+        deviation=math.sqrt(found.mean_squares.max()),
+        deviation_p_value=float(found.p_values.min()),
     )
 
 
-def _mistake_within_classes(rows: Rows, deviations: NDArray[np.float64]) -> tuple[Mistake, str]:
+def _mistake_within_classes(rows: Rows, found: _ImageStatistics) -> tuple[Mistake, str]:
     """Name what was done to the order, by undoing it; else say how much is out of place."""
-    for mistake, order in _orders(official_indices_published()).items():
-        if _fits(rows.pooled[order]):
-            return mistake, f"the images are in another order: {mistake}"
-    off = np.flatnonzero(deviations > _largest_in_order())
-    squared = deviations[off] / _N_SUMS * _TOLERANCE**2
-    n_off = np.minimum(squared / _SHUFFLED_DEVIATION, 1) * EXAMPLES_PER_CLASS
-    which = ", ".join(
-        f"{CLASSES[label]} (roughly {float(f'{n:.1g}'):,.0f} of {EXAMPLES_PER_CLASS:,})"
-        for label, n in zip(off.tolist(), n_off.tolist(), strict=True)
-    )
-    return "shuffled", f"images are out of place in {which}"
-
-
-def _orders(indices: NDArray[np.intp]) -> dict[Mistake, NDArray[np.intp]]:
-    """Return for each mistake the rows of a dataset that made it, in the published order."""
+    indices = official_indices_published()
     by_class = indices.reshape(N_CLASSES, EXAMPLES_PER_CLASS)
     starts = np.arange(N_CLASSES)[:, None] * EXAMPLES_PER_CLASS
-    numeric = (by_class.argsort(1).argsort(1) + starts).ravel()
-    return {"numeric sort": numeric, "torchvision order": indices}
-
-
-def _published_pyx() -> NDArray[np.floating[Any]] | None:
-    try:
-        return published_pyx(Setting(0, 0))
-    except UnavailableError:
-        return None
+    # For each mistake, the rows of a dataset that made it, in the published order.
+    orders: dict[Mistake, NDArray[np.intp]] = {
+        "numeric sort": (by_class.argsort(1).argsort(1) + starts).ravel(),
+        "torchvision order": indices,
+    }
+    for mistake, order in orders.items():
+        if _mean_squares(fingerprint(rows.pooled[order])).max() < _SHUFFLED_MEAN_SQUARE / 2:
+            return mistake, f"the images are in another order: {mistake}"
+    which = []
+    for label in np.flatnonzero(found.p_values < SIGNIFICANCE_LEVEL):
+        n_off = min(found.mean_squares[label] / _SHUFFLED_MEAN_SQUARE, 1) * EXAMPLES_PER_CLASS
+        roughly = f"roughly {float(f'{n_off:.1g}'):,.0f} of {EXAMPLES_PER_CLASS:,}"
+        which.append(f"{CLASSES[label]} ({roughly})")
+    return "shuffled", f"images are out of place in {', '.join(which)}"
 
 
 def predicts(pooled: NDArray[np.float32], pyx: NDArray[np.floating[Any]]) -> tuple[float, float]:
@@ -305,35 +312,18 @@ def predicts(pooled: NDArray[np.float32], pyx: NDArray[np.floating[Any]]) -> tup
 
     A ridge regression on pooled pixels and their squares is fitted to one half of a class and
     applied to the other, and the other way round. Its sum of products with the log-probabilities is
-    held against what it would be for rows permuted within class and half, whose mean (0) and
+    compared with the distribution for rows permuted within class and half, whose mean (0) and
     variance are known.
 
-    Parameters
-    ----------
-    pooled : (50000, 8, 8, 3) float32
-    pyx : (50000, 10) float
-
-    Returns
-    -------
-    r2 : float
-        Held-out coefficient of determination, all classes together.
-    p_value : float
-        Of the class that is predicted worst.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> pooled = rng.random((50_000, 8, 8, 3), np.float32)
-    >>> r2, p_value = predicts(pooled, rng.random((50_000, 10), np.float32))
-    >>> r2 < 0 < p_value
-    True
+    Returns the held-out coefficient of determination over all classes, and the p-value of the class
+    that is predicted worst.
     """
     errors, total, p_value = 0.0, 0.0, 0.0
     for label in range(N_CLASSES):
         of_class = slice(label * EXAMPLES_PER_CLASS, (label + 1) * EXAMPLES_PER_CLASS)
         pixels = pooled[of_class].reshape(EXAMPLES_PER_CLASS, -1)
         features = _standardised(np.concatenate([pixels, pixels**2], axis=1))
-        log_pyx = np.log(np.maximum(pyx[of_class].astype(np.float32), _SMALLEST_P))
+        log_pyx = np.log(np.maximum(pyx[of_class].astype(np.float32), _MIN_PROBABILITY))
         predicted, actual = _cross_fitted(features, _standardised(log_pyx))
         errors += float(((actual - predicted) ** 2).sum())
         total += float((actual**2).sum())
@@ -366,16 +356,9 @@ def _permutation_p_value(predicted: NDArray[np.float32], actual: NDArray[np.floa
 
 
 def fingerprint(pooled: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the fingerprint of 50,000 images in the order given, row 5,000 k to class k.
+    """Return the fingerprint of 50,000 pooled images, rows 5,000 k to 5,000 k + 4,999 of class k.
 
-    Parameters
-    ----------
-    pooled : (50000, 8, 8, 3) float32
-
-    Returns
-    -------
-    (10, 30) float64
-        Per class: 20 signed sums, then skewness and kurtosis of the five features.
+    Its shape is (10, 30): per class 20 signed sums, then skewness and kurtosis of five features.
     """
     grey = pooled.mean(3)
     half = pooled.shape[1] // 2
@@ -403,36 +386,13 @@ def _standardised(array: NDArray[Float]) -> NDArray[Float]:
     return standardised
 
 
-def _deviations(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each class the sum of squares of its deviations, in tolerances."""
-    sums = slice(_N_SUMS)
-    squares = ((found[:, sums] - FINGERPRINT[:, sums]) / _TOLERANCE) ** 2
-    deviations: NDArray[np.float64] = squares.sum(1)
-    return deviations
+def _mean_squares(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each class the mean squared deviation of its sums from the fingerprint."""
+    mean_squares: NDArray[np.float64] = ((statistics - FINGERPRINT)[:, :_N_SUMS] ** 2).mean(1)
+    return mean_squares
 
 
-def _is_altered(found: NDArray[np.float64]) -> bool:
-    """Whether the images differ from CIFAR-10's by more than their order."""
-    shapes = slice(_N_SUMS, None)
-    return bool((np.abs(found[:, shapes] - FINGERPRINT[:, shapes]) > _SHAPE_TOLERANCE).any())
-
-
-def _fits(pooled: NDArray[np.float32]) -> bool:
-    """Whether images in this order are in order, or all but so."""
-    deviations = _deviations(fingerprint(pooled)) / _N_SUMS * _TOLERANCE**2
-    return bool(deviations.max() < _SHUFFLED_DEVIATION / 2)
-
-
-def _largest_in_order() -> float:
-    """Return the largest sum of squares that is not rejected, by bisection."""
-    low, high = 0.0, 1e3
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        is_rejected = N_CLASSES * _chi_square_tail(middle) < REJECTED_AT
-        low, high = (low, middle) if is_rejected else (middle, high)
-    return low
-
-
-def _chi_square_tail(value: float) -> float:
-    half = torch.tensor([_N_SUMS / 2, value / 2], dtype=torch.float64)
-    return float(torch.special.gammaincc(half[0], half[1]))
+def _p_values(mean_squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the p-value of each class's deviation, corrected for testing ten classes."""
+    p_values: NDArray[np.float64] = chdtrc(_N_SUMS, mean_squares * _N_SUMS / _JPEG_STD**2)
+    return np.minimum(1.0, N_CLASSES * p_values)

@@ -1,7 +1,7 @@
 """Which torchvision transforms may be given a whole batch, and how.
 
 Only those that do to each image of a batch what they would do to it alone, number for number. A
-random transform is none of them: it would draw once and treat all images alike.
+random transform would draw once and treat all images alike.
 """
 
 from __future__ import annotations
@@ -20,18 +20,10 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_compiled_call_impl")
 
 
 def whole_batch_transform(transform: object) -> Step | None:
-    """Return the function of a whole batch that does what a transform does to each PIL image.
+    """Return the function that does to a batch what a transform does to each PIL image.
 
-    Parameters
-    ----------
-    transform : object
-        What a user passed as transform.
-
-    Returns
-    -------
-    callable or None
-        From (N, 3, 32, 32) uint8, in any memory format, to the transformed batch in a contiguous
-        one; None where images must be transformed one by one.
+    It takes (N, 3, 32, 32) uint8 in any memory format and returns a contiguous batch. None means
+    that images must be transformed one by one.
 
     Examples
     --------
@@ -46,17 +38,12 @@ def whole_batch_transform(transform: object) -> Step | None:
     # Whoever has a torchvision transform has imported it; nobody else needs to.
     if transform is None or "torchvision" not in sys.modules:
         return None
-    steps = list(_flattened(transform))
-    first = _conversion(steps[0]) if steps else None
-    if first is None:
-        return None
-    found = [first]
-    for step in steps[1:]:
-        done = _step(step)
-        if done is None:
-            return None
-        found.append(done)
-    return functools.partial(_apply, found)
+    found = [
+        _later_step(step) if number else _conversion(step)
+        for number, step in enumerate(_flattened(transform))
+    ]
+    steps = [step for step in found if step is not None]
+    return functools.partial(_apply, steps) if steps and len(steps) == len(found) else None
 
 
 def _apply(steps: list[Step], batch: torch.Tensor) -> torch.Tensor:
@@ -108,7 +95,7 @@ def _to_unit_floats(batch: torch.Tensor) -> torch.Tensor:
     return floats.div_(255)
 
 
-def _step(step: Any) -> Step | None:
+def _later_step(step: Any) -> Step | None:
     """Return what a later step does to a batch of tensors."""
     from torchvision import transforms
     from torchvision.transforms import v2
@@ -126,14 +113,10 @@ def _step(step: Any) -> Step | None:
 
 
 def _normalize(step: Any, batch: torch.Tensor) -> torch.Tensor:
-    """Normalize in place, since the batch is nobody else's, and with few checks per batch."""
-    if batch.is_floating_point():
-        mean, std = (
-            torch.as_tensor(values, dtype=batch.dtype, device=batch.device).view(-1, 1, 1)
-            for values in (step.mean, step.std)
-        )
-        if std.all():
-            # Grayscale gives three channels that are one in memory.
-            return batch.contiguous().sub_(mean).div_(std)
-    normalized: torch.Tensor = step(batch)  # which raises
+    """Normalize in place, since the batch is nobody else's."""
+    from torchvision.transforms import functional
+
+    # Grayscale gives three channels that are one in memory.
+    batch = batch.contiguous()
+    normalized: torch.Tensor = functional.normalize(batch, step.mean, step.std, inplace=True)
     return normalized

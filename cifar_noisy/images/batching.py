@@ -114,7 +114,7 @@ class Batches:
         deviations = _per_channel(std, "std", _LEAST_STD).to(self._device)
         # (x / 255 - mean) / std in two passes instead of three.
         self._scale, self._shift = 1 / (255 * deviations), -averages / deviations
-        self._rows = torch.from_numpy(np.array(noisy.index))
+        self._rows = torch.from_numpy(np.array(noisy.imagefolder_index))
         self._index = self._rows.to(self._device)
         augment = noisy.train if augment is None else augment
         self._pixels = (_PaddedPixels if augment else _Pixels)(noisy, self._device)
@@ -203,7 +203,7 @@ class _PaddedPixels:
         pixels = images.reshape(*images.shape[:3], self._width + PADDING, self._channels)
         pixels = pixels[:, :, : self._height, : self._width]
         for start in range(0, self._n_items, _ROWS_AT_ONCE):
-            some = dataset.images.pixels[dataset.index[start : start + _ROWS_AT_ONCE]]
+            some = dataset.images.pixels[dataset.imagefolder_index[start : start + _ROWS_AT_ONCE]]
             pixels[0, start : start + len(some)] = some
             pixels[1, start : start + len(some)] = some[:, :, ::-1]
         self._store = torch.from_numpy(store).to(device)

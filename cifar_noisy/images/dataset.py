@@ -1,8 +1,4 @@
-"""NoisyCIFAR10: images, noisy labels and published rows that cannot come apart.
-
-One array says which published row each item is, and pixels, labels and index are all taken through
-it; there is no second order to disagree with.
-"""
+"""NoisyCIFAR10: images, noisy labels and published rows, all taken through one array of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +6,8 @@ import functools
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +18,7 @@ from torch.utils.data import Dataset, default_collate
 
 from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
 from cifar_noisy.images.batch_transforms import whole_batch_transform
-from cifar_noisy.images.packs import load_images
+from cifar_noisy.images.packs import load_images, renamed
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
 from cifar_noisy.loading.train_masks import kept_rows
@@ -38,10 +35,11 @@ from cifar_noisy.settings import (
 if TYPE_CHECKING:
     from cifar_noisy.store.http_download import Progress
 
-Rows = NDArray[np.intp]
-
-_ARRAYS = ("index", "indices", "targets", "true_targets")
-_SET_ONCE = ("data", "images", "index", "indices", "order", "setting", "train", "true_targets")
+_ARRAYS = ("imagefolder_index", "torchvision_index", "targets", "true_targets")
+_SET_ONCE = {
+    *("data", "images", "order", "setting", "train", "true_targets"),
+    *("imagefolder_index", "torchvision_index", "index", "indices"),
+}
 
 
 class NoisyCIFAR10(Dataset[Any]):
@@ -94,10 +92,11 @@ class NoisyCIFAR10(Dataset[Any]):
         Given label of each item, read-only. Other labels may be assigned, all n of them at once.
     true_targets : (n,) int64
         True label of each item, read-only.
-    index : (n,) intp
-        Published row of each item, read-only.
-    indices : (n,) int64
-        Official index of each item, its index in ``torchvision.datasets.CIFAR10``, read-only.
+    imagefolder_index : (n,) intp
+        Row of each item in the published arrays, read-only; ``index`` is its deprecated name.
+    torchvision_index : (n,) int64
+        Index of each item in ``torchvision.datasets.CIFAR10``, read-only; ``indices`` is its
+        deprecated name.
     classes : list of str
     class_to_idx : dict
     setting : Setting or None
@@ -119,6 +118,8 @@ class NoisyCIFAR10(Dataset[Any]):
     >>> image, label, index = train[0]  # doctest: +SKIP
     """
 
+    index = renamed("index", "imagefolder_index")
+    indices = renamed("indices", "torchvision_index")
     _has_published_targets = True
 
     def __init__(
@@ -156,19 +157,18 @@ class NoisyCIFAR10(Dataset[Any]):
         self.images = load_images(
             root, train=train, download=download, trust=trust, progress=progress
         )
-        given = self.images.labels
+        given = true = self.images.labels
+        torchvision_index = self.images.torchvision_index
         if self.setting:
             given = load_noisy_labels(self.setting.noise, self.setting.sparsity)
-        rows: Rows = np.arange(len(given))
+        rows: NDArray[np.intp] = np.arange(len(given))
         if train_mask is not None and self.setting:
-            rows = kept_rows(
-                train_mask, self.setting, edition, given, self.images.labels, self.images.indices
-            )
+            rows = kept_rows(train_mask, self.setting, edition, given, true, torchvision_index)
         if order == "torchvision":
-            rows = rows[np.argsort(self.images.indices[rows])]
-        self.index = _read_only(rows)
-        self.true_targets = _read_only(self.images.labels[rows])
-        self.indices = _read_only(self.images.indices[rows])
+            rows = rows[np.argsort(torchvision_index[rows])]
+        self.imagefolder_index = _read_only(rows)
+        self.true_targets = _read_only(true[rows])
+        self.torchvision_index = _read_only(torchvision_index[rows])
         # Not by the property, which a subclass may have its own in place of.
         vars(self)["targets"] = _read_only(given[rows])
 
@@ -188,7 +188,7 @@ class NoisyCIFAR10(Dataset[Any]):
 
     @targets.setter
     def targets(self, labels: ArrayLike) -> None:
-        vars(self)["targets"] = _as_targets(labels, len(self.index))
+        vars(self)["targets"] = _as_targets(labels, len(self.imagefolder_index))
         self._has_published_targets = False
 
     @property
@@ -198,13 +198,13 @@ class NoisyCIFAR10(Dataset[Any]):
         The memory map itself where the items are all published rows in order; else a copy, made
         when it is first asked for.
         """
-        if np.array_equal(self.index, np.arange(len(self.images))):
+        if np.array_equal(self.imagefolder_index, np.arange(len(self.images))):
             return self.images.pixels
         return self._copied_data
 
     @functools.cached_property
     def _copied_data(self) -> NDArray[np.uint8]:
-        return _read_only(self.images.pixels[self.index])
+        return _read_only(self.images.pixels[self.imagefolder_index])
 
     @functools.cached_property
     def noise_matrix(self) -> NDArray[np.float64] | None:
@@ -217,13 +217,13 @@ class NoisyCIFAR10(Dataset[Any]):
         return load_noise_matrix(self.setting.noise, self.setting.sparsity)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.imagefolder_index)
 
     def __getitem__(self, item: int) -> tuple[Any, ...]:
         from PIL import Image
 
         position = operator.index(item)
-        row = self.index[position]
+        row = self.imagefolder_index[position]
         is_ours = type(self).data is _MAKE_ITEMS["data"]
         image: Any = Image.fromarray(self.images.pixels[row] if is_ours else self.data[position])
         if self.transform is not None:
@@ -235,28 +235,28 @@ class NoisyCIFAR10(Dataset[Any]):
 
     def __getitems__(self, items: Sequence[int]) -> Sequence[tuple[Any, ...]]:
         """Return many items, as ``DataLoader`` asks for them: at once if the transform allows."""
-        asked = self._asked_by(sys._getframe(1))
-        is_ours = asked is self and not replaced(self)
-        whole_batch = whole_batch_transform(self.transform) if is_ours else None
-        if whole_batch is None:
-            return [asked[item] for item in items]
+        dataset = self._outermost(sys._getframe(1))
+        may_vectorize = dataset is self and not replaced(self)
+        transform = whole_batch_transform(self.transform) if may_vectorize else None
+        if transform is None:
+            return [dataset[item] for item in items]
         positions = np.fromiter(map(operator.index, items), np.intp)
-        rows = self.index[positions]
+        rows = self.imagefolder_index[positions]
         # Rows of long words are gathered faster than blocks of bytes.
         words = self.images.pixels.reshape(len(self.images), -1).view(np.uint64)
-        taken = words.take(rows, axis=0).view(np.uint8)
-        pixels = torch.from_numpy(taken).view(-1, *self.images.pixels.shape[1:])
-        labels = self.targets[positions]
-        return _Batch(
-            whole_batch(pixels.permute(0, 3, 1, 2)),
-            torch.from_numpy(labels)
-            if self.target_transform is None
-            else [self.target_transform(label) for label in labels.tolist()],
-            torch.from_numpy(rows) if self.return_index else None,
-        )
+        pixels = torch.from_numpy(words.take(rows, axis=0).view(np.uint8))
+        images = transform(pixels.view(-1, *self.images.pixels.shape[1:]).permute(0, 3, 1, 2))
+        labels: Any = torch.from_numpy(self.targets[positions])
+        if self.target_transform is not None:
+            labels = [self.target_transform(label) for label in labels.tolist()]
+        return _FetchedItems(images, labels, torch.from_numpy(rows) if self.return_index else None)
 
-    def _asked_by(self, caller: FrameType) -> Any:
-        """Return whose items torch wants: a wrapper's, if its ``__getattr__`` passed us on."""
+    def _outermost(self, caller: FrameType) -> Any:
+        """Return the dataset that torch fetches from: a wrapper, if it handed out our method.
+
+        A wrapper that forwards attributes forwards ``__getitems__`` too, bound to this dataset, and
+        its own ``__getitem__`` is to be obeyed. Only the frame of torch's call knows the wrapper.
+        """
         if not caller.f_globals.get("__name__", "").startswith("torch.utils.data"):
             return self
         names = caller.f_locals
@@ -272,7 +272,9 @@ class NoisyCIFAR10(Dataset[Any]):
             Images, labels, and index if asked for: a tensor each, on the CPU.
         """
         with torch.device("cpu"):
-            return items.whole() if isinstance(items, _Batch) else default_collate(list(items))
+            if isinstance(items, _FetchedItems):
+                return items.collated()
+            return default_collate(list(items))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_copied_data"}
@@ -299,37 +301,29 @@ def replaced(dataset: NoisyCIFAR10) -> list[str]:
     return [name for name, ours in _MAKE_ITEMS.items() if getattr(cls, name, None) is not ours]
 
 
-class _Batch(Sequence[tuple[Any, ...]]):
+@dataclass(frozen=True, eq=False)
+class _FetchedItems(Sequence[tuple[Any, ...]]):
     """Items that were fetched together, as one tensor per field or, when asked, one by one."""
 
-    def __init__(
-        self, images: torch.Tensor, labels: torch.Tensor | list[Any], index: torch.Tensor | None
-    ) -> None:
-        self._images = images
-        self._labels = labels
-        self._index = index
+    images: torch.Tensor
+    labels: torch.Tensor | list[Any]
+    rows: torch.Tensor | None
 
-    def whole(self) -> list[Any]:
-        labels = self._labels
-        whole = [self._images, default_collate(labels) if isinstance(labels, list) else labels]
-        return whole if self._index is None else [*whole, self._index]
+    def collated(self) -> list[Any]:
+        labels = default_collate(self.labels) if isinstance(self.labels, list) else self.labels
+        return [field for field in (self.images, labels, self.rows) if field is not None]
 
     @functools.cached_property
     def _items(self) -> list[tuple[Any, ...]]:
-        labels = self._labels if isinstance(self._labels, list) else self._labels.tolist()
-        fields = [self._images.unbind(0), labels]
-        if self._index is not None:
-            fields.append(self._index.tolist())
-        return list(zip(*fields, strict=True))
+        labels = self.labels if isinstance(self.labels, list) else self.labels.tolist()
+        rows = [] if self.rows is None else [self.rows.tolist()]
+        return list(zip(self.images.unbind(0), labels, *rows, strict=True))
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, item: Any) -> Any:
         return self._items[item]
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._items)
 
 
 def _train_setting(noise: float | Setting | None, sparsity: float | None) -> Setting:

@@ -1,7 +1,4 @@
-"""What can be seen of somebody's dataset or image folder, read row by row as its owner would.
-
-Of each row: its label, its image pooled to 8x8, and its file's name where it has one.
-"""
+"""Reads anybody's dataset or image folder for `check_alignment`: its labels and pooled images."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from cifar_noisy.images.readers import (
 from cifar_noisy.store.files import open_regular, reason, user_path
 
 POOLED_SIDE = 8
-_ROWS_AT_ONCE = 5_000
+_CHUNK_ROWS = 5_000
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
@@ -39,14 +36,7 @@ _MAX_FOLDERS = 1_000
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a dataset.
-
-    Attributes
-    ----------
-    labels : (N,) int64
-    pooled : (N, 8, 8, 3) float32
-        Mean of the image in each cell of an 8x8 grid, in the image's own units.
-    """
+    """Labels (N,) of a dataset, and its images pooled to (N, 8, 8, 3), in the images' own units."""
 
     labels: NDArray[np.int64]
     pooled: NDArray[np.float32]
@@ -55,61 +45,34 @@ class Rows:
 def read_rows(dataset: object) -> Rows:
     """Read a dataset.
 
-    Parameters
-    ----------
-    dataset : object
-        A path; or a dataset with the attributes of torchvision's ``CIFAR10`` (``data`` and
-        ``targets``) or of its ``ImageFolder`` (``samples``), whose transforms are then not called;
-        or anything with a length whose items are (image, label, ...) or a mapping of such names. A
-        path of files and folders is read as ``ImageFolder`` reads it, one of batch files or an
-        archive as ``CIFAR10`` does.
-
-    Raises
-    ------
-    InvalidInputError
-        If it cannot be read so.
-    ImagesError
-        If the path has no images, or broken ones.
-
-    Examples
-    --------
-    >>> rows = read_rows([(np.full((32, 32, 3), 7), 3)])
-    >>> rows.labels, float(rows.pooled.mean())
-    (array([3]), 7.0)
+    It is a path; or a dataset with the attributes of torchvision's ``CIFAR10`` (``data`` and
+    ``targets``) or of its ``ImageFolder`` (``samples``), whose transforms are then not called; or
+    anything with a length whose items are (image, label, ...) or a mapping with these names. A path
+    of an image tree is read as ``ImageFolder`` reads it, one of batch files or an archive as
+    ``CIFAR10`` does. What cannot be read raises `InvalidInputError`, images that are missing or
+    broken `ImagesError`.
     """
     if isinstance(dataset, str | os.PathLike):
         return _from_path(user_path(dataset))
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list):
-        return _from_files(samples)
+        return _from_items((_decode_image(file), label) for file, label in samples)
     data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
     if data is not None and targets is not None and np.ndim(data) == 4:
         data = np.asarray(data)
         return Rows(_as_labels(targets, len(data)), _pool_all(data))
-    return _from_items(dataset)
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InvalidInputError(
+            f"a {type(dataset).__name__} cannot be checked: pass a path, or a dataset with a "
+            "length and items (image, label)"
+        )
+    return _from_items(_image_and_label(dataset[row]) for row in range(len(dataset)))
 
 
 def pool(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of an image in each cell of an 8x8 grid, for any size from 8x8 up.
+    """Return the mean of an image in each cell of an 8x8 grid, (8, 8, 3) float32.
 
-    Parameters
-    ----------
-    image : (H, W, C), (C, H, W) or (H, W) array
-        With 1 or 3 channels.
-
-    Returns
-    -------
-    (8, 8, 3) float32
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not such an array.
-
-    Examples
-    --------
-    >>> pool(np.eye(16))[0, 0]
-    array([0.5, 0.5, 0.5], dtype=float32)
+    The image is (H, W), (H, W, C) or (C, H, W), of 8x8 pixels or more, with 1 or 3 channels.
     """
     if image.ndim == 2:
         image = image[..., None]
@@ -120,29 +83,23 @@ def pool(image: NDArray[Any]) -> NDArray[np.float32]:
             f"an image has shape {image.shape}: it should be (height, width, 3) or (3, height, "
             f"width), of {POOLED_SIDE} pixels at least"
         )
-    sums = image.astype(np.float64)
-    for axis in (0, 1):
-        size = image.shape[axis]
-        starts = np.arange(POOLED_SIDE) * size // POOLED_SIDE
-        counts = np.diff(np.append(starts, size))
-        shape = [-1 if axis == other else 1 for other in range(3)]
-        sums = np.add.reduceat(sums, starts, axis=axis) / counts.reshape(shape)
-    pooled = np.empty((POOLED_SIDE, POOLED_SIDE, 3), np.float32)
-    pooled[:] = sums
-    return pooled
+    rows, columns = (np.arange(POOLED_SIDE + 1) * size // POOLED_SIDE for size in image.shape[:2])
+    sums = np.add.reduceat(image, rows[:-1], axis=0, dtype=np.float64)
+    sums = np.add.reduceat(sums, columns[:-1], axis=1)
+    means = sums / np.outer(np.diff(rows), np.diff(columns))[..., None]
+    return np.broadcast_to(means, (POOLED_SIDE, POOLED_SIDE, 3)).astype(np.float32)
 
 
 def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
-    height, width = data.shape[1:3]
-    if data.shape[3] != 3 or height % POOLED_SIDE or width % POOLED_SIDE:
+    """Pool images (N, H, W, C), many at once where the grid divides them evenly."""
+    n_images, height, width, n_channels = data.shape
+    if n_channels != 3 or height % POOLED_SIDE or width % POOLED_SIDE:
         return np.stack([pool(image) for image in data])
-    pooled = np.empty((len(data), POOLED_SIDE, POOLED_SIDE, 3), np.float32)
+    pooled = np.empty((n_images, POOLED_SIDE, POOLED_SIDE, 3), np.float32)
     cells = (POOLED_SIDE, height // POOLED_SIDE, POOLED_SIDE, width // POOLED_SIDE, 3)
-    for start in range(0, len(data), _ROWS_AT_ONCE):
-        some = data[start : start + _ROWS_AT_ONCE]
-        some.reshape(-1, *cells).mean(
-            (2, 4), dtype=np.float32, out=pooled[start : start + len(some)]
-        )
+    for start in range(0, n_images, _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        data[rows].reshape(-1, *cells).mean((2, 4), dtype=np.float32, out=pooled[rows])
     return pooled
 
 
@@ -162,12 +119,12 @@ def _from_tree(path: Path) -> Rows:
         raise ImagesError(f"{path} is no folder and no archive of images: name another")
     folder = split_folder(path, train=True)
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    samples = [
+    files = [
         (file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)
     ]
-    if not samples:
+    if not files:
         raise ImagesError(f"{folder} has no images in folders by class: name another folder")
-    return _from_files(samples)
+    return _from_items((_decode_image(file), label) for file, label in files)
 
 
 def _image_files(folder: Path) -> Iterator[str]:
@@ -184,14 +141,6 @@ def _image_files(folder: Path) -> Iterator[str]:
                 yield os.path.join(root, file)  # noqa: PTH118, 50,000 times
 
 
-def _from_files(samples: Iterable[tuple[str, int]]) -> Rows:
-    labels, pooled = [], []
-    for file, label in samples:
-        pooled.append(pool(_decode_image(file)))
-        labels.append(label)
-    return Rows(np.array(labels, np.int64), np.stack(pooled))
-
-
 def _decode_image(file: str) -> NDArray[np.uint8]:
     from PIL import Image
 
@@ -204,26 +153,20 @@ def _decode_image(file: str) -> NDArray[np.uint8]:
         raise ImagesError(f"{file} is no image that can be read ({reason(error)})") from error
 
 
-def _from_items(dataset: object) -> Rows:
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise InvalidInputError(
-            f"a {type(dataset).__name__} cannot be checked: pass a path, or a dataset with a "
-            "length and items (image, label)"
-        )
-    if not len(dataset):
-        raise InvalidInputError("the dataset is empty: there is nothing to check")
+def _from_items(items: Iterable[tuple[Any, Any]]) -> Rows:
     labels, pooled = [], []
-    for row in range(len(dataset)):
-        image, label = _fields(dataset[row])
+    for image, label in items:
         array = np.asarray(image)
         if array.dtype == object:
             raise InvalidInputError(f"an image is a {type(image).__name__}, which is no array")
         pooled.append(pool(array))
         labels.append(label)
+    if not labels:
+        raise InvalidInputError("the dataset is empty: there is nothing to check")
     return Rows(_as_labels(labels, len(pooled)), np.stack(pooled))
 
 
-def _fields(item: object) -> tuple[Any, Any]:
+def _image_and_label(item: object) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
         image = next((item[name] for name in _IMAGE_NAMES if name in item), None)
         label = next((item[name] for name in _LABEL_NAMES if name in item), None)

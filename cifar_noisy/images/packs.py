@@ -6,10 +6,9 @@ A source is read once, checked, and packed into a sealed file of the cache:
     images/pixels-train-<digest>.sealed    pixels that only the caller vouches for
     images/sources/<digest>                which of these a source that was seen before is packed in
 
-A pack is the pixels of a split, rows in the published order, and after them the labels in the
-official order, a byte each, from which the rest follows. It is hashed whenever it is opened, and
-one that is not as it should be counts as absent. Where a source is a file or folder of the
-caller's, nothing is written into it, except the archive itself where ``download=True`` asks for it.
+A pack has the pixels of a split, rows in the published order, and then the labels in the official
+order, a byte each. It is hashed whenever it is opened; a damaged one counts as absent. Nothing is
+written into the caller's folders, except the archive where ``download=True`` asks for it.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ import functools
 import hashlib
 import os
 import re
-import secrets
-import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -94,8 +92,18 @@ IMAGES_FOLDER = "images"
 _PACK = (
     r"(?:(?P<official>official)|pixels)-(?P<split>train|test)(?(official)|-[0-9a-f]{16})\.sealed"
 )
-_ROWS_AT_ONCE = 100  # what fits a processor's cache, which makes hashing twice as fast
+_CHUNK_ROWS = 100  # what fits a processor's cache, which makes hashing twice as fast
 _VALUES = SIDE * SIDE * 3
+
+
+def renamed(old: str, new: str) -> property:
+    """Return a read-only property that gives an attribute under its former name, with a warning."""
+
+    def get(self: object) -> Any:
+        warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(get, doc=f"Former name of `{new}`.")
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,8 @@ class Images:
         A read-only memory map; processes that open it share its pages.
     labels : (N,) int64
         True labels; 0 x N/10, 1 x N/10, ...
-    indices : (N,) int64
-        Official index of each row, its index in ``torchvision.datasets.CIFAR10``.
+    torchvision_index : (N,) int64
+        Index of each row in ``torchvision.datasets.CIFAR10``.
     is_official : bool
         Whether these are the official pixels, bit for bit.
     path : Path
@@ -118,19 +126,15 @@ class Images:
 
     pixels: NDArray[np.uint8] = field(compare=False)
     labels: NDArray[np.int64] = field(compare=False)
-    indices: NDArray[np.int64] = field(compare=False)
+    torchvision_index: NDArray[np.int64] = field(compare=False)
     is_official: bool
     path: Path
 
+    indices = renamed("indices", "torchvision_index")
+
     @classmethod
     def open(cls, path: Path) -> Images:
-        """Open a packed file and hash it.
-
-        Raises
-        ------
-        StorageError
-            If it is not there, or not as it was packed.
-        """
+        """Open a packed file and check it; `StorageError` if it is missing or damaged."""
         images = _opened(path, readers.CIFAR10)
         if images is None:
             state = "damaged, or not what its name says" if path.exists() else "not there"
@@ -199,56 +203,61 @@ def load_images(
     """
     if trust not in (None, PIXELS):
         raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
-    store, release = Store.from_environment(), readers.CIFAR10
-    packs = _Packs(store.cache / IMAGES_FOLDER, release)
-    images = packs.official(train) if root is None else None
-    if images is not None:
-        return images
-    folder = packs.folder if root is None else user_path(root)
-    folders = [folder]
-    if root is None:
-        # An archive that was put into the cache, by hand or by an import, comes first.
-        folders += [mirror.path for mirror in store.mirrors if isinstance(mirror, Folder)]
-    sources = (source for each in folders for source in find_sources(each, release))
-    try:
+    packs = _Packs(Store.from_environment(), readers.CIFAR10, train, trust)
+    if root is not None:
+        return _from_root(packs, user_path(root), download, progress)
+    images = packs.official()
+    if images is None:
         try:
-            images = read_first(sources, lambda source: packs.images(source, train, trust))
-        except ImagesError as problem:
-            # What download writes is the archive, beside the folder that torchvision extracts.
-            folder = folder.parent if folder.name in (ARCHIVE, BATCH_FOLDER) else folder
-            images = packs.official(train) if root is None else None
+            images = _from_cache(packs, download, progress)
+        except (ImagesError, UnavailableError, StorageError):
+            # Another process may have packed what this one was to read, and removed it.
+            images = packs.official()
             if images is None:
-                if not download or folder.is_file():
-                    raise
-                warnings.warn(f"downloaded again, since {problem}", CorruptFileWarning, 2)
-        if images is None and root is None and trust == PIXELS:
-            images = packs.trusted(train)
-        if images is not None:
-            return images
-        if not download:
-            raise (UnavailableError if root is None else MissingInputError)(packs.no_images(folder))
-        if root is not None:
-            return packs.images(_download(store, release, folder, progress), train, trust)
-        return _download_and_pack(packs, store, train, progress)
-    except (ImagesError, UnavailableError, StorageError):
-        # Another process may have packed what this one was to read, and removed it.
-        images = packs.official(train) if root is None else None
-        if images is None:
-            raise
-        return images
+                raise
+    return images
 
 
-def _download_and_pack(
-    packs: _Packs, store: Store, train: bool, progress: Progress | None
-) -> Images:
+def _from_root(packs: _Packs, root: Path, download: bool, progress: Progress | None) -> Images:
+    # Torchvision looks for the archive beside the folder that it extracts.
+    folder = root.parent if root.name in (ARCHIVE, BATCH_FOLDER) else root
+    images = packs.first([root], download and not folder.is_file())
+    if images is None and not download:
+        raise MissingInputError(
+            f"{root} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "
+            f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass "
+            "download=True (cifar-noisy images --download)"
+        )
+    return images or packs.images(_download(packs.store, packs.release, folder, progress))
+
+
+def _from_cache(packs: _Packs, download: bool, progress: Progress | None) -> Images:
+    """Return images of which the cache has no official pack yet."""
+    # An archive that was put into the cache, by hand or by an import, comes first.
+    mirrors = [mirror.path for mirror in packs.store.mirrors if isinstance(mirror, Folder)]
+    images = packs.first([packs.folder, *mirrors], download)
+    if images is None and packs.trust == PIXELS:
+        images = packs.only_unofficial()
+    if images is None and not download:
+        names = ", ".join(path.name for path in packs.unofficial())
+        hint = f", or trust='pixels' to use {names} there" if names else ""
+        raise UnavailableError(
+            f"CIFAR-10's images are not in the cache ({packs.folder}) and no mirror folder has "
+            "them: pass root=, the folder that has them, or download=True (cifar-noisy images "
+            f"--download){hint}"
+        )
+    return images or _download_and_pack(packs, progress)
+
+
+def _download_and_pack(packs: _Packs, progress: Progress | None) -> Images:
+    """Download into the cache, pack both splits and remove what was downloaded."""
     with packs.lock():
         # Another process may have packed them while this one waited.
-        images = packs.official(train)
+        images = packs.official()
         if images is None:
-            source = _download(store, packs.release, packs.folder, progress)
-            packed = {split: packs.pack(source, split) for split in (True, False)}
-            images = packed[train]
-            # Packed, the download only takes room.
+            source = _download(packs.store, packs.release, packs.folder, progress)
+            replace(packs, train=not packs.train, trust=None).pack(source)
+            images = replace(packs, trust=None).pack(source)
             for file in {*source.files(True), *source.files(False)}:
                 with contextlib.suppress(OSError):  # another user's
                     file.unlink()
@@ -256,9 +265,9 @@ def _download_and_pack(
 
 
 def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
-    """Return the files in a cache that have names which only this module gives; links are none.
+    """Return the files in a cache whose names only this module gives; links are left out.
 
-    With `unfinished`, those of which a lock or a part is there instead.
+    With `unfinished`, those of which a lock or an unfinished file is there.
     """
     names = "|".join([_PACK, *map(re.escape, (ARCHIVE, *readers.CIFAR10.png_blobs))])
     form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
@@ -327,38 +336,92 @@ def write_images(
         train: load_images(root, train=train, trust=trust, download=download, progress=progress)
         for train in (True, False)
     }
+    write = _write_tree if layout == "imagefolder" else _write_batches
     with storage_errors(target, "make room, or name another folder"):
         target.mkdir(parents=True, exist_ok=True)
-        for part in parts:
-            with _renamed_when_complete(target / part) as folder:
-                if layout == "imagefolder":
-                    _write_tree(splits[part == "train"], folder)
-                else:
-                    _write_batches(splits, folder)
+        with tempfile.TemporaryDirectory(
+            prefix=".", suffix=".part", dir=target, ignore_cleanup_errors=True
+        ) as temporary:
+            write(splits, Path(temporary))
+            for part in parts:
+                try:
+                    Path(temporary, part).rename(target / part)
+                except OSError:
+                    if not (target / part).is_dir():  # no other process was faster
+                        raise
     return target
+
+
+def _write_tree(splits: dict[bool, Images], folder: Path) -> None:
+    from PIL import Image
+
+    for train, images in splits.items():
+        tree = folder / split_name(train)
+        for name in CLASSES:
+            (tree / name).mkdir(parents=True)
+        rows = zip(images.pixels, images.labels, _file_names(images), strict=True)
+        for pixels, label, name in rows:
+            Image.fromarray(pixels).save(tree / CLASSES[label] / name)
+
+
+def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
+    import pickle
+
+    release, folder = readers.CIFAR10, folder / BATCH_FOLDER
+    folder.mkdir()
+    for train, images in splits.items():
+        names, file_names = release.batches(train), _file_names(images)
+        in_batches = np.split(np.argsort(images.torchvision_index), len(names))
+        for name, rows in zip(names, in_batches, strict=True):
+            batch = {
+                "batch_label": name,
+                "labels": images.labels[rows].tolist(),
+                "data": images.pixels[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1),
+                "filenames": [file_names[row] for row in rows],
+            }
+            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    meta = {
+        "num_cases_per_batch": release.n_train // len(release.batches(True)),
+        "label_names": list(CLASSES),
+        "num_vis": _VALUES,
+    }
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+
+
+def _file_names(images: Images) -> list[str]:
+    """Return upstream's name of each row's file, such as ``10008_airplane.png``."""
+    rows = zip(images.torchvision_index, images.labels, strict=True)
+    return [f"{index}_{CLASSES[label]}.png" for index, label in rows]
 
 
 @dataclass(frozen=True)
 class _Packs:
-    """The packed images in the cache."""
+    """The packed images in the cache, and which of them a call of `load_images` asks for."""
 
-    folder: Path
+    store: Store
     release: Release
+    train: bool
+    trust: str | None
 
-    def official(self, train: bool) -> Images | None:
-        return _opened(self._official(train), self.release)
+    @property
+    def folder(self) -> Path:
+        return self.store.cache / IMAGES_FOLDER
 
-    def _official(self, train: bool) -> Path:
+    def official(self) -> Images | None:
+        return _opened(self._official_path(self.train), self.release)
+
+    def _official_path(self, train: bool) -> Path:
         return self.folder / f"official-{split_name(train)}.sealed"
 
-    def _unofficial(self, train: bool | None = None) -> list[Path]:
-        start = "pixels-" if train is None else f"pixels-{split_name(train)}-"
-        return [path for path in image_files(self.folder.parent) if path.name.startswith(start)]
+    def unofficial(self) -> list[Path]:
+        """Return the packs of unofficial pixels, of both splits."""
+        return [path for path in image_files(self.store.cache) if path.name.startswith("pixels-")]
 
-    def trusted(self, train: bool) -> Images | None:
+    def only_unofficial(self) -> Images | None:
         """Return the images of the only pack of unofficial pixels, if there is one."""
-        opened = (_opened(path, self.release) for path in self._unofficial(train))
-        found = [images for images in opened if images is not None]
+        start = f"pixels-{split_name(self.train)}-"
+        paths = (path for path in self.unofficial() if path.name.startswith(start))
+        found = [images for path in paths if (images := _opened(path, self.release))]
         if len(found) > 1:
             names = ", ".join(images.path.name for images in found)
             raise InvalidInputError(
@@ -367,52 +430,58 @@ class _Packs:
             )
         return found[0] if found else None
 
-    def no_images(self, folder: Path) -> str:
-        """Say that a folder, which may be the cache's, has no images, and what to do."""
-        if folder != self.folder:
-            return (
-                f"{folder} has no CIFAR-10 images: it should be a torchvision root, "
-                f"{BATCH_FOLDER}, {ARCHIVE}, a folder with upstream's PNG archives or an image "
-                "tree; or pass download=True (cifar-noisy images --download)"
-            )
-        names = ", ".join(path.name for path in self._unofficial())
-        trust = f", or trust='pixels' to use {names} there" if names else ""
-        return (
-            f"CIFAR-10's images are not in the cache ({folder}) and no mirror folder has them: "
-            "pass root=, the folder that has them, or download=True (cifar-noisy images --download)"
-            f"{trust}"
-        )
+    def first(self, folders: list[Path], may_download: bool) -> Images | None:
+        """Return the images of the first readable source in some folders; None without sources.
 
-    def images(self, source: Source, train: bool, trust: str | None) -> Images:
+        If there are sources and none is readable, a download may replace them, after a warning.
+        """
+        sources = (source for each in folders for source in find_sources(each, self.release))
+        try:
+            return read_first(sources, self.images)
+        except ImagesError as problem:
+            # What another process has packed meanwhile spares the download.
+            if not may_download or (self.folder in folders and self.official()):
+                raise
+            warnings.warn(f"downloaded again, since {problem}", CorruptFileWarning, stacklevel=4)
+            return None
+
+    def images(self, source: Source) -> Images:
         """Return a source's images, packing them if they are not packed or have changed."""
-        note = self.folder / "sources" / source.fingerprint(train)
-        trust = trust if source.needs_trust else PIXELS
-        images = self._noted(note, train, trust)
+        note = self.folder / "sources" / source.fingerprint(self.train)
+        images = self._noted(note, source)
         if images is None:
             with self.lock():
-                images = self._noted(note, train, trust) or self.pack(source, train, trust)
+                images = self._noted(note, source) or self.pack(source)
             with contextlib.suppress(StorageError):  # without a note the source is read again
                 write_sealed(note, [images.path.name.encode()])
         return images
 
+    def _noted(self, note: Path, source: Source) -> Images | None:
+        """Return the images that a source was packed in, as a note says."""
+        name = (read_sealed(note) or b"").decode("ascii", "replace")
+        match = re.fullmatch(_PACK, name)
+        if not match or match["split"] != split_name(self.train):
+            return None
+        images = _opened(self.folder / name, self.release)
+        # Without trust the source is read again, and its error says what is wrong with it.
+        is_trusted = self.trust == PIXELS or not source.needs_trust
+        return images if images and (images.is_official or is_trusted) else None
+
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Let one process read, or download, a source at a time."""
-        downloads = (ARCHIVE, *self.release.png_blobs)
-        return locked(
-            self._official(True),
-            LockTimeout(),
-            self._official(False),
-            *(self.folder / name for name in downloads),
-        )
+        official, *others = (self._official_path(train) for train in (True, False))
+        downloads = (self.folder / name for name in (ARCHIVE, *self.release.png_blobs))
+        return locked(official, LockTimeout(), *others, *downloads)
 
-    def pack(self, source: Source, train: bool, trust: str | None = None) -> Images:
+    def pack(self, source: Source) -> Images:
         """Read a source and pack it, unless the same images are packed."""
-        pixels, labels = source.read(train, trust)
-        digests = _record_digests(pixels, labels, np.arange(len(labels)), self.release, train)
-        path = self._official(train)
-        if digests != _official_digests(self.release, train):
+        pixels, labels = source.read(self.train, self.trust)
+        rows = np.arange(len(labels))
+        digests = _record_digests(pixels, labels, rows, self.release, self.train)
+        path = self._official_path(self.train)
+        if digests != _official_digests(self.release, self.train):
             digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-            path = self.folder / f"pixels-{split_name(train)}-{digest}.sealed"
+            path = self.folder / f"pixels-{split_name(self.train)}-{digest}.sealed"
         images = _opened(path, self.release)
         if images is None:
             try:
@@ -421,15 +490,6 @@ class _Packs:
                 raise StorageError(f"set {CACHE_VARIABLE} to another folder: {error}") from error
             images = _opened(path, self.release, check=False)
         return images or Images.open(path)
-
-    def _noted(self, note: Path, train: bool, trust: str | None) -> Images | None:
-        name = (read_sealed(note) or b"").decode("ascii", "replace")
-        match = re.fullmatch(_PACK, name)
-        if not match or match["split"] != split_name(train):
-            return None
-        images = _opened(self.folder / name, self.release)
-        # Without trust the source is read again, and says what is wrong with it.
-        return images if images and (images.is_official or trust == PIXELS) else None
 
 
 def _opened(path: Path, release: Release, *, check: bool = True) -> Images | None:
@@ -443,24 +503,24 @@ def _opened(path: Path, release: Release, *, check: bool = True) -> Images | Non
     n_images = release.size(train)
     if content is None or len(content) != n_images * (_VALUES + 1):
         return None
-    pixels = np.frombuffer(content, np.uint8, n_images * _VALUES).reshape(-1, SIDE, SIDE, 3)
-    official = np.frombuffer(content, np.uint8, offset=n_images * _VALUES)
-    indices = official_indices(official).astype(np.int64)
+    values = np.frombuffer(content, np.uint8)
+    pixels, given = values[:-n_images].reshape(-1, SIDE, SIDE, 3), values[-n_images:]
+    index = official_indices(given).astype(np.int64)
     labels = np.repeat(np.arange(len(CLASSES)), n_images // len(CLASSES))
     if check and is_official:
-        digests = _record_digests(pixels, official, np.argsort(indices), release, train)
+        digests = _record_digests(pixels, given, np.argsort(index), release, train)
         if digests != _official_digests(release, train):
             return None
     elif check:
-        digest = hashlib.sha256(official.data).hexdigest()
-        if (official[indices] != labels).any() or (train and digest != release.train_labels_sha256):
+        digest = hashlib.sha256(given.data).hexdigest()
+        if (given[index] != labels).any() or (train and digest != release.train_labels_sha256):
             return None
-    labels.flags.writeable = indices.flags.writeable = False
-    return Images(pixels, labels, indices, is_official, path)
+    labels.flags.writeable = index.flags.writeable = False
+    return Images(pixels, labels, index, is_official, path)
 
 
 def _travelled(path: Path) -> Images:
-    """Open what another process had open, which has hashed it; elsewhere, this machine's pack."""
+    """Open a pack that another process had checked, or else the one of this machine's cache."""
     here = Store.from_environment().cache / IMAGES_FOLDER / path.name
     images = _opened(path, readers.CIFAR10, check=False)
     images = images or _opened(here, readers.CIFAR10)
@@ -477,8 +537,8 @@ def _travelled(path: Path) -> Images:
 def _chunks(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[memoryview]:
     """Yield the content of a pack, without a second copy of it in memory."""
     indices = official_indices(labels)
-    for start in range(0, len(indices), _ROWS_AT_ONCE):
-        yield pixels[indices[start : start + _ROWS_AT_ONCE]].data
+    for start in range(0, len(indices), _CHUNK_ROWS):
+        yield pixels[indices[start : start + _CHUNK_ROWS]].data
     yield labels.data
 
 
@@ -493,72 +553,16 @@ def _record_digests(
     release: Release,
     train: bool,
 ) -> list[str]:
-    """Return the digests that `Release.records_sha256` has, of labels in the official order.
-
-    Row ``rows[i]`` of `pixels` is image i.
-    """
+    """Return the digests of the kind of `Release.records_sha256`; image i is row ``rows[i]``."""
     digests = []
-    for batch in np.array_split(np.arange(len(labels)), len(release.batches(train))):
+    for batch in np.split(np.arange(len(labels)), len(release.batches(train))):
         digest = hashlib.sha256()
-        for some in np.array_split(batch, -(-len(batch) // _ROWS_AT_ONCE)):
-            planes = pixels[rows[some]].transpose(0, 3, 1, 2).reshape(len(some), -1)
-            digest.update(np.column_stack([labels[some], planes]).data)
+        for start in range(0, len(batch), _CHUNK_ROWS):
+            chunk = batch[start : start + _CHUNK_ROWS]
+            planes = pixels[rows[chunk]].transpose(0, 3, 1, 2).reshape(len(chunk), -1)
+            digest.update(np.column_stack([labels[chunk], planes]).data)
         digests.append(digest.hexdigest())
     return digests
-
-
-@contextlib.contextmanager
-def _renamed_when_complete(path: Path) -> Iterator[Path]:
-    """Give a folder beside `path` that takes its name at the end, unless another has it by then."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    part.mkdir()
-    try:
-        yield part
-        try:
-            part.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_tree(images: Images, folder: Path) -> None:
-    from PIL import Image
-
-    for name in CLASSES:
-        (folder / name).mkdir()
-    for pixels, label, index in zip(images.pixels, images.labels, images.indices, strict=True):
-        name = CLASSES[label]
-        Image.fromarray(pixels).save(folder / name / f"{index}_{name}.png")
-
-
-def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
-    import pickle
-
-    release = readers.CIFAR10
-    for train, images in splits.items():
-        rows = np.argsort(images.indices)
-        names = release.batches(train)
-        for number, name in enumerate(names):
-            size = len(rows) // len(names)
-            some = rows[number * size : (number + 1) * size]
-            batch = {
-                "batch_label": name,
-                "labels": images.labels[some].tolist(),
-                "data": images.pixels[some].transpose(0, 3, 1, 2).reshape(size, -1),
-                "filenames": [
-                    f"{index}_{CLASSES[label]}.png"
-                    for index, label in zip(images.indices[some], images.labels[some], strict=True)
-                ],
-            }
-            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    meta = {
-        "num_cases_per_batch": release.n_train // len(release.batches(True)),
-        "label_names": list(CLASSES),
-        "num_vis": readers.SIDE**2 * 3,
-    }
-    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
 
 
 def _download(

@@ -1,8 +1,8 @@
-"""The forms in which people have CIFAR-10's images, each read into one array in the official order.
+"""Readers of the four forms of CIFAR-10 on disk, each into arrays in the official order.
 
-Nothing is ever extracted, executed or written. Archives are read as streams in which links, odd
-paths and odd sizes are refused, and pickles step by step. Each decoder is bounded in memory and
-time, and says of whatever it cannot read that it is damaged.
+Nothing is extracted, executed or written. Archives are read as streams, and links, odd paths and
+odd sizes in them are refused; pickles are read step by step. Each decoder is bounded in memory and
+time, and reports whatever it cannot read as damaged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,35 +42,25 @@ ARCHIVE = "cifar-10-python.tar.gz"
 PNG_FOLDER = "cifar10/dataset"
 
 Content = TypeVar("Content")
+Split = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Pixels (N, 32, 32, 3) and labels (N,), in the official order."""
 
 _VALUES = SIDE * SIDE * 3
+_GIT_BLOB_ID = "git blob id"
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
-_NOTES, _NOT_READ = (tarfile.XHDTYPE, tarfile.XGLTYPE), (b"GNU.sparse", b" path=", b" size=")
+_PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+_REFUSED_IN_PAX = (b"GNU.sparse", b" path=", b" size=")
 
 
 @dataclass(frozen=True)
 class Release:
-    """What is known of a data set in CIFAR-10's formats; the defaults are CIFAR-10.
+    """Sizes and checksums of a data set in CIFAR-10's formats; the defaults are CIFAR-10's.
 
-    Attributes
-    ----------
-    n_train, n_test : int
-        Images of each split, the same number of every class.
-    train_labels_sha256 : str
-        Hex digest of the train labels in the official order, a byte each.
-    archive_size : int
-        Bytes of the official archive.
-    archive_md5, archive_sha256 : str
-        Its hex digests.
-    batch_md5 : dict
-        Hex digests of the official batch files.
-    png_blobs : dict
-        Git blob ids of upstream's PNG archives.
-    records_sha256 : dict
-        Hex digests of the batch files of CIFAR-10's *binary* version, which hold a byte of label
-        and 3,072 of colour planes for each image, and nothing else. They are the same images in
-        the same order, so that these digests tell the official pixels, wherever they come from.
+    `batch_md5` has the official batch files, `png_blobs` the git blob ids of upstream's PNG
+    archives. `records_sha256` has the batch files of CIFAR-10's *binary* version: a byte of label
+    and 3,072 bytes of colour planes per image, and nothing else. They hold the same images in the
+    same order, so these digests identify the official pixels, wherever they come from.
     """
 
     n_train: int = 50_000
@@ -119,22 +110,20 @@ class Release:
         return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
     def complaint(self, file: IO[bytes], name: str) -> str | None:
-        """Say what is wrong with an archive or batch file of this name; None if nothing is."""
+        """Return what is wrong with an archive or batch file of this name; None if nothing is."""
         if name in self.png_blobs:
-            blob, expected = git_blob_id(file), self.png_blobs[name]
-            said = f"has git blob id {blob}, where upstream's is {expected}"
-            return None if blob == expected else said
-        if name in self.batch_md5:
-            md5, expected = _digest(file, "md5"), self.batch_md5[name]
-            said = f"has md5 {md5}, where the official file has {expected}"
-            return None if md5 == expected else said
-        size = file.seek(0, os.SEEK_END)
-        if size != self.archive_size:
-            return f"has {size:,} bytes, where the official archive has {self.archive_size:,}"
-        for algorithm, expected in (("md5", self.archive_md5), ("sha256", self.archive_sha256)):
-            digest = _digest(file, algorithm)
-            if digest != expected:
-                return f"has {algorithm} {digest}, where the official archive has {expected}"
+            expected = {_GIT_BLOB_ID: self.png_blobs[name]}
+        elif name in self.batch_md5:
+            expected = {"md5": self.batch_md5[name]}
+        else:
+            expected = {"md5": self.archive_md5, "sha256": self.archive_sha256}
+            size = file.seek(0, os.SEEK_END)
+            if size != self.archive_size:
+                return f"has {size:,} bytes, where the official file has {self.archive_size:,}"
+        for algorithm, digest in expected.items():
+            found = git_blob_id(file) if algorithm == _GIT_BLOB_ID else _digest(file, algorithm)
+            if found != digest:
+                return f"has {algorithm} {found}, where the official file has {digest}"
         return None
 
 
@@ -142,13 +131,13 @@ CIFAR10 = Release()
 
 
 class Source(abc.ABC):
-    """Images as somebody has them."""
+    """CIFAR-10 in one of its forms on disk."""
 
     needs_trust = True
     """Whether bytes that are not the official ones need ``trust="pixels"``."""
 
-    known_as = ""
-    """The official name of its file, which may have any other."""
+    official_name = ""
+    """The official name of its one file, which may be called anything."""
 
     def __init__(self, path: Path, release: Release = CIFAR10) -> None:
         self.path = path
@@ -158,51 +147,41 @@ class Source(abc.ABC):
     def files(self, train: bool) -> Iterable[os.PathLike[str]]:
         """Return the files that a split is read from."""
 
+    @abc.abstractmethod
+    def _read(self, train: bool) -> Split:
+        """Read a split without checking its checksums or the order of its labels."""
+
     def _complaint(self, train: bool) -> str | None:
-        """Say which bytes are not the official ones; None if all are."""
+        """Return which file has not the official checksum; None if all have it."""
         for file in map(Path, self.files(train)):
             with open_regular(file) as opened:
-                complaint = self.release.complaint(opened, self.known_as or file.name)
+                complaint = self.release.complaint(opened, self.official_name or file.name)
             if complaint:
                 return f"{file} {complaint}"
         return None
 
-    @abc.abstractmethod
-    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return pixels and labels in the official order."""
-
     def fingerprint(self, train: bool) -> str:
-        """Return a digest of the names, sizes and times of the files of a split.
+        """Return a digest of the names, sizes and times of a split's files.
 
-        Raises
-        ------
-        ImagesError
-            If one of them is missing.
+        A missing file raises `ImagesError`.
         """
         with readable():
-            name = f"{type(self).__name__} {self.path.resolve()} {train}"
-            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
+            lines = [f"{type(self).__name__} {self.path.resolve()} {train}"]
             for file in self.files(train):
                 # Entries of os.scandir know their own, which counts with 50,000 of them.
                 status = file.stat() if isinstance(file, os.DirEntry) else Path(file).stat()
-                line = f"{os.fspath(file)} {status.st_size} {status.st_mtime_ns}\n"
-                digest.update(line.encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+                lines.append(f"{os.fspath(file)} {status.st_size} {status.st_mtime_ns}\n")
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def read(
-        self, train: bool, trust: str | None = None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return a split's pixels (N, 32, 32, 3) and labels (N,) in the official order.
+    def read(self, train: bool, trust: str | None = None) -> Split:
+        """Return a split's pixels and labels.
 
-        Raises
-        ------
-        ImagesError
-            If the bytes are not the official ones and are not trusted, or the images are not
-            CIFAR-10's.
+        `ImagesError` is raised if the bytes are not the official ones and are not trusted, or if
+        the labels are not CIFAR-10's.
         """
         with readable():
-            complaint = self._complaint(train)
-            if complaint and self.needs_trust and trust != PIXELS:
+            complaint = self._complaint(train) if self.needs_trust else None
+            if complaint and trust != PIXELS:
                 raise ImagesError(
                     f"{complaint}: replace it, or pass trust='pixels' if it is a re-encoded copy "
                     "whose pixels are to be taken as they are"
@@ -215,61 +194,55 @@ class Source(abc.ABC):
 class BatchFolder(Source):
     """``cifar-10-batches-py``, as torchvision extracts the official archive."""
 
-    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
         return [self.path / name for name in self.release.batches(train)]
 
-    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        def contents() -> Iterator[tuple[str, bytes]]:
-            for file in self.files(train):
-                yield file.name, _read_file(file, _MAX_BATCH)
-
-        return _from_batches(contents(), train, self)
+    def _read(self, train: bool) -> Split:
+        batches = ((file.name, _read_file(file, _MAX_BATCH)) for file in self.files(train))
+        return _from_batches(batches, train, self)
 
 
 class OfficialArchive(Source):
     """``cifar-10-python.tar.gz``, read without extracting it."""
 
-    known_as = ARCHIVE
+    official_name = ARCHIVE
 
-    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
         return [self.path]
 
-    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _read(self, train: bool) -> Split:
         wanted = self.release.batches(train)
-
-        def contents() -> Iterator[tuple[str, bytes]]:
-            for name, content in _members(self.path, _MAX_BATCH):
-                if name.parent.name == BATCH_FOLDER and name.name in wanted:
-                    yield name.name, content
-
-        return _from_batches(contents(), train, self)
+        batches = (
+            (path.name, content)
+            for path, content in _members(self.path, _MAX_BATCH)
+            if path.parent.name == BATCH_FOLDER and path.name in wanted
+        )
+        return _from_batches(batches, train, self)
 
 
 class PngArchives(Source):
     """Upstream's three archives of PNG files, read without extracting them."""
 
-    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class says it
+    def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
         return [self.path / name for name in self.release.png_archives(train)]
 
-    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
-            for archive in self.files(train):
-                for name, content in _members(archive, _MAX_PNG):
-                    # Archives made on a Mac have hidden files beside the real ones.
-                    if not name.name.startswith("."):
-                        yield name, content
-
-        return _from_pngs(contents(), train, self)
+    def _read(self, train: bool) -> Split:
+        pngs = (
+            (path, content)
+            for archive in self.files(train)
+            for path, content in _members(archive, _MAX_PNG)
+            # Archives made on a Mac have hidden files beside the real ones.
+            if not path.name.startswith(".")
+        )
+        return _from_pngs(pngs, train, self)
 
 
 class ImageTree(Source):
     """A folder per class with upstream's file names, ``train/airplane/10008_airplane.png``."""
 
-    needs_trust = False
+    needs_trust = False  # no checksum covers its files
 
-    def files(  # noqa: D102, the base class says it
-        self, train: bool
-    ) -> Iterator[os.DirEntry[str]]:
+    def files(self, train: bool) -> Iterator[os.DirEntry[str]]:  # noqa: D102, the base class has it
         root = split_folder(self.path, train)
         missing = [name for name in CLASSES if not (root / name).is_dir()]
         if missing:
@@ -279,33 +252,17 @@ class ImageTree(Source):
             )
         for name in CLASSES:
             with os.scandir(root / name) as entries:
-                # The order in which a folder is listed is not its files' affair.
-                yield from sorted(
-                    (e for e in entries if not e.name.startswith(".")), key=lambda e: e.name
-                )
+                shown = (entry for entry in entries if not entry.name.startswith("."))
+                yield from sorted(shown, key=lambda entry: entry.name)
 
-    def _complaint(self, train: bool) -> str | None:
-        return f"{self.path} is a tree of files, which no checksum covers"
-
-    def _read(self, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        def contents() -> Iterator[tuple[PurePosixPath, bytes]]:
-            for entry in self.files(train):
-                yield PurePosixPath(entry.path), _read_file(entry.path, _MAX_PNG)
-
-        return _from_pngs(contents(), train, self)
+    def _read(self, train: bool) -> Split:
+        entries = self.files(train)
+        pngs = ((PurePosixPath(entry.path), _read_file(entry.path, _MAX_PNG)) for entry in entries)
+        return _from_pngs(pngs, train, self)
 
 
 def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
-    """Yield the images that a path names or a folder has, in the order in which to try them.
-
-    Parameters
-    ----------
-    root : Path
-        A torchvision root (with ``cifar-10-batches-py`` or the official archive in it), that folder
-        or archive itself, a folder with upstream's PNG archives, or an image tree.
-    release : Release
-        What the images should be.
-    """
+    """Yield the sources that a path names or a folder contains, in the order to try them in."""
     first_batch, first_png = next(iter(release.batch_md5)), next(iter(release.png_blobs))
     for source, path, mark in (
         (BatchFolder, root / BATCH_FOLDER, ""),
@@ -323,14 +280,9 @@ def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
 
 
 def read_first(sources: Iterable[Source], read: Callable[[Source], Content]) -> Content | None:
-    """Return what `read` makes of the first source that it can read, None if there is no source.
+    """Return what `read` makes of the first source that it can read; None if there is no source.
 
-    What a broken download or extraction left is passed over where there is something whole.
-
-    Raises
-    ------
-    ImagesError
-        If there are sources and none can be read: what is wrong with each.
+    If there are sources and none can be read, `ImagesError` says what is wrong with each.
     """
     problems = []
     for source in sources:
@@ -366,27 +318,17 @@ def readable() -> Iterator[None]:
 
 
 def git_blob_id(file: IO[bytes]) -> str:
-    """Return what git calls a file's content: sha1 over a header with its size, and its bytes.
-
-    Examples
-    --------
-    >>> git_blob_id(io.BytesIO())
-    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
-    """
+    """Return git's hash of a file: sha1 over a header with its size, and its bytes."""
     size = file.seek(0, os.SEEK_END)
-    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    return _digest(file, "sha1", f"blob {size}\0".encode())
+
+
+def _digest(file: IO[bytes], algorithm: str, header: bytes = b"") -> str:
+    digest = hashlib.new(algorithm, header, usedforsecurity=False)
     file.seek(0)
     for chunk in iter(lambda: file.read(1 << 20), b""):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _digest(file: IO[bytes], algorithm: str) -> str:
-    file.seek(0)
-    return hashlib.file_digest(
-        file,  # type: ignore[arg-type]  # it asks for readinto, which open files have
-        lambda: hashlib.new(algorithm, usedforsecurity=False),
-    ).hexdigest()
 
 
 def _read_file(path: str | os.PathLike[str], max_size: int) -> bytes:
@@ -414,8 +356,9 @@ def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, byte
                 content = b"".join(chunks)
                 if header.type in PLAIN_FILE:
                     yield name, content
-                elif header.type not in _NOTES or any(word in content for word in _NOT_READ):
-                    # Other notes tell times and the like, which concern no image.
+                elif header.type not in _PAX_HEADERS or any(
+                    word in content for word in _REFUSED_IN_PAX
+                ):  # other pax headers have times and the like, which concern no image
                     raise tarfile.ReadError(
                         f"it has {header.name!r}, a link, device, sparse file or long name"
                     )
@@ -425,9 +368,7 @@ def _members(archive: Path, max_size: int) -> Iterator[tuple[PurePosixPath, byte
         ) from error
 
 
-def _from_batches(
-    contents: Iterable[tuple[str, bytes]], train: bool, source: Source
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _from_batches(contents: Iterable[tuple[str, bytes]], train: bool, source: Source) -> Split:
     names, n_images = source.release.batches(train), source.release.size(train)
     size = n_images // len(names)
     # Straight from the planes of the file to rows of pixels, so that one copy is in memory.
@@ -447,9 +388,8 @@ def _from_batches(
     return pixels, labels
 
 
-def _decode_batch(
-    content: bytes, size: int, what: str
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _decode_batch(content: bytes, size: int, what: str) -> Split:
+    """Return planes (size, 3072) and labels of a batch file."""
     try:
         batch = unpickle(content, max_steps=10 * size + 1000)
         if not (isinstance(batch, dict) and isinstance(batch.get("data"), Bytes)):
@@ -468,11 +408,10 @@ def _decode_batch(
 
 def _from_pngs(
     contents: Iterable[tuple[PurePosixPath, bytes]], train: bool, source: Source
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> Split:
     n_images = source.release.size(train)
     pixels = np.empty((n_images, SIDE, SIDE, 3), np.uint8)
     labels = np.full(n_images, len(CLASSES), np.uint8)
-
     for path, png in contents:
         index, label = _parse_name(path, n_images)
         if labels[index] != len(CLASSES):
@@ -490,20 +429,14 @@ def _from_pngs(
 
 def _parse_name(path: PurePosixPath, n_images: int) -> tuple[int, int]:
     """Return official index and label of ``.../<class>/<i>_<class>.png``."""
-    number, _, rest = path.name.partition("_")
     name = path.parent.name
-    if (
-        name not in CLASSES
-        or rest != f"{name}.png"
-        or not (number.isascii() and number.isdecimal() and len(number) < 10)
-        or str(int(number)) != number
-        or int(number) >= n_images
-    ):
+    match = re.fullmatch(r"(0|[1-9][0-9]{0,8})_(.*)\.png", path.name)
+    if name not in CLASSES or not match or match[2] != name or int(match[1]) >= n_images:
         raise ImagesError(
             f"{_shown(path)} is not named like upstream's images, such as "
             f"airplane/29_airplane.png with a number below {n_images:,}"
         )
-    return int(number), CLASSES.index(name)
+    return int(match[1]), CLASSES.index(name)
 
 
 def _shown(path: PurePosixPath) -> str:
@@ -525,7 +458,7 @@ def _decode_png(content: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
 
 
 def _check_labels(labels: NDArray[np.uint8], train: bool, source: Source) -> None:
-    """Hold labels to what is known of them: for the train set, each one."""
+    """Check the number of labels of each class; those of the train set one by one."""
     per_class = source.release.size(train) // len(CLASSES)
     counts = np.bincount(labels, minlength=len(CLASSES))
     for name, count in zip(CLASSES, counts.tolist(), strict=True):

@@ -92,7 +92,7 @@ def main() -> None:
     time.sleep(seconds)
     try:
         loaded = load_images(download=True)
-        pixels = FAKE.pixels[True][loaded.indices]
+        pixels = FAKE.pixels[True][loaded.torchvision_index]
         answer = "right" if loaded.is_official and (loaded.pixels == pixels).all() else "wrong"
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"

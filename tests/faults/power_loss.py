@@ -94,7 +94,7 @@ def _try(
 
 def _is_right(images: Images, owner: FakeCifar, train: bool, trust: str | None) -> bool:
     return (
-        bool((images.pixels == owner.pixels[train][images.indices]).all())
-        and bool((images.labels == owner.labels[train][images.indices]).all())
+        bool((images.pixels == owner.pixels[train][images.torchvision_index]).all())
+        and bool((images.labels == owner.labels[train][images.torchvision_index]).all())
         and images.is_official == (trust is None)
     )

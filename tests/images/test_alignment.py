@@ -43,7 +43,7 @@ def pixels(jpeg: JpegCopy) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def official(jpeg: JpegCopy) -> NDArray[np.int64]:
-    return load_images(jpeg.batches, trust="pixels").indices
+    return load_images(jpeg.batches, trust="pixels").torchvision_index
 
 
 def checked(data: Any, targets: Any = TRUE, **more: Any) -> Alignment:
@@ -214,11 +214,14 @@ def test_rejects_a_shuffle_within_one_class(
 
 def test_where_the_power_ends(pixels: NDArray[np.uint8]) -> None:
     pooled = read_rows(SimpleNamespace(data=pixels, targets=TRUE)).pooled
-    limit = alignment._largest_in_order()
+
+    def p_value(order: NDArray[np.int64]) -> float:
+        mean_squares = alignment._mean_squares(fingerprint(pooled[order]))
+        return float(alignment._p_values(mean_squares).min())
 
     def n_rejected(n_rows: int) -> int:
         orders = [shuffled(n_rows, seed, label=seed % 10) for seed in range(20)]
-        return sum(alignment._deviations(fingerprint(pooled[o])).max() > limit for o in orders)
+        return sum(p_value(order) < alignment.SIGNIFICANCE_LEVEL for order in orders)
 
     assert n_rejected(25) == 20
     assert n_rejected(10) >= 16

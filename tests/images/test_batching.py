@@ -169,9 +169,9 @@ def test_subsets(fake: None) -> None:
     inner = Subset(Subset(dataset, range(100, 200)), [5, 50, 7])
     images, labels, index = next(iter(batches(inner, 8, augment=False, shuffle=False)))
     positions = [105, 150, 107]
-    assert index.tolist() == dataset.index[positions].tolist()
+    assert index.tolist() == dataset.imagefolder_index[positions].tolist()
     assert labels.tolist() == dataset.targets[positions].tolist()
-    assert torch.allclose(images[1], plain(RANDOM[dataset.index[150]]), atol=1e-6)
+    assert torch.allclose(images[1], plain(RANDOM[dataset.imagefolder_index[150]]), atol=1e-6)
 
 
 def test_the_test_set_is_left_as_it_is(fake: None) -> None:

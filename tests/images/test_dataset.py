@@ -33,6 +33,7 @@ from cifar_noisy import (
     InvalidInputError,
     MissingInputError,
     NoisyCIFAR10,
+    ReadOnlyError,
     SuspectMaskWarning,
     UnknownArtifactError,
     artifacts,
@@ -68,20 +69,20 @@ def number(pixels: Any) -> Any:
 def test_attributes(fake: None, in_order: Order) -> None:
     dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, order=in_order)
     assert len(dataset) == len(dataset.data) == len(dataset.targets) == 50_000
-    assert (number(dataset.data) == dataset.indices).all()
-    assert (dataset.true_targets == NUMBERED.labels[True][dataset.indices]).all()
-    assert (dataset.targets == load_noisy_labels(0.4, 0.2)[dataset.index]).all()
-    assert (dataset.true_targets == load_true_labels()[dataset.index]).all()
+    assert (number(dataset.data) == dataset.torchvision_index).all()
+    assert (dataset.true_targets == NUMBERED.labels[True][dataset.torchvision_index]).all()
+    assert (dataset.targets == load_noisy_labels(0.4, 0.2)[dataset.imagefolder_index]).all()
+    assert (dataset.true_targets == load_true_labels()[dataset.imagefolder_index]).all()
     assert np.array_equal(dataset.noise_matrix, load_noise_matrix(0.4, 0.2))  # type: ignore[arg-type]
     if in_order == "torchvision":
-        assert (dataset.indices == np.arange(50_000)).all()
+        assert (dataset.torchvision_index == np.arange(50_000)).all()
         assert (dataset.targets == load_noisy_labels(0.4, 0.2, order="torchvision")).all()
     else:
-        assert (dataset.index == np.arange(50_000)).all()
+        assert (dataset.imagefolder_index == np.arange(50_000)).all()
     assert dataset.classes[3] == "cat"
     assert dataset.class_to_idx["cat"] == 3
     assert "noise 0.4, sparsity 0.2, 50,000 images in" in repr(dataset)
-    for array in (dataset.data, dataset.targets, dataset.true_targets, dataset.indices):
+    for array in (dataset.data, dataset.targets, dataset.true_targets, dataset.torchvision_index):
         assert not array.flags.writeable
     with pytest.raises(AttributeError):
         dataset.data = dataset.data[::-1]  # type: ignore[misc]
@@ -96,14 +97,14 @@ def test_items(fake: None, in_order: Order, transform: Callable[[Any], Any] | No
         return_index=True,
     )  # fmt: skip
     given = load_noisy_labels(0.2, 0)
-    assert sorted(dataset.index) == sorted(rows)
+    assert sorted(dataset.imagefolder_index) == sorted(rows)
     for position in [*range(0, 30_000, 611), -1]:
         image, label, index = dataset[position]
         assert isinstance(image, Image.Image) == (transform is None)
         assert (type(label), type(index)) == (int, int)
         assert label == given[index] == dataset.targets[position]
-        assert number(image) == dataset.indices[position]
-        assert load_images().indices[index] == number(image)
+        assert number(image) == dataset.torchvision_index[position]
+        assert load_images().torchvision_index[index] == number(image)
     with pytest.raises(IndexError):
         dataset[30_000]
 
@@ -140,7 +141,7 @@ def test_index_with_workers_and_subsets(
         noise=0.7, sparsity=0.2, order=in_order, train_mask=mask, transform=v2.PILToTensor(),
         return_index=True,
     )  # fmt: skip
-    given, official = load_noisy_labels(0.7, 0.2), load_images().indices
+    given, official = load_noisy_labels(0.7, 0.2), load_images().torchvision_index
     subset, rest = random_split(dataset, [1000, len(dataset) - 1000])
     seen = []
     for part in (subset, rest):
@@ -159,7 +160,7 @@ def test_index_with_distributed_samplers(fake: None, in_order: Order) -> None:
     dataset = NoisyCIFAR10(
         noise=0.4, sparsity=0, order=in_order, transform=v2.PILToTensor(), return_index=True
     )
-    given, official = load_noisy_labels(0.4, 0), load_images().indices
+    given, official = load_noisy_labels(0.4, 0), load_images().torchvision_index
     seen = []
     for rank in range(3):
         sampler: DistributedSampler[Any] = DistributedSampler(
@@ -491,7 +492,7 @@ def test_targets_may_be_assigned(
     assert not dataset.targets.flags.writeable
     assert "noise 0.4, sparsity 0.2 with other targets, 7,143 images" in repr(dataset)
     assert dataset[5][1] == own[5]
-    of_row = dict(zip(dataset.index.tolist(), own.tolist(), strict=True))
+    of_row = dict(zip(dataset.imagefolder_index.tolist(), own.tolist(), strict=True))
     # Made before the assignment too.
     for loader in (training, batches(Subset(dataset, range(100)), 500)):
         for _, labels, index in loader:
@@ -540,8 +541,10 @@ def test_targets_that_are_no_labels(fake: None, targets: Any, said: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["data", "true_targets", "index", "indices", "images", "order", "train", "setting"]
-)
+    "name",
+    ["data", "true_targets", "imagefolder_index", "torchvision_index", "images", "order", "train",
+     "setting"],
+)  # fmt: skip
 def test_what_belongs_together_is_not_assigned(fake: None, name: str) -> None:
     dataset = NoisyCIFAR10(noise=0.4, sparsity=0.2, train_mask=range(9))
     said = f"choose items by train_mask= or torch.utils.data.Subset, .*: {name} cannot be assigned"
@@ -566,12 +569,32 @@ def copies(dataset: Any) -> Iterator[Any]:
 
 
 def check_read_only(dataset: NoisyCIFAR10) -> None:
-    for name in ("data", "targets", "true_targets", "index", "indices"):
+    for name in ("data", "targets", "true_targets", "imagefolder_index", "torchvision_index"):
         array = getattr(dataset, name)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
         with pytest.raises(ValueError, match="cannot set WRITEABLE"):
             array.setflags(write=True)
+
+
+FORMER_NAMES = {"index": "imagefolder_index", "indices": "torchvision_index"}
+
+
+@pytest.mark.parametrize("old", FORMER_NAMES)
+def test_former_names_are_deprecated(fake: None, old: str) -> None:
+    new = FORMER_NAMES[old]
+    for dataset in copies(NoisyCIFAR10(noise=0.4, sparsity=0.2, train_mask=range(9))):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}") as warned:
+            assert getattr(dataset, old) is getattr(dataset, new)
+        assert warned[0].filename == __file__
+        with pytest.raises(ReadOnlyError, match=f"{old} cannot be assigned"):
+            setattr(dataset, old, getattr(dataset, new))
+    packed = load_images()
+    for images in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        with pytest.warns(DeprecationWarning, match="indices is now torchvision_index"):
+            assert images.indices is images.torchvision_index
+        with pytest.raises(AttributeError):
+            setattr(images, "indices", images.torchvision_index)  # noqa: B010
 
 
 @pytest.mark.parametrize("in_order", ORDERS)
@@ -580,11 +603,11 @@ def test_copies_are_read_only(fake: None, in_order: Order) -> None:
     for other in copies(dataset):
         check_read_only(other)
         assert (other.targets == dataset.targets).all()
-        assert other.index.dtype == np.intp
+        assert other.imagefolder_index.dtype == np.intp
         other.targets = [0] * 1000
         assert dataset.targets.any() or other is dataset
         check_read_only(other)
-        dataset.targets = load_noisy_labels(0.4, 0.2)[dataset.index]
+        dataset.targets = load_noisy_labels(0.4, 0.2)[dataset.imagefolder_index]
 
 
 class Writer(NoisyCIFAR10):
@@ -596,7 +619,7 @@ class Writer(NoisyCIFAR10):
             lambda array: array.setflags(write=True),
             lambda array: array.fill(0),
         ]
-        for name in ("targets", "true_targets", "index", "indices"):
+        for name in ("targets", "true_targets", "imagefolder_index", "torchvision_index"):
             for change in changes:
                 try:
                     change(getattr(self, name))
@@ -670,14 +693,14 @@ def test_a_published_mask(
         noise=0.4, sparsity=0.2, train_mask="cl_pbnr", edition=edition, order=in_order
     )
     mask = load_train_mask("cl_pbnr", 0.4, 0.2, edition=edition)
-    assert sorted(dataset.index) == np.flatnonzero(mask).tolist()
-    assert (number(dataset.data) == dataset.indices).all()
+    assert sorted(dataset.imagefolder_index) == np.flatnonzero(mask).tolist()
+    assert (number(dataset.data) == dataset.torchvision_index).all()
     same = NoisyCIFAR10(noise=0.4, sparsity=0.2, train_mask=mask, order=in_order)
-    assert (same.index == dataset.index).all()
+    assert (same.imagefolder_index == dataset.imagefolder_index).all()
     listed = NoisyCIFAR10(
         noise=0.4, sparsity=0.2, train_mask=np.flatnonzero(mask)[::-1], order=in_order
     )
-    assert (listed.index == dataset.index).all()
+    assert (listed.imagefolder_index == dataset.imagefolder_index).all()
 
 
 @pytest.mark.parametrize(
@@ -742,7 +765,7 @@ def test_a_mask_in_the_other_order_is_refused(
     jpeg: JpegCopy, in_order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, true = load_noisy_labels(0.4, 0.2), load_true_labels()
-    indices = load_images(jpeg.batches, trust="pixels").indices
+    indices = load_images(jpeg.batches, trust="pixels").torchvision_index
     mask = np.empty(50_000, bool)
     mask[indices] = given == true
     with pytest.raises(InvalidInputError, match="are in torchvision's order"):
@@ -858,7 +881,7 @@ def test_an_epoch_equals_torchvisions(
             jpeg.batches, noise=0 if train else None, train=train, transform=transform,
             order=in_order, trust="pixels",
         )  # fmt: skip
-        chosen = Subset(theirs, dataset.indices[:3000].tolist())
+        chosen = Subset(theirs, dataset.torchvision_index[:3000].tolist())
         ours = DataLoader(Subset(dataset, range(3000)), 1000, collate_fn=dataset.collate_fn)
         for (images, labels), (expected, targets) in zip(
             ours, DataLoader(chosen, 1000), strict=True

@@ -70,7 +70,7 @@ def assert_is_fake(train: bool, loaded: packs.Images) -> None:
     """Hold images to a plain loop over the made-up ones, sorted as their file names are."""
     labels = FAKE.labels[train].tolist()
     names = sorted((CLASSES[label], f"{i}_", i) for i, label in enumerate(labels))
-    assert loaded.indices.tolist() == [index for *_, index in names]
+    assert loaded.torchvision_index.tolist() == [index for *_, index in names]
     assert loaded.labels.tolist() == [CLASSES.index(name) for name, *_ in names]
     assert loaded.pixels.shape == (len(labels), 32, 32, 3)
     for row, (*_, index) in enumerate(names):
@@ -80,7 +80,9 @@ def assert_is_fake(train: bool, loaded: packs.Images) -> None:
         base = base.base
     assert isinstance(base, memoryview)
     assert isinstance(base.obj, mmap.mmap)
-    assert not any(a.flags.writeable for a in (loaded.pixels, loaded.labels, loaded.indices))
+    assert not any(
+        a.flags.writeable for a in (loaded.pixels, loaded.labels, loaded.torchvision_index)
+    )
 
 
 FORMS: dict[str, Callable[[Path], Path]] = {
@@ -152,7 +154,7 @@ def test_a_source_that_changes_is_packed_again(tmp_path: Path, pin: Pin) -> None
     name = FAKE.name(True, 7)
     (root / "train" / name).write_bytes(FAKE.png(True, 8))
     again = load_images(root)
-    row = again.indices.tolist().index(7)
+    row = again.torchvision_index.tolist().index(7)
     assert (again.pixels[row] == FAKE.pixels[True][8]).all()
     assert again.path != first.path
 
@@ -532,8 +534,8 @@ def test_the_command_downloads(words: list[str], server: RangeServer, tmp_path: 
     server.files[f"/mine/{ARCHIVE}"] = Behaviour(content)
     script = (
         "import sys; from pathlib import Path; from tests.images.test_packs import FAKE\n"
-        "from cifar_noisy import image_sources; from cifar_noisy.cli import main\n"
-        "image_sources.CIFAR10 = FAKE.release(Path(sys.argv.pop(1))); main()"
+        "from cifar_noisy.images import readers; from cifar_noisy.cli import main\n"
+        "readers.CIFAR10 = FAKE.release(Path(sys.argv.pop(1))); main()"
     )
     result = subprocess.run(
         [sys.executable, "-c", script, tmp_path, "images", "--download", *words],
@@ -863,13 +865,13 @@ def test_the_jpeg_copy_from_both_forms(jpeg: JpegCopy, monkeypatch: pytest.Monke
     for train in (True, False):
         loaded = load_images(jpeg.batches, train=train, trust="pixels")
         theirs = CIFAR10(str(jpeg.batches), train=train)
-        assert (loaded.pixels == theirs.data[loaded.indices]).all()
-        assert loaded.labels.tolist() == np.array(theirs.targets)[loaded.indices].tolist()
+        assert (loaded.pixels == theirs.data[loaded.torchvision_index]).all()
+        assert loaded.labels.tolist() == np.array(theirs.targets)[loaded.torchvision_index].tolist()
         assert load_images(jpeg.tree, train=train).path == loaded.path
         folder = ImageFolder(str(jpeg.tree / ("train" if train else "test")))
         names = [Path(path).name for path, _ in folder.samples]
         expected = [f"{i}_{CLASSES[label]}.png" for i, label in zip(
-            loaded.indices.tolist(), loaded.labels.tolist(), strict=True)]  # fmt: skip
+            loaded.torchvision_index.tolist(), loaded.labels.tolist(), strict=True)]  # fmt: skip
         assert names == expected
         for row in range(0, len(folder), 997):
             assert (np.asarray(folder[row][0]) == loaded.pixels[row]).all()
