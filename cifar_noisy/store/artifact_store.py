@@ -340,7 +340,8 @@ def _read_file(file: IO[bytes], artifact: Artifact) -> bytearray:
     """Return the bytes of an artifact, or enough of a longer file to see that it is too long."""
     content = bytearray(artifact.size)
     del content[file.readinto(content) :]  # type: ignore[attr-defined]  # open files have it
-    return content + file.read(1)
+    content += file.read(1)
+    return content
 
 
 def _problem(content: bytearray, artifact: Artifact) -> str | None:
