@@ -103,13 +103,6 @@ class Store:
 
     The folder is made when the first file is written. Mirrors are asked in order, the public hosts
     last; a store that is offline opens no socket.
-
-    Examples
-    --------
-    >>> from cifar_noisy.store.registry import artifacts
-    >>> store = Store(Path("/data/cifar-noisy"), is_offline=True)
-    >>> store.cache_path(artifacts(kind="pyx")[0]).parts[:4]
-    ('/', 'data', 'cifar-noisy', 'cifar10')
     """
 
     cache: Path

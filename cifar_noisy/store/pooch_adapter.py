@@ -29,11 +29,6 @@ def create_pooch() -> "PublishedPooch":
     PublishedPooch
         A `pooch.Pooch` whose registry has every published file and CIFAR-10's image archive.
 
-    Raises
-    ------
-    ConfigurationError
-        If the environment variables of this package cannot be understood.
-
     Examples
     --------
     >>> import cifar_noisy
@@ -78,10 +73,8 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
             if action == "update" and not self.allow_updates:
                 raise InvalidInputError(f"{path} is damaged, and allow_updates is False: remove it")
             verb = "Updating" if action == "update" else "Downloading"
-            shown = http_get.shown_url(self.get_url(fname))
-            pooch.get_logger().info(
-                "%s file '%s' from '%s' to '%s'.", verb, fname, shown, self.abspath
-            )
+            said = (verb, fname, http_get.shown_url(self.get_url(fname)), self.abspath)
+            pooch.get_logger().info("%s file '%s' from '%s' to '%s'.", *said)
         with _progress(progressbar if action != "fetch" else False, artifact.size) as progress:
             store.fetch([artifact], progress, copy=True)
         return str(path) if processor is None else processor(str(path), action, self)

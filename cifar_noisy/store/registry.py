@@ -119,25 +119,13 @@ def registry_folder() -> Path:
 
 
 def array_digest(array: NDArray[np.generic]) -> str:
-    """Return the hex sha256 of an array's bytes in C order and little-endian.
-
-    Examples
-    --------
-    >>> array_digest(np.zeros(2, np.uint8))[:16]
-    '96a296d224f285c6'
-    """
+    """Return the hex sha256 of an array's bytes in C order and little-endian."""
     little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     return hashlib.sha256(little_endian.data).hexdigest()
 
 
 def npy_bytes(array: NDArray[np.generic]) -> bytes:
-    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do.
-
-    Examples
-    --------
-    >>> len(npy_bytes(np.zeros(50_000, dtype=np.bool_)))
-    50128
-    """
+    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
@@ -265,15 +253,7 @@ def find(
     edition: Edition | None = None,
     trainer: Trainer | None = None,
 ) -> Artifact:
-    """Return the one published file of a kind, setting, method, edition and trainer.
-
-    Raises `UnknownArtifactError` if it was not published.
-
-    Examples
-    --------
-    >>> find("train_mask", Setting(0.4, 0.2), "cl_pbc", edition="2019").size
-    50128
-    """
+    """Return the one published file of these, or raise `UnknownArtifactError` and say why."""
     wanted = (kind, method, edition, trainer, setting.noise, setting.sparsity, False)
     for a in all_artifacts():
         if (a.kind, a.method, a.edition, a.trainer, a.noise, a.sparsity, a.is_stray) == wanted:
