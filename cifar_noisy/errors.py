@@ -7,6 +7,18 @@ no sense: an unknown value, a file or folder of the caller's that is missing or 
 be.
 """
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line."""
+
+    OK = 0
+    FAILURE = 1  # data or machine are at fault, or a difference was found
+    USAGE = 2  # invalid arguments
+    UNAVAILABLE = 3  # nothing is wrong, but a file is unavailable
+    INTERRUPTED = 75  # stopped by a signal; the same command continues (EX_TEMPFAIL of sysexits.h)
+
 
 class CifarNoisyError(Exception):
     """Anything that this package reports on purpose."""

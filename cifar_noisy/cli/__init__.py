@@ -1,24 +1,27 @@
-"""The command line: parses, calls one library function, prints; nothing else.
+"""The command line: each command parses its options, calls one library function and prints.
 
-Results go to stdout, notices and progress to stderr. Exit status: 0 all well, 1 data or machine are
-at fault, 2 a request that makes no sense, 3 nothing wrong but something could not be had, 75 a run
-was told to stop and saved, and the same command continues it, 130 Ctrl-C, 141 a closed pipe.
+Results go to stdout, notices and progress to stderr. `ExitCode` lists the exit codes; besides,
+Ctrl-C ends a command with 130, a closed pipe with 141.
 """
 
 import io
 import sys
 import warnings
-from typing import TextIO
+from typing import Any
+
+import typer.main
 
 from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     artifact_commands,
     cache_commands,
-    evaluate_commands,
+    demo_command,
+    evaluate_command,
     image_commands,
     recompute_commands,
-    verify_commands,
+    report_commands,
+    verify_command,
 )
-from cifar_noisy.cli.app import app
+from cifar_noisy.cli.app import app, in_cli_words
 from cifar_noisy.cli.output import say
 from cifar_noisy.errors import CifarNoisyWarning
 
@@ -27,18 +30,12 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path or sign it cannot encode
+            stream.reconfigure(errors="backslashreplace")  # for paths it cannot encode
     warnings.simplefilter("always", CifarNoisyWarning)
     warnings.showwarning = _show_notice
     app()
 
 
-def _show_notice(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    say(f"cifar-noisy: {message}", err=True)
+def _show_notice(message: Warning | str, *_: Any, **__: Any) -> None:
+    program = typer.main.get_command(app)
+    say(f"cifar-noisy: {in_cli_words(str(message), program, program)}", err=True)

@@ -1,10 +1,10 @@
-"""The command line's root and groups, its global options, and what ends a command early."""
+"""The root of the command line: groups, global options, and how errors become exit codes."""
 
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -14,34 +14,34 @@ import cifar_noisy
 from cifar_noisy.cli.output import say
 from cifar_noisy.errors import (
     CifarNoisyError,
+    ExitCode,
     InterruptedRunError,
     RecomputeError,
     StorageError,
     UnavailableError,
 )
+from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.store.artifact_store import OFFLINE_VARIABLE
 from cifar_noisy.store.files import reason
 
-OK, WRONG, USAGE, NOT_REACHABLE = 0, 1, 2, 3
-INTERRUPTED = 75  # sysexits.h: try again later; a scheduler can requeue on it
-CTRL_C, CLOSED_PIPE = 130, 141  # 128 and the signal, as shells have it
+CTRL_C, CLOSED_PIPE = 130, 141  # 128 and the number of the signal, as in shells
 
-_STATUS: dict[type[Exception], int] = {
-    UnavailableError: NOT_REACHABLE,
-    InterruptedRunError: INTERRUPTED,
-    StorageError: WRONG,
-    RecomputeError: WRONG,
-    CifarNoisyError: USAGE,
-    FileNotFoundError: USAGE,
-    IsADirectoryError: USAGE,
-    NotADirectoryError: USAGE,
-    OSError: WRONG,
+_EXIT_CODES: dict[type[Exception], ExitCode] = {
+    UnavailableError: ExitCode.UNAVAILABLE,
+    InterruptedRunError: ExitCode.INTERRUPTED,
+    StorageError: ExitCode.FAILURE,
+    RecomputeError: ExitCode.FAILURE,
+    CifarNoisyError: ExitCode.USAGE,
+    FileNotFoundError: ExitCode.USAGE,
+    IsADirectoryError: ExitCode.USAGE,
+    NotADirectoryError: ExitCode.USAGE,
+    OSError: ExitCode.FAILURE,
 }
-"""By the first type that fits."""
+"""The first type that an error is an instance of decides."""
 
 
 class Commands(TyperGroup):
-    """A group of commands whose errors become a message and an exit status."""
+    """A group of commands whose errors become a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -53,13 +53,25 @@ class Commands(TyperGroup):
             _discard_output()
             sys.exit(CLOSED_PIPE)
         except (CifarNoisyError, OSError) as error:
-            status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
             message = str(error)
             if not isinstance(error, CifarNoisyError):
                 what = error.filename or "the output"
                 message = f"{what} cannot be read or written ({reason(error)}): name another place"
                 _discard_output()
-            _fail(as_options(message, options_of(self)), status)
+            command = self.commands.get(ctx.invoked_subcommand or "", self)
+            message = in_cli_words(message, command, ctx.find_root().command)
+            _fail(message, next(code for kind, code in _EXIT_CODES.items()
+                                if isinstance(error, kind)))  # fmt: skip
+
+
+class StoppableCommands(Commands):
+    """Commands that end with `ExitCode.INTERRUPTED` on a stop signal, even during imports."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        message = "stopped by a signal: run the same command again to continue"
+        with stop_signals([], lambda _: _fail(message, ExitCode.INTERRUPTED)):
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -72,12 +84,13 @@ app = typer.Typer(
     epilog="Example: cifar-noisy download --kind pyx --noise 0.4",
 )
 cache_app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     help="Look after the cache folder.",
     epilog="Example: cifar-noisy cache ls",
 )
 app.add_typer(cache_app, name="cache")
-recompute_app = typer.Typer(invoke_without_command=True)
+recompute_app = typer.Typer(cls=StoppableCommands, invoke_without_command=True)
 app.add_typer(recompute_app, name="recompute")
 
 
@@ -93,39 +106,52 @@ def _root(
         os.environ[OFFLINE_VARIABLE] = "1"
     if version:
         typer.echo(f"cifar-noisy {cifar_noisy.__version__}")
-        raise typer.Exit(OK)
+        raise typer.Exit(ExitCode.OK)
 
 
-def options_of(command: Any) -> Iterator[str]:
-    """Yield the options of a command and its subcommands, without their dashes."""
-    for parameter in command.params:
-        yield from (name[2:] for name in parameter.opts if name.startswith("--"))
-    for subcommand in getattr(command, "commands", {}).values():
-        yield from options_of(subcommand)
+def in_cli_words(message: str, command: Any, root: Any) -> str:
+    """Return a message in which Python's ``trust='pixels'`` is written ``--trust pixels``.
 
-
-def as_options(message: str, options: Iterable[str]) -> str:
-    """Return a message with arguments of Python, ``trust='pixels'``, as options of these names.
-
-    >>> as_options("pass trust='pixels', or download=True; x=1 stays", ["trust", "download"])
-    'pass --trust pixels, or --download; x=1 stays'
+    The name in Python is that of the command's parameter: ``root=`` is ``--images`` for `report`.
+    Names that the command does not have are written as options of other commands of `root`.
     """
-    names = "|".join(option.replace("-", "_") for option in options)
+    own = {
+        parameter.name: parameter.opts[0] if parameter.param_type_name == "option"
+        else parameter.name.upper()
+        for parameter in command.params
+    }  # fmt: skip
+    spelling = {option[2:].replace("-", "_"): option for option in _options_of(root)} | own
+
+    def spell(found: re.Match[str]) -> str:
+        other_command = found["other_command"]
+        if other_command and found["name"] not in own:
+            return f"run {other_command}"
+        words = f"{spelling[found['name']]} {found['text'] or found['number'] or ''}".rstrip()
+        return f"{words} ({other_command})" if other_command else words
+
     return re.sub(
-        rf"(?<!\S)(?P<name>{names})=(?:True|'(?P<text>[^']*)'|(?P<number>[\d.]*\d))?(?!\w)",
-        lambda found: (
-            f"--{found['name'].replace('_', '-')} {found['text'] or found['number'] or ''}".rstrip()
-        ),
+        rf"(?<!\S)(?P<name>{'|'.join(spelling)})"
+        r"=(?:True|'(?P<text>[^']*)'|(?P<number>[\d.]*\d))?"
+        r"(?: \((?P<other_command>cifar-noisy [^)]*)\))?(?!\w)",
+        spell,
         message,
     )
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _options_of(command: Any) -> Iterator[str]:
+    """Yield the long options of a command and its subcommands."""
+    for parameter in command.params:
+        yield from (name for name in parameter.opts if name.startswith("--"))
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from _options_of(subcommand)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
     say(f"cifar-noisy: {message}", err=True)
-    sys.exit(status)
+    sys.exit(exit_code)
 
 
 def _discard_output() -> None:
-    """Let nothing that is still to be written to stdout fail again when Python ends."""
+    """Redirect stdout to nowhere, so that Python's flush at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

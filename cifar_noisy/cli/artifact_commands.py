@@ -10,7 +10,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Edition, Kind, Method, Noise, Sparsity, Trainer
-from cifar_noisy.cli.output import byte_progress, print_json, print_table, say
+from cifar_noisy.cli.output import artifact_progress, counted, print_json, print_table, say
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import readable_size
@@ -47,8 +47,7 @@ def list_(
         _print_files(found, store)
     else:
         print_settings(rows, "here")
-    size = readable_size(sum(artifact.size for artifact in found))
-    say(f"\n{len(found)} files, {size}; {len(here)} on this machine")
+    say(f"\n{counted(len(found), 'file')}, {total_size(found)}; {len(here)} on this machine")
 
 
 @app.command(epilog="Example: cifar-noisy info 0.7 0.2")
@@ -59,19 +58,13 @@ def info(
 ) -> None:
     """Say what is known of one setting: its noise, upstream's name for it, its files."""
     setting, store = Setting(noise, sparsity), Store.from_environment()
-    labels = cifar_noisy.load_noisy_labels(setting.noise, setting.sparsity)
+    labels = cifar_noisy.load_noisy_labels(setting)
     measured = float((labels != cifar_noisy.load_true_labels()).mean())
-    files = artifacts(noise=setting.noise, sparsity=setting.sparsity)
+    files = artifacts(noise=setting)
     if as_json:
-        print_json(
-            {
-                "noise": setting.noise,
-                "sparsity": setting.sparsity,
-                "measured_noise": measured,
-                "upstream_key": setting.upstream_key,
-                "files": [_artifact_json(artifact, store) for artifact in files],
-            }
-        )
+        rows = [_artifact_json(artifact, store) for artifact in files]
+        measurements = {"measured_noise": measured, "upstream_key": setting.upstream_key}
+        print_json(asdict(setting) | measurements | {"files": rows})
         return
     say(f"{setting}: {measured:.2%} of the labels are wrong")
     say(f"upstream calls it {setting.upstream_key}\n")
@@ -97,46 +90,53 @@ def download(
         "method": method, "edition": edition, "trainer": trainer,
     }  # fmt: skip
     wanted = artifacts(**filters)
-    with byte_progress("downloading", wanted) as progress:
+    with artifact_progress("downloading", wanted) as progress:
         files = cifar_noisy.download(**filters, copy=copy, progress=progress)
-    size = sum(artifact.size for artifact in wanted)
+    if as_json:
+        size = sum(artifact.size for artifact in wanted)
+        print_json({"files": [str(file) for file in files], "size": size})
+        return
     cache = cifar_noisy.cache_folder()
     n_cached = sum(cache in file.parents for file in files)
-    if as_json:
-        print_json({"files": [str(file) for file in files], "size": size})
-    else:
-        say(f"{len(files)} files, {readable_size(size)}, checked: {n_cached} in {cache}")
-        if n_cached < len(files):
-            say(
-                f"the other {len(files) - n_cached} are in mirror folders, where they are read in "
-                "place; --copy puts them into the cache too"
-            )
+    n_files = counted(len(files), "file")
+    say(f"{n_files}, {total_size(wanted)}, checked: {n_cached} in {cache}")
+    n_other = len(files) - n_cached
+    if n_other:
+        say(
+            f"the other {n_other} {'is' if n_other == 1 else 'are'} in mirror folders and read in "
+            "place; --copy copies files to the cache"
+        )
+
+
+def total_size(files: Collection[Artifact]) -> str:
+    """Return the size of some files together, for people."""
+    return readable_size(sum(artifact.size for artifact in files))
 
 
 def setting_rows(
     found: Sequence[Artifact], here: Collection[Artifact], where: str
 ) -> list[dict[str, Any]]:
-    """Return, for each setting of some files, how many of each kind there are and how many here.
+    """Count the files of each setting by kind, all of them and those `here`.
 
-    `where` names the place that "here" is.
+    `where` is the name of the place that `here` lists.
     """
     rows = []
     found = [artifact for artifact in found if artifact.kind != "images"]
     for setting in sorted({artifact.setting for artifact in found}):
-        of_setting = [artifact for artifact in found if artifact.setting == setting]
-        local = [artifact for artifact in of_setting if artifact in here]
-        n_published, n_local = (Counter(a.kind for a in files) for files in (of_setting, local))
+        published = [artifact for artifact in found if artifact.setting == setting]
+        local = [artifact for artifact in published if artifact in here]
+        n_published, n_local = (Counter(a.kind for a in files) for files in (published, local))
         counts = {kind: {where: n_local[kind], "published": n_published[kind]} for kind in KINDS}
         sizes = {
             "size": sum(artifact.size for artifact in local),
-            "published_size": sum(artifact.size for artifact in of_setting),
+            "published_size": sum(artifact.size for artifact in published),
         }
-        rows.append(asdict(setting) | counts | sizes | {"is_complete": local == of_setting})
+        rows.append(asdict(setting) | counts | sizes | {"is_complete": local == published})
     return rows
 
 
 def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
-    """Print what `setting_rows` returned, without the kinds of which there is no file."""
+    """Print the rows of `setting_rows`, without kinds that have no file."""
     kinds = [kind for kind in KINDS if any(row[kind]["published"] for row in rows)]
     heads = (f">{kind.replace('_', ' ')}" for kind in kinds)
     print_table(

@@ -6,10 +6,18 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cifar_noisy.cli.app import OK, WRONG, cache_app
-from cifar_noisy.cli.artifact_commands import print_settings, setting_rows
+from cifar_noisy.cli.app import cache_app
+from cifar_noisy.cli.artifact_commands import print_settings, setting_rows, total_size
 from cifar_noisy.cli.options import AsJson, Kind, Noise, Sparsity
-from cifar_noisy.cli.output import byte_progress, print_json, say
+from cifar_noisy.cli.output import (
+    artifact_progress,
+    counted,
+    is_stdout,
+    output_path,
+    print_json,
+    say,
+)
+from cifar_noisy.errors import ExitCode
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import readable_size
 from cifar_noisy.store.registry import all_artifacts, artifacts, at_least_one
@@ -43,24 +51,24 @@ def cache_verify(as_json: AsJson = False) -> None:
     from cifar_noisy.store.cache import cached_artifacts, check_cache, check_images
 
     store = Store.from_environment()
-    complaints: dict[str, str | None] = {}
-    with byte_progress("hashing", cached_artifacts(store)) as progress:
+    problems: dict[str, str | None] = {}
+    with artifact_progress("hashing", cached_artifacts(store)) as progress:
         for file in check_cache(store):
             progress.update(file.artifact.size)
             remedy = "remove it, or let cifar-noisy download replace it"
-            complaints[str(file.path)] = None if file.is_right else remedy
+            problems[str(file.path)] = None if file.is_right else remedy
     for images in check_images(store):
         remedy = f"{images.complaint}: remove it, and cifar-noisy images makes it again"
-        complaints[str(images.path)] = remedy if images.complaint else None
-    n_right = sum(complaint is None for complaint in complaints.values())
+        problems[str(images.path)] = remedy if images.complaint else None
+    n_right = sum(problem is None for problem in problems.values())
     if as_json:
-        print_json([{"path": path, "is_right": not said} for path, said in complaints.items()])
+        print_json([{"path": path, "is_right": not said} for path, said in problems.items()])
     else:
-        for path, complaint in complaints.items():
-            if complaint:
-                say(f"wrong: {path} ({complaint})")
-        say(f"{store.cache}: {len(complaints)} files: {n_right} right")
-    raise typer.Exit(OK if n_right == len(complaints) else WRONG)
+        for path, problem in problems.items():
+            if problem:
+                say(f"wrong: {path} ({problem})")
+        say(f"{store.cache}: {counted(len(problems), 'file')}: {n_right} right")
+    raise typer.Exit(ExitCode.OK if n_right == len(problems) else ExitCode.FAILURE)
 
 
 @cache_app.command("clear", epilog="Example: cifar-noisy cache clear --yes")
@@ -77,15 +85,13 @@ def cache_clear(
     if not cached and not also:
         say(f"nothing to remove from {store.cache}")
         return
-    size = readable_size(sum(artifact.size for artifact in cached))
-    question = f"Remove {len(cached)} files ({size}){also} from {store.cache}?"
     if not yes:
-        typer.confirm(question, abort=True, err=True)
+        files = f"{counted(len(cached), 'file')} ({total_size(cached)})"
+        typer.confirm(f"Remove {files}{also} from {store.cache}?", abort=True, err=True)
     for path in clear_images(store) if images else ():
         say(f"{path} removed")
     removed = clear_cache(store)
-    size = readable_size(sum(artifact.size for artifact in removed))
-    say(f"{len(removed)} files ({size}) removed from {store.cache}")
+    say(f"{counted(len(removed), 'file')} ({total_size(removed)}) removed from {store.cache}")
 
 
 @cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
@@ -98,12 +104,12 @@ def cache_prune(as_json: AsJson = False) -> None:
         print_json([{"path": path, "size": size} for path, size in removed])
     else:
         size = readable_size(sum(size for _, size in removed))
-        say(f"{len(removed)} leftovers ({size}) removed")
+        say(f"{counted(len(removed), 'leftover')} ({size}) removed")
 
 
 @cache_app.command("export", epilog="Example: cifar-noisy cache export pyx.tar --kind pyx")
 def cache_export(
-    file: Annotated[Path, typer.Argument(help="The tar file to write.")],
+    file: Annotated[Path, typer.Argument(help="The tar file to write; - is stdout.")],
     kind: Kind = None,
     noise: Noise = None,
     sparsity: Sparsity = None,
@@ -118,12 +124,11 @@ def cache_export(
     """
     from cifar_noisy.store.bundle import export_bundle
 
+    store, file = Store.from_environment(), output_path(file)
     wanted = at_least_one(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
-    with byte_progress("reading", wanted) as progress:
-        paths = export_bundle(
-            Store.from_environment(), file, wanted, images=images, progress=progress
-        )
-    _report_bundle(file, paths, "written to", as_json)
+    with artifact_progress("reading", wanted) as progress:
+        paths = export_bundle(store, file, wanted, images=images, progress=progress)
+    _report_bundle(file, paths, "written to", as_json, err=is_stdout(file))
 
 
 @cache_app.command("import", epilog="Example: cifar-noisy cache import pyx.tar")
@@ -134,13 +139,15 @@ def cache_import(
     """Check every file of a bundle against the registry, then put them into the cache."""
     from cifar_noisy.store.bundle import import_bundle
 
-    with byte_progress("importing", ()) as progress:
+    with artifact_progress("importing", ()) as progress:
         paths = import_bundle(Store.from_environment(), file, progress)
     _report_bundle(file, paths, "checked and imported from", as_json)
 
 
-def _report_bundle(file: Path, paths: Sequence[str], what: str, as_json: bool) -> None:
+def _report_bundle(
+    file: Path, paths: Sequence[str], what: str, as_json: bool, *, err: bool = False
+) -> None:
     if as_json:
-        print_json({"bundle": str(file), "files": list(paths)})
+        print_json({"bundle": str(file), "files": list(paths)}, err=err)
     else:
-        say(f"{len(paths)} files {what} {file}")
+        say(f"{counted(len(paths), 'file')} {what} {file}", err=err)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 import cifar_noisy
-from cifar_noisy.cli.app import NOT_REACHABLE, OK, WRONG, app
+from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Trust
-from cifar_noisy.cli.output import bar, print_json
+from cifar_noisy.cli.output import byte_progress, print_json
+from cifar_noisy.errors import ExitCode
 
 
 @app.command(epilog="Example: cifar-noisy images --to cifar10 --layout imagefolder")
@@ -38,19 +39,21 @@ def images(
 ) -> None:
     """Pack CIFAR-10's images in the cache, and write them as other programs read them."""
     arguments: dict[str, Any] = {"root": root, "trust": trust, "download": download}
-    with bar("downloading", None) as progress:
+    with byte_progress("downloading", None) as progress:
         splits = [
             cifar_noisy.load_images(train=train, progress=progress, **arguments)
             for train in (True, False)
         ]
     if to is not None:
         cifar_noisy.write_images(to, layout, root=root, trust=trust)
-    where = [str(split.path) for split in splits] if to is None else [str(to)]
+    n_images, paths = sum(map(len, splits)), [str(split.path) for split in splits]
+    if to is not None:
+        paths = [str(to)]
     if as_json:
         is_official = all(split.is_official for split in splits)
-        print_json({"images": sum(map(len, splits)), "is_official": is_official, "paths": where})
+        print_json({"images": n_images, "is_official": is_official, "paths": paths})
     else:
-        typer.echo(f"{sum(map(len, splits)):,} images in {' and '.join(where)}")
+        typer.echo(f"{n_images:,} images in {' and '.join(paths)}")
 
 
 @app.command("check-alignment", epilog="Example: cifar-noisy check-alignment cifar10/train")
@@ -68,15 +71,14 @@ def check_alignment(
     if as_json:
         print_json(asdict(found))
     else:
-        typer.echo(found)
+        text = str(found).replace("load_...(order='torchvision')", "--order torchvision")
+        typer.echo(text.replace("pass the dataset without", "name a folder of images without"))
+        fingerprint = "deviation from the train set's fingerprint"
         for name, value, p_value in (
             ("R2 of the published log-probabilities", found.r2, found.r2_p_value),
-            (
-                "deviation from the train set's fingerprint",
-                found.deviation,
-                found.deviation_p_value,
-            ),
+            (fingerprint, found.deviation, found.deviation_p_value),
         ):
             if value is not None:
                 typer.echo(f"{name}: {value:.4f} (p = {p_value:.2g})")
-    raise typer.Exit({"aligned": OK, "misaligned": WRONG, "unclear": NOT_REACHABLE}[found.verdict])
+    exit_codes = {"aligned": ExitCode.OK, "misaligned": ExitCode.FAILURE}
+    raise typer.Exit(exit_codes.get(found.verdict, ExitCode.UNAVAILABLE))

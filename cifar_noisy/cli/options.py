@@ -8,6 +8,9 @@ import typer
 Noise = Annotated[
     float | None, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7 or 0.9.")
 ]
+RequiredNoise = Annotated[
+    float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")
+]
 Sparsity = Annotated[
     float | None,
     typer.Option(help="Fraction of zero off-diagonal noise rates: 0, 0.2, 0.4 or 0.6."),
@@ -26,6 +29,7 @@ Kind = Annotated[
 Trainer = Annotated[
     str | None, typer.Option(help="Trainer on kept examples: resnet50 or coteaching.")
 ]
+Order = Annotated[str, typer.Option(help="Order of the rows: imagefolder or torchvision.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ImagesRoot = Annotated[
     Path | None, typer.Option("--root", help="Where CIFAR-10's images are; by default the cache.")

@@ -1,17 +1,17 @@
-"""Results on stdout, as text or JSON; notices and progress on stderr.
+"""Print results on stdout as text or JSON; notices and progress go to stderr.
 
-Off a terminal a line is as long as what it says. On one, text and cells fold between words, and a
-table that cannot be folded that far is printed as a list of facts for each row.
+Off a terminal, a line is as long as its content. On a terminal, text and cells wrap between words,
+and a table that is still too wide is printed as a list of facts for each row.
 """
 
 import contextlib
-import itertools
+import io
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,111 +23,114 @@ from cifar_noisy.store.registry import Artifact
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_GAP = "  "
+STDOUT = Path("/dev/stdout")
+_UNLIMITED_WIDTH = 1_000_000
 
 
-def print_json(value: object, file: str = "-") -> None:
-    """Print a value as JSON, or write it to a file."""
+def print_json(value: object, file: str = "-", *, err: bool = False) -> None:
+    """Print a value as JSON, or write it to a file; "-" is stdout."""
     text = json.dumps(value, indent=2) + "\n"
-    if file == "-":
-        typer.echo(text, nl=False)
+    if is_stdout(file):
+        typer.echo(text, nl=False, err=err)
         return
     with storage_errors(file, "name another"), output_file(Path(file)) as out:
         out.write(text.encode())
 
 
 def say(text: object = "", *, err: bool = False) -> None:
-    """Print text; a bar of progress that is on the terminal stays below it.
+    """Print text above a progress bar, if there is one.
 
-    Notices on stderr are not folded, since they have commands in them that people copy.
+    Notices on stderr are not wrapped, so that commands in them can be copied.
     """
-    lines = _folded(str(text), None if err else terminal_width())
-    with contextlib.ExitStack() as stack:
-        if "tqdm" in sys.modules:
-            from tqdm import tqdm
-
-            stack.enter_context(tqdm.external_write_mode())
-        typer.echo("\n".join(lines), err=err)
+    width = None if err else terminal_width()
+    fold = textwrap.TextWrapper(
+        width or sys.maxsize, break_long_words=False, break_on_hyphens=False
+    )
+    lines = [part for line in str(text).split("\n") for part in fold.wrap(line) or [""]]
+    _echo("\n".join(lines), err=err)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; a column whose head begins with ">" is set to the right."""
-    heads, body = [head.lstrip(">") for head in header], list(rows)
-    widths = _column_widths([heads, *body], terminal_width())
-    if widths is None:
+    """Print a table; a column whose head begins with ">" is aligned to the right."""
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    heads, body, width = [head.lstrip(">") for head in header], list(rows), terminal_width()
+    underlined = Box("    \n    \n -  \n    \n    \n    \n    \n    \n", ascii=True)
+    table = Table(box=underlined, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for head, text, *cells in zip(header, heads, *body, strict=True):
+        longest_word = max(len(word) for cell in (text, *cells) for word in cell.split())
+        justify: Any = "right" if head.startswith(">") else "left"
+        table.add_column(Text(text), justify=justify, min_width=longest_word)
+    for row in body:
+        table.add_row(*map(Text, row))
+    console = Console(file=io.StringIO(), width=_UNLIMITED_WIDTH)
+    if width is not None and console.measure(table).maximum > width:
+        table.width = width
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    if width is not None and max(map(len, lines)) > width:
         facts = (
             "\n".join(f"{head}: {cell}" for head, cell in zip(heads, row, strict=True) if cell)
             for row in body
         )
         say("\n\n".join(facts))
-        return
-    align = [str.rjust if head.startswith(">") else str.ljust for head in header]
-    for row in (heads, ["-" * width for width in widths], *body):
-        cells = (_folded(cell, width) for cell, width in zip(row, widths, strict=True))
-        for parts in itertools.zip_longest(*cells, fillvalue=""):
-            line = [put(part, width) for put, part, width in zip(align, parts, widths, strict=True)]
-            say(_GAP.join(line).rstrip())
+    else:
+        _echo("\n".join(lines))
 
 
 def terminal_width() -> int | None:
-    """Return how many columns the terminal has that stdout goes to; None where it is none."""
+    """Return the number of columns of the terminal that stdout is; None if it is none."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     return shutil.get_terminal_size().columns if is_terminal else None
 
 
+def output_path(path: Path) -> Path:
+    """Return where to write; "-" is stdout."""
+    return STDOUT if str(path) == "-" else path
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Whether an output goes to stdout, so that nothing else may be printed there."""
+    return str(path) in ("-", str(STDOUT), "/dev/fd/1", "/proc/self/fd/1")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 file, 2 files."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def rate(value: float | None) -> str:
-    """Return a fraction as tables have it; a dash where it has no meaning."""
+    """Return a fraction as shown in tables; a dash if it is undefined."""
     return "-" if value is None else f"{value:.4f}"
 
 
-@contextmanager
-def byte_progress(what: str, files: Sequence[Artifact]) -> Iterator["tqdm[Any]"]:
-    """Show a bar of the bytes of files on stderr where that is a terminal."""
-    with bar(what, sum(artifact.size for artifact in files)) as progress:
-        yield progress
-
-
-@contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Show on stderr, where that is a terminal, that work of a few seconds goes on."""
+def spinner(what: str) -> AbstractContextManager[object]:
+    """Show on stderr, if it is a terminal, that work of a few seconds is going on."""
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    return Console(stderr=True).status(what)
 
 
-@contextmanager
-def bar(what: str, n_bytes: int | None) -> Iterator["tqdm[Any]"]:
-    """Show a bar of bytes on stderr where that is a terminal; None: how many is not known."""
+def artifact_progress(what: str, artifacts: Sequence[Artifact]) -> "tqdm[Any]":
+    """Return a bar on stderr, if it is a terminal, of the bytes of some artifacts."""
+    return byte_progress(what, sum(artifact.size for artifact in artifacts))
+
+
+def byte_progress(what: str, n_bytes: int | None) -> "tqdm[Any]":
+    """Return a bar on stderr, if it is a terminal; None: the number of bytes is unknown."""
     from tqdm import tqdm
 
-    with tqdm(
-        total=n_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None
-    ) as progress:
-        yield progress
+    return tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None)
 
 
-def _column_widths(table: Sequence[Sequence[str]], width: int | None) -> list[int] | None:
-    """Return widths at which a table fits and no word is broken; None if there are none."""
-    columns = list(zip(*table, strict=True))
-    widths, longest_words = (
-        [
-            max((len(part) for cell in column for part in split(cell)), default=0)
-            for column in columns
-        ]
-        for split in (str.splitlines, str.split)
-    )
-    while width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
-        slack = [wide - word for wide, word in zip(widths, longest_words, strict=True)]
-        if max(slack) == 0:
-            return None
-        widths[slack.index(max(slack))] -= 1
-    return widths
+def _echo(text: str, *, err: bool = False) -> None:
+    with contextlib.ExitStack() as stack:
+        if "tqdm" in sys.modules:
+            from tqdm import tqdm
 
-
-def _folded(text: str, width: int | None) -> list[str]:
-    """Split a text into lines of a width, between words; a word that is longer stays whole."""
-    fold = textwrap.TextWrapper(
-        width or sys.maxsize, break_long_words=False, break_on_hyphens=False
-    )
-    return [part for line in text.split("\n") for part in fold.wrap(line) or [""]]
+            stack.enter_context(tqdm.external_write_mode())
+        typer.echo(text, err=err)

@@ -21,7 +21,7 @@ _VALUES = {
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TAKEN_BY = {"APPEND": 1, "BUILD": 1, "REDUCE": 2, "SETITEM": 2, "STACK_GLOBAL": 2}
-_TAKEN_BY |= {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_TAKEN_BY |= {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # items from the top of the stack
 _TAKE_TO_MARK = {"APPENDS", "DICT", "LIST", "SETITEMS", "TUPLE"}
 _NAMES = {"_codecs encode", "numpy dtype", "numpy ndarray"}
 _NAMES |= {"numpy.core.multiarray _reconstruct", "numpy.core.numeric _frombuffer"}
@@ -40,25 +40,14 @@ class Bytes:
         if self.shape != shape or len(self.content) != np.prod(shape):
             raise UnpicklingError(f"it has an array of another shape than {shape}")
         text = self.content
-        content = text.encode("latin-1") if isinstance(text, str) else text
-        return np.frombuffer(content, np.uint8).reshape(
-            shape, order="F" if self.is_fortran else "C"
-        )
+        values = np.frombuffer(text.encode("latin-1") if isinstance(text, str) else text, np.uint8)
+        return values.reshape(shape, order="F" if self.is_fortran else "C")
 
 
 def unpickle(pickled: bytes, max_steps: int) -> Any:
     """Return the lists, tuples, dictionaries by name, numbers, texts and `Bytes` of a pickle.
 
-    Raises
-    ------
-    Exception
-        Of any kind, if it has anything else, takes more steps or is damaged.
-
-    Examples
-    --------
-    >>> import pickle
-    >>> unpickle(pickle.dumps({"labels": [6, 9]}), max_steps=20)
-    {'labels': [6, 9]}
+    Raises an `Exception` of any kind if it has anything else, takes more steps or is damaged.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -66,9 +55,6 @@ def unpickle(pickled: bytes, max_steps: int) -> Any:
     argument: Any
     for opcode, argument, _ in itertools.islice(pickletools.genops(pickled), max_steps):
         code, items = opcode.name, []
-        if code in _VALUES:
-            stack.append(argument)
-            continue
         if code in _TAKEN_BY or code in _TAKE_TO_MARK:
             start = marks.pop() if code in _TAKE_TO_MARK else -_TAKEN_BY[code]
             items = stack[start:]
@@ -97,11 +83,16 @@ def unpickle(pickled: bytes, max_steps: int) -> Any:
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(items))
             case "GLOBAL" | "STACK_GLOBAL":
-                stack.append(_known(argument or " ".join(items)))
+                name = (argument or " ".join(items)).replace("numpy._core.", "numpy.core.")
+                if name not in _NAMES:
+                    raise UnpicklingError(f"the pickle asks for {name[:100]}, as data never does")
+                stack.append(name)
             case "REDUCE":
                 stack.append(_called(*items))
             case "BUILD":
                 _set_state(stack[-1], *items)
+            case _ if code in _VALUES:
+                stack.append(argument)
             case _ if code in _CONSTANTS:
                 stack.append(_CONSTANTS[code])
             case _:
@@ -114,13 +105,6 @@ def _dict(items: list[Any]) -> dict[str, Any]:
     if not all(type(name) is str for name in items[::2]):
         raise UnpicklingError("the pickle has a dictionary with keys that are no text")
     return dict(zip(items[::2], items[1::2], strict=True))
-
-
-def _known(name: str) -> str:
-    name = name.replace("numpy._core.", "numpy.core.")
-    if name not in _NAMES:
-        raise UnpicklingError(f"the pickle asks for {name[:100]}, which data never does")
-    return name
 
 
 def _called(function: object, arguments: object) -> object:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cifar_noisy.errors import CifarNoisyWarning, InterruptedRunError, RecomputeError
+from cifar_noisy.errors import CifarNoisyWarning, ExitCode, InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.layout import State, state_of
 from cifar_noisy.recompute.progress import epoch_line, tell
@@ -21,8 +21,6 @@ from cifar_noisy.recompute.run_config import Request, Task, find_task, tasks_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recompute.task_runner import check_device
 from cifar_noisy.store.files import reason
-
-_SAVED = 75  # the command's exit status where a signal stopped it and it saved
 
 
 def run_in_slots(
@@ -148,7 +146,7 @@ class _Run:
                 warnings.warn(f"{child.task.id}: {line}", CifarNoisyWarning, stacklevel=2)
             return True
         # A process that was told to end before it could listen has nothing to save.
-        if status == _SAVED or -status in self.stops:
+        if status == ExitCode.INTERRUPTED or -status in self.stops:
             self.stopped.append(child.task.id)
         else:
             self.failures[child.task.id] = lines[-1] if lines else _ending(status)

@@ -1,4 +1,4 @@
-"""What a page is made of besides its explorer: sections of facts, tables and figures."""
+"""The parts of a page besides its explorer: sections with paragraphs, tables and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: the text that is shown, and the number that it is sorted by, if it is one."""
+    """A table cell: the text that is shown, and the number to sort by, if it has one."""
 
     text: str
     number: float | None = None
@@ -18,7 +18,7 @@ class Cell:
 
     @classmethod
     def fraction(cls, value: float | None) -> "Cell":
-        """Return the cell of a fraction; a dash where it has no meaning."""
+        """Return the cell of a fraction; a dash if it is undefined."""
         return cls("–") if value is None else cls(f"{value:.4f}", value)
 
 
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as SVG, with what it says for those who cannot see it."""
+    """A figure as SVG, with its caption, which is its text alternative too."""
 
     svg: str
     caption: str

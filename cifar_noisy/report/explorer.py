@@ -1,4 +1,4 @@
-"""The label explorer's data: which examples, their numbers, and their thumbnails in one sheet."""
+"""The label explorer's data: chosen examples, their scores, and their thumbnails."""
 
 import base64
 import io
@@ -20,27 +20,11 @@ _COLUMNS = 20
 
 @dataclass(frozen=True)
 class Examples:
-    """A labelled dataset, what a model predicts of it, and what methods find wrong with it.
+    """A labelled dataset, the probabilities of a model, and the label errors that methods found.
 
-    Attributes
-    ----------
-    given, true : (N,) int
-        Given and true labels, 0 to K - 1.
-    pyx : (N, K) float16, float32 or float64
-        Out-of-sample predicted probabilities.
-    found : mapping of str to (N,) bool
-        True = label error, by the name of the method.
-    classes : sequence of K str
-        Names of the classes.
-    images : (N, H, W, C) uint8 or None
-        C is 3 for colour, 1 for grey. None: the page does without.
-    indices : mapping of str to (N,) int
-        What each example's index is elsewhere, by the name of that order; its row is always shown.
-
-    Raises
-    ------
-    InvalidInputError
-        If the arrays are not of one length.
+    `given` and `true` are labels (N,), `pyx` out-of-sample probabilities (N, K). `found` has a mask
+    (N,) per method, True = label error. `images` are uint8 (N, H, W, 3 or 1). `indices` are the
+    indices (N,) of each example in other orders, by the name of the order.
     """
 
     given: NDArray[np.integer]
@@ -77,31 +61,11 @@ class Examples:
 
 
 def suspects(found: Mapping[str, Mask], score: NDArray[np.floating], n: int) -> NDArray[np.intp]:
-    """Choose the examples to look at: half by score alone, half where methods disagree.
+    """Choose up to `n` flagged examples: half by score, half where methods disagree.
 
-    Every method flags the examples of the highest scores, so that those alone would not show how
-    the methods differ. The second half is taken in turn from each pattern of methods that flag an
-    example, by score too.
-
-    Parameters
-    ----------
-    found : mapping of str to (N,) bool
-        True = label error, by method.
-    score : (N,) float
-        Higher = more likely wrong.
-    n : int
-        How many to choose, at most; an example that no method flags is not chosen.
-
-    Returns
-    -------
-    (<= n,) intp
-        Rows, by falling score; those of equal score by row.
-
-    Examples
-    --------
-    >>> found = {"a": np.array([1, 1, 1, 0], bool), "b": np.array([0, 0, 1, 0], bool)}
-    >>> suspects(found, np.array([0.9, 0.8, 0.1, 1.0]), 2)
-    array([0, 2])
+    Every method flags the examples of the highest scores, so those alone would not show how the
+    methods differ. The second half is taken in turn from each combination of methods that flag an
+    example, by score too. Returned are rows by falling score, then by row.
     """
     patterns = _patterns(found, len(score))
     by_score = np.argsort(-score, kind="stable")
@@ -126,22 +90,9 @@ def _patterns(found: Mapping[str, Mask], n_examples: int) -> NDArray[np.int64]:
 
 
 def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
-    """Return what the page's script shows, ready for JSON.
+    """Return the data of the page's script, ready for JSON, of `n` examples at most.
 
-    Parameters
-    ----------
-    examples : Examples
-        The dataset.
-    n : int
-        Examples to show, at most.
-
-    Returns
-    -------
-    dict
-        ``classes``, ``methods``, ``columns`` of the thumbnails' sheet, and ``examples``, a dict
-        each: ``row``, its ``indices``, labels ``given``, ``true`` and ``predicted``, ``flags``
-        (bit m: method m flags it), the scores ``margin`` and ``self_confidence`` of
-        `label_error_scores`, and the probabilities ``p``.
+    Bit m of an example's ``flags`` says whether method m flags it; ``p`` are its probabilities.
     """
     scores = label_error_scores(examples.given, examples.pyx)
     rows = suspects(examples.found, scores["normalized_margin"], n)
@@ -169,13 +120,7 @@ def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
 
 
 def thumbnail_sheet(images: NDArray[np.uint8]) -> str:
-    """Put thumbnails side by side into one PNG, row by row, and return it as a data URI.
-
-    Parameters
-    ----------
-    images : (N, H, W, C) uint8
-        C is 3 for colour, 1 for grey.
-    """
+    """Return a PNG of all images (N, H, W, 3 or 1) in a grid, as a data URI."""
     from PIL import Image
 
     n, height, width, channels = images.shape

@@ -38,43 +38,8 @@ def build_page(
 ) -> str:
     """Build the page of a dataset with given and true labels, probabilities and found errors.
 
-    Parameters
-    ----------
-    title : str
-        Heading of the page.
-    examples : Examples
-        The dataset; its images are optional.
-    lead : str, optional
-        A paragraph below the heading.
-    facts : mapping of str to str, optional
-        A list of facts below it.
-    sections : sequence of Section, optional
-        Further sections, after those that every dataset has.
-    no_images : str, optional
-        Why there are no images, and what to do about it; shown where there are none.
-    n_shown : int, default 300
-        Examples in the explorer, at most.
-
-    Returns
-    -------
-    str
-        The HTML.
-
-    Raises
-    ------
-    InvalidInputError
-        If labels and probabilities do not go together.
-    MissingExtraError
-        If jinja2 or matplotlib is not installed.
-
-    Examples
-    --------
-    >>> given, true = np.repeat([0, 1], 20), np.repeat([1, 0, 1], [1, 19, 20])
-    >>> pyx = np.eye(2)[true] * 0.8 + 0.1
-    >>> found = {"argmax": pyx.argmax(axis=1) != given}
-    >>> html = build_page("Cats", Examples(given, true, pyx, found, ["cat", "dog"]))
-    >>> html.startswith("<!doctype html>"), "https://" in html
-    (True, False)
+    `lead` is a paragraph below the heading, `facts` a list below that. `sections` come after those
+    that every dataset has. `no_images` says why there are no images, and what to do about it.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -109,13 +74,13 @@ def build_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page whole."""
+    """Write a page to a file, atomically."""
     with storage_errors(path, "name another file"), output_file(path) as file:
         file.write(html.encode())
 
 
 def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
-    """Return what the page says of every dataset."""
+    """Return the sections of every dataset."""
     is_error = examples.given != examples.true
     n_classes = len(examples.classes)
     actual = count_pairs(examples.given, examples.true, n_classes)
@@ -147,20 +112,13 @@ def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
 
 
 def detection_table(detections: Sequence[Detection]) -> Table:
-    """Return a row per method: what it flagged and how rightly."""
+    """Return a row per method: how many examples it flagged, and how well."""
     heads = ("method", ">flagged", ">rightly", ">precision", ">recall", ">F1", ">accuracy")
-    rows: list[Row] = [
-        [
-            detection.name,
-            Cell.count(detection.n_found),
-            Cell.count(detection.n_correct),
-            *map(
-                Cell.fraction,
-                (detection.precision, detection.recall, detection.f1, detection.accuracy),
-            ),
-        ]
-        for detection in detections
-    ]
+    rows: list[Row] = []
+    for row in detections:
+        counts = map(Cell.count, (row.n_found, row.n_correct))
+        fractions = map(Cell.fraction, (row.precision, row.recall, row.f1, row.accuracy))
+        rows.append([row.name, *counts, *fractions])
     return Table("Label errors found, by method", heads, rows)
 
 

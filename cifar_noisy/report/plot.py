@@ -39,6 +39,8 @@ NEUTRAL = "#7f7f7f"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1)))
 _MARKERS = "osD^vPX*"
 _BRIGHT = 0.55
+_GRID_STEP = 1.5  # height of an image with its labels; an image is 1 wide
+_TWO_NETWORKS = ("test_accuracy_1", "test_accuracy_2")
 _NOT_ONE = 0.01  # what float16 entries may sum up to beside it
 
 
@@ -185,8 +187,8 @@ def precision_recall(
     Raises
     ------
     InvalidInputError
-        If lengths differ, a score is not finite, or there are no label errors, so that recall has
-        no meaning.
+        If lengths differ, a score is not finite, a mask is not of bool, or there are no label
+        errors, so that recall has no meaning.
 
     Examples
     --------
@@ -197,9 +199,9 @@ def precision_recall(
     """
     from sklearn.metrics import precision_recall_curve
 
-    errors = as_array(is_error, "is_error").astype(np.bool_)
+    errors = _mask(as_array(is_error, "is_error"), "is_error")
     scores = _of_length(score, len(errors), "score")
-    if not np.isfinite(scores).all():
+    if scores.dtype.kind not in "biuf" or not np.isfinite(scores).all():
         raise InvalidInputError("score has entries that are not finite: pass a number for each")
     if not errors.any():
         raise InvalidInputError("is_error has no label error, so recall has no meaning: leave out")
@@ -207,8 +209,9 @@ def precision_recall(
     ax = _axes(ax)
     ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=_label(label))
     styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
-    for (name, mask), (marker, colour) in zip((methods or {}).items(), styles, strict=False):
-        found = _of_length(mask, len(errors), name).astype(np.bool_)
+    masks = {} if methods is None else _mapping(methods, "methods")
+    for (name, mask), (marker, colour) in zip(masks.items(), styles, strict=False):
+        found = _mask(_of_length(mask, len(errors), name), name)
         if found.any():
             hits = np.count_nonzero(found & errors)
             point = (hits / errors.sum(), hits / found.sum())
@@ -240,6 +243,11 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    InvalidInputError
+        If `logs` is no mapping of names to logs.
+
     Examples
     --------
     >>> import cifar_noisy
@@ -248,6 +256,11 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     >>> ax.get_ylabel(), len(ax.lines)  # published files
     ('test accuracy (%)', 2)
     """
+    for name, log in _mapping(logs, "logs").items():
+        if not hasattr(log, "epochs"):
+            raise InvalidInputError(
+                f"logs[{name!r}] is a {type(log).__name__}: pass what load_training_log returns"
+            )
     ax = _axes(ax)
     styles = zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
     for (name, log), (colour, dashes) in zip(logs.items(), styles, strict=False):
@@ -267,9 +280,6 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     if logs:
         ax.legend(fontsize="small")
     return ax
-
-
-_TWO_NETWORKS = ("test_accuracy_1", "test_accuracy_2")
 
 
 def examples(
@@ -302,7 +312,8 @@ def examples(
     Raises
     ------
     InvalidInputError
-        If lengths differ, the images have another shape, or a label is no class.
+        If lengths differ, the images have another shape or no numbers, a label is no class, or
+        `columns` is not a positive integer.
 
     Examples
     --------
@@ -312,16 +323,17 @@ def examples(
     >>> ax.texts[0].get_text()
     'given airplane\ntrue automobile\npred. automobile'
     """
-    pixels = np.asarray(images)
-    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+    _check_positive(columns, "columns")
+    pixels = as_array(images, "images")
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3) or pixels.dtype.kind not in "biuf":
         raise InvalidInputError(
-            f"images have shape {pixels.shape}: pass (N, H, W, 3) for colour, (N, H, W, 1) for grey"
+            f"images are {pixels.dtype} of shape {pixels.shape}: pass uint8 of shape (N, H, W, 3) "
+            "for colour, (N, H, W, 1) for grey"
         )
     labels = {"given": given, "true": true, "pred.": predicted}
-    rows = {name: _of_length(values, len(pixels), name) for name, values in labels.items()}
-    for name, row in rows.items():
-        if not np.isin(row, range(len(classes))).all():
-            raise InvalidInputError(f"{name} has labels other than 0 to {len(classes) - 1}")
+    rows = {
+        name: _labels(values, len(pixels), len(classes), name) for name, values in labels.items()
+    }
     ax = _axes(ax)
     for i, image in enumerate(np.broadcast_to(pixels, (*pixels.shape[:3], 3))):
         top, left = divmod(i, columns)
@@ -333,9 +345,6 @@ def examples(
     ax.set(xlim=(0, columns), ylim=(max(n_rows, 1) * _GRID_STEP, 0), aspect="equal")
     ax.set_axis_off()
     return ax
-
-
-_GRID_STEP = 1.5
 
 
 def calibration(
@@ -361,7 +370,8 @@ def calibration(
     Raises
     ------
     InvalidInputError
-        If lengths differ, or `pyx` holds no probabilities.
+        If lengths differ, `pyx` holds no probabilities, a label is no class, or `bins` is not a
+        positive integer.
 
     Examples
     --------
@@ -372,8 +382,9 @@ def calibration(
     """
     from sklearn.calibration import calibration_curve
 
+    _check_positive(bins, "bins")
     probabilities = check_probabilities(as_array(pyx, "pyx"))
-    truth = _of_length(labels, len(probabilities), "labels")
+    truth = _labels(labels, len(probabilities), probabilities.shape[1], "labels")
     # A mean of softmaxes may exceed 1 by a rounding.
     confidence = np.minimum(probabilities.max(axis=1).astype(np.float64), 1)
     is_right = probabilities.argmax(axis=1) == truth
@@ -419,6 +430,10 @@ def import_matplotlib() -> ModuleType:
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
+        if not hasattr(ax, "pcolormesh"):
+            raise InvalidInputError(
+                f"ax is a {type(ax).__name__}: pass an Axes, such as figure.add_subplot()"
+            )
         return ax
     import_matplotlib()
     from matplotlib import pyplot
@@ -427,7 +442,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _shown(text: object) -> str:
-    """Return a text that matplotlib shows as it stands, in the style that it is set to."""
+    """Escape a text so that matplotlib shows it literally in the current style."""
     from matplotlib import rcParams
     from tabulate import LATEX_ESCAPE_RULES
 
@@ -438,7 +453,7 @@ def _shown(text: object) -> str:
 
 
 def _label(name: object) -> str:
-    """Return a name for a legend, which leaves out those that are empty or begin with "_"."""
+    """Return a name that a legend shows even if it is empty or begins with "_"."""
     shown = _shown(name)
     return f" {shown}" if shown[:1] in ("", "_") else shown
 
@@ -478,13 +493,15 @@ def _heat_map(
 
 
 def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.float64]:
-    array, n = as_array(values, name).astype(np.float64), len(classes)
+    array, n = as_array(values, name), len(classes)
+    if array.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{name} has dtype {array.dtype}: pass numbers")
     if array.shape != (n, n):
         raise InvalidInputError(
             f"{name} has shape {array.shape}, where {n} classes need {(n, n)}: pass the names of "
             "its classes"
         )
-    return array
+    return array.astype(np.float64)
 
 
 def _of_length(values: ArrayLike, n_examples: int, name: str) -> NDArray[Any]:
@@ -497,9 +514,33 @@ def _of_length(values: ArrayLike, n_examples: int, name: str) -> NDArray[Any]:
     return array
 
 
+def _mask(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    if not np.isin(array, (False, True)).all():
+        raise InvalidInputError(f"{name} has other values than True and False: pass a bool array")
+    return array.astype(np.bool_)
+
+
+def _labels(values: ArrayLike, n_examples: int, n_classes: int, name: str) -> NDArray[Any]:
+    labels = _of_length(values, n_examples, name)
+    if not np.isin(labels, range(n_classes)).all():
+        raise InvalidInputError(f"{name} has labels other than 0 to {n_classes - 1}")
+    return labels
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"{name} is a {type(values).__name__}: pass a dict, by name")
+    return values
+
+
+def _check_positive(value: int, name: str) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise InvalidInputError(f"{name} is {value!r}: pass a positive integer")
+
+
 def _thinned(
     x: NDArray[np.float64], y: NDArray[np.float64], points: int = 1_000
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leave out points of a long line that no print could show."""
+    """Leave out points of a long line that are too close to be seen."""
     chosen = np.unique(np.linspace(0, len(x) - 1, points).astype(np.intp))
     return x[chosen], y[chosen]

@@ -1,4 +1,4 @@
-"""The page of one published setting: its arrays gathered, its numbers put into sections."""
+"""The page of one published setting: load its arrays, and put its numbers into sections."""
 
 from __future__ import annotations
 
@@ -116,20 +116,20 @@ def write_report(
     >>> write_report(f"{folder}/report.html", noise=0.4, sparsity=0.2).name  # published files
     'report.html'
     """
-    html = _setting_page(
-        Setting.of(noise, sparsity),
-        None if pyx is None else _in_published_order(pyx, order, "pyx"),
-        None if mask is None else _checked_mask(mask, order),
-        images,
-        no_images,
-        n_shown,
-    )
+    own_pyx = None if pyx is None else _to_imagefolder_order(pyx, order, "pyx")
+    own_mask = None if mask is None else _to_imagefolder_order(mask, order, "mask")
+    if own_mask is not None and (own_mask.dtype != np.bool_ or own_mask.ndim != 1):
+        raise InvalidInputError(
+            f"mask has dtype {own_mask.dtype} and shape {own_mask.shape}: pass one bool an "
+            "example, True = label error (cifar-noisy evaluate takes scores too)"
+        )
+    page = _setting_page(Setting.of(noise, sparsity), own_pyx, own_mask, images, no_images, n_shown)
     path = user_path(out)
-    write_page(path, html)
+    write_page(path, page)
     return path
 
 
-def _in_published_order(array: ArrayLike, order: str, name: str) -> NDArray[Any]:
+def _to_imagefolder_order(array: ArrayLike, order: str, name: str) -> NDArray[Any]:
     rows = as_array(array, name)
     n_examples = len(load_true_labels())
     if rows.shape[:1] != (n_examples,):
@@ -137,16 +137,6 @@ def _in_published_order(array: ArrayLike, order: str, name: str) -> NDArray[Any]
             f"{name} has shape {rows.shape}: pass a row for each of the {n_examples:,} examples"
         )
     return in_published_order(rows, order)
-
-
-def _checked_mask(mask: ArrayLike, order: str) -> Mask:
-    rows = _in_published_order(mask, order, "mask")
-    if rows.dtype != np.bool_ or rows.ndim != 1:
-        raise InvalidInputError(
-            f"mask has dtype {rows.dtype} and shape {rows.shape}: pass one bool an example, True = "
-            "label error (cifar-noisy evaluate takes scores too)"
-        )
-    return rows
 
 
 def _setting_page(
@@ -194,16 +184,14 @@ def _setting_page(
 
 def _lead(setting: Setting, *, is_own: bool) -> str:
     names = ", ".join(f"{method} is {PAPER_NAMES[method]}" for method in METHODS)
-    in_the_paper = f" In the paper’s words, {names}."
-    if is_own:
-        return (
-            "Probabilities of your own, and the label errors that the five methods of confident "
-            "learning find by them; the published methods stand beside them." + in_the_paper
-        )
-    return (
-        "The published out-of-sample probabilities, and the label errors that the five methods of "
-        f"confident learning found (masks of edition {default_edition(setting)})." + in_the_paper
+    shown = (
+        "Probabilities of your own, and the label errors that the five methods of confident "
+        "learning find by them; the published methods stand beside them."
+        if is_own
+        else "The published out-of-sample probabilities, and the label errors that the five "
+        f"methods of confident learning found (masks of edition {default_edition(setting)})."
     )
+    return f"{shown} In the paper’s words, {names}."
 
 
 def _facts(
@@ -235,21 +223,10 @@ def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
     heads = (
         "score", ">average precision", ">ROC AUC", ">precision at the number of errors", ">best F1"
     )  # fmt: skip
-    rows: list[Row] = [
-        [
-            _SCORES[ranking.name],
-            *map(
-                Cell.fraction,
-                (
-                    ranking.average_precision,
-                    ranking.roc_auc,
-                    ranking.precision_at_n_errors,
-                    ranking.best_f1,
-                ),
-            ),
-        ]
-        for ranking in evaluated.rankings
-    ]
+    rows: list[Row] = []
+    for row in evaluated.rankings:
+        values = (row.average_precision, row.roc_auc, row.precision_at_n_errors, row.best_f1)
+        rows.append([_SCORES[row.name], *map(Cell.fraction, values)])
     tables = [Table("Scores as rankings of all examples", heads, rows)]
     paragraphs = []
     if is_own and evaluated.published:
@@ -279,11 +256,19 @@ def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.
 def _training_sections(setting: Setting) -> Iterator[Section]:
     if not setting.has_probabilities:
         return
-    groups: dict[str, dict[str, dict[str, Any]]] = {
-        "ResNet-50, trained on the examples that a method keeps": {
-            method: {"method": method, "trainer": "resnet50"} for method in METHODS
-        },
-        "Co-Teaching, on the examples that a method keeps and on all": _coteaching(setting),
+    resnet50: dict[str, Any] = {
+        method: {"method": method, "trainer": "resnet50"} for method in METHODS
+    }
+    coteaching: dict[str, Any] = {
+        method: {"method": method, "trainer": "coteaching"} for method in METHODS
+    }
+    coteaching |= {"all examples": {"method": "coteaching"}}
+    groups: dict[str, dict[str, Any]] = {
+        "ResNet-50, trained on the examples that a method keeps": resnet50,
+        # Nothing of Co-Teaching was published at noise 0.
+        "Co-Teaching, on the examples that a method keeps and on all": (
+            coteaching if setting.noise else {}
+        ),
     }
     figures, missing = [], []
     for number, (title, wanted) in enumerate(groups.items()):
@@ -306,14 +291,6 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
         ],
         figures=figures,
     )
-
-
-def _coteaching(setting: Setting) -> dict[str, dict[str, Any]]:
-    """Return what to load, by its name in the legend; at noise 0 nothing of it was published."""
-    if setting.noise == 0:
-        return {}
-    kept: dict[str, dict[str, Any]] = {m: {"method": m, "trainer": "coteaching"} for m in METHODS}
-    return kept | {"all examples": {"method": "coteaching"}}
 
 
 def _curves(logs: Mapping[str, TrainingLog], title: str, name: str) -> Figure:

@@ -12,17 +12,7 @@ from cifar_noisy.settings import CLASSES, METHODS, Setting
 
 
 def write_retrained_report(out: Path, dataset: Dataset, folder: Path, setting: Setting) -> None:
-    """Write the page of what a folder of recomputed files finds in its dataset.
-
-    Parameters
-    ----------
-    out : Path
-        The HTML file.
-    dataset : Dataset
-    folder : Path
-        Where `recompute` wrote the probabilities and masks of `setting`.
-    setting : Setting
-    """
+    """Write the page of a setting whose probabilities and masks `recompute` wrote to a folder."""
     n = len(dataset.labels)
     examples = Examples(
         dataset.noisy_labels(setting),

@@ -1,4 +1,7 @@
-"""Figures as SVG for one page: no colour of their own where the page has one, no id twice."""
+"""Render figures as inline SVG.
+
+Fixed colours become CSS variables, and ids get a prefix, so that they are unique in the page.
+"""
 
 import io
 import re
@@ -13,14 +16,14 @@ from cifar_noisy.report.plot import NEUTRAL, PALETTE, import_matplotlib
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A colour that nobody asks for: it is drawn in whatever the page's text is written in.
+# Placeholder colour: replaced by currentColor, the text colour of the page.
 _INK = "#010203"
 _PAPER = "none"
 
-# Inches from which a figure has a line of the page to itself.
+# Wider figures, in inches, have a line of the page to themselves.
 _WIDE = 8
 
-# Below this its texts could not be read. By whether a figure is dense.
+# The least at which texts are readable, by whether a figure is dense.
 _LEAST_PIXELS_PER_INCH = {False: 58, True: 90}
 
 _STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
@@ -39,7 +42,7 @@ _STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
     "legend.edgecolor": _INK,
 }
 
-# matplotlib's style is of the whole process, and two threads would restore each other's.
+# matplotlib's style is global, and two threads would restore each other's.
 _STYLED = threading.Lock()
 
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -53,20 +56,10 @@ def figure(
     size: tuple[float, float],
     is_dense: bool = False,
 ) -> Figure:
-    """Draw a figure for a page, in a style that the user's own one has no part in.
+    """Draw a figure of a size in inches, in a style that the user's own does not change.
 
-    Parameters
-    ----------
-    draw : callable
-        Draws into the Axes that it is given.
-    caption : str
-        What the figure shows, in a sentence; it is its text alternative too.
-    name : str
-        Unique among the page's figures.
-    size : (float, float)
-        Width and height in inches.
-    is_dense : bool, default False
-        Whether its texts are small, so that on a narrow screen it is scrolled rather than shrunk.
+    `name` is unique among the page's figures. The texts of a dense figure are small, so that on a
+    narrow screen it is scrolled rather than shrunk.
     """
     mpl = import_matplotlib()
     from matplotlib.figure import Figure as Canvas
@@ -87,7 +80,7 @@ def figure(
 
 
 def _for_a_page(svg: str, name: str, min_width: float) -> str:
-    """Return the element alone, coloured by the page, as wide as it, and with ids of its own."""
+    """Return the svg element alone, with the width and colours of the page and unique ids."""
     svg = svg[svg.index("<svg") :]
     least = f'style="min-width: {min_width:.0f}px"'
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {least}", svg, count=1)

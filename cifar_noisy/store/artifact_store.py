@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
 from cifar_noisy.store.files import (
@@ -37,7 +37,7 @@ from cifar_noisy.store.files import (
     write_atomically,
 )
 from cifar_noisy.store.http_download import Batch, Progress, fill, in_parallel, readable_size
-from cifar_noisy.store.http_get import shown_url
+from cifar_noisy.store.http_get import is_http_url, shown_url
 from cifar_noisy.store.locks import locked
 from cifar_noisy.store.registry import REPOSITORY, REVISION, Artifact
 
@@ -379,15 +379,14 @@ def _mirrors() -> tuple[Folder | Host, ...]:
 
 
 def _mirror(entry: str) -> Folder | Host:
-    if "://" not in entry:
-        return Folder(_folder(entry, MIRRORS_VARIABLE))
-    with contextlib.suppress(ValueError):
-        if urlsplit(entry).scheme in ("http", "https") and urlsplit(entry).hostname:
-            return Host(f"{entry.rstrip('/')}/{{path}}")
-    raise ConfigurationError(
-        f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
-        "https URL: separate entries by commas"
-    )
+    if is_http_url(entry):
+        return Host(f"{entry.rstrip('/')}/{{path}}")
+    if "://" in entry:
+        raise ConfigurationError(
+            f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
+            "https URL: separate entries by commas"
+        )
+    return Folder(_folder(entry, MIRRORS_VARIABLE))
 
 
 def _folder(entry: str, variable: str) -> Path:

@@ -1,14 +1,18 @@
-"""Files that are, whenever one looks or kills, absent, as they were, or complete.
+"""Atomic and resumable writes, and reads of regular files only.
 
-A file is written beside its target under a name of its own, ``.<name>.<8 hex digits>.part``, and
-renamed when it is complete. So any number of processes may write the same file, with or without a
-lock. What a killed process leaves is only ever copied from, never written to: it may be a link, or
-another process's. A part that was not written for `SECONDS_UNTIL_ABANDONED` counts as left over.
-What cannot be opened or written raises `OSError` and leaves its path as it was.
+An atomic write goes to a file beside its target, ``.<name>.<8 hex digits>.part``, which is renamed
+when it is complete. So the target is absent, as it was, or complete, whoever is killed, and any
+number of processes may write it, with or without a lock. `atomic_file` removes its part after an
+error. `resumable_file` leaves it, and the next one begins with a copy of the largest part that it
+finds. It never writes into that part, which may be a link or another process's. A part that was not
+written for `SECONDS_UNTIL_ABANDONED` counts as left over.
+
+What cannot be opened or written raises `OSError`, and its path is as it was.
 """
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -31,7 +35,11 @@ LARGEST = 1 << 30
 SECONDS_UNTIL_ABANDONED = 3600
 """A live download writes, or gives up, much more often than this."""
 
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+"""Errors of a process or system that may open no more files, sockets included."""
+
 _CHUNK = 1 << 20
+_MAX_NAME = 240  # bytes; file systems allow 255, and a part's name has 15 more
 
 
 @contextlib.contextmanager
@@ -45,10 +53,10 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     try:
         with part.open("x+b") as file:
             yield file
-            file.flush()
             if durable:
+                file.flush()
                 os.fsync(file.fileno())
-            _rename_open(part, path, file, durable=durable)
+        part.replace(path)
         if durable:
             _sync_folder(path.parent)
     finally:
@@ -65,17 +73,16 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
 def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading and writing that is renamed to `path` when the block ends well.
 
-    It begins with a copy of the largest leftover of `path`, if any, of `size` bytes at most. After
-    an error, a beginning worth keeping is left for the next process; after an `OSError`, such as a
-    full disk, only what there was before. Once `path` is complete its leftovers are removed. One of
-    them may be a live process's: that one writes its file again from what it holds open.
+    It begins with a copy of the largest leftover, if any, of `size` bytes at most. After an error,
+    a part of `WORTH_KEEPING` bytes or more stays; after an `OSError`, such as a full disk, only
+    what there was before. When `path` is complete its leftovers are removed. One of them may be a
+    live process's: that one writes its file again from what it holds open.
     """
     part = _new_part(path)
     n_kept = 0
     try:
         with part.open("x+b") as file:
-            _take_leftover(path, file, size)
-            n_before = file.tell()
+            n_before = _copy_leftover(path, part, file, size)
             try:
                 yield file
             except BaseException as error:
@@ -84,11 +91,18 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
                 file.truncate(n_kept)
                 raise
             file.flush()
-            _rename_open(part, path, file)
+            if os.name != "posix":
+                file.close()  # Windows renames no open file, and removes none either
+            try:
+                part.replace(path)
+            except FileNotFoundError:  # another process took the part for a leftover
+                file.seek(0)
+                with atomic_file(path) as again:
+                    shutil.copyfileobj(file, again, _CHUNK)
     finally:
         if n_kept < WORTH_KEEPING:
             part.unlink(missing_ok=True)
-    for leftover in parts_of(path):
+    for leftover, _ in parts_of(path):
         with contextlib.suppress(OSError):
             leftover.unlink()
 
@@ -133,13 +147,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path with ``~`` replaced by the home folder.
-
-    Raises
-    ------
-    MissingInputError
-        If the system knows of no such home.
-    """
+    """Return a path with ``~`` replaced by the home folder; raise where there is none."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -154,37 +162,33 @@ def storage_errors(what: str | os.PathLike[str], remedy: str) -> Iterator[None]:
     except CifarNoisyError:
         raise
     except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            remedy = "let this process open more files (ulimit -n)"
         raise StorageError(f"{what} cannot be written ({reason(error)}): {remedy}") from error
 
 
 def reason(error: Exception) -> str:
-    """Return why reading or writing failed, for a message; what a decoder quotes is cut short.
-
-    Examples
-    --------
-    >>> reason(OSError("the archive ends early"))
-    'the archive ends early'
-    >>> reason(MemoryError())
-    'MemoryError'
-    """
+    """Return why reading or writing failed, for a message; what a decoder quotes is cut short."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
-def parts_of(path: Path) -> Iterator[Path]:
-    """Yield the unfinished files of `path`, those of live processes included; links are none."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+def parts_of(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return the unfinished files of `path`, those of live processes included; links are none."""
+    pattern = re.compile(rf"\.{re.escape(_short_name(path))}\.[0-9a-f]{{8}}\.part")
+    parts = []
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
-        for entry in entries:
-            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                yield Path(entry.path)
+        for entry in filter(lambda entry: pattern.fullmatch(entry.name), entries):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    parts.append((Path(entry.path), status))
+    return parts
 
 
-def abandoned_parts_of(path: Path) -> Iterator[Path]:
-    """Yield the unfinished files of `path` that were not written for `SECONDS_UNTIL_ABANDONED`."""
-    for part in parts_of(path):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > SECONDS_UNTIL_ABANDONED:
-                yield part
+def abandoned_parts_of(path: Path) -> list[Path]:
+    """Return the unfinished files of `path` that were not written for `SECONDS_UNTIL_ABANDONED`."""
+    latest = time.time() - SECONDS_UNTIL_ABANDONED
+    return [part for part, status in parts_of(path) if status.st_mtime < latest]
 
 
 def _new_part(path: Path) -> Path:
@@ -193,39 +197,25 @@ def _new_part(path: Path) -> Path:
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode):
             _check_regular(mode, path)  # nothing else is replaced
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}.part")
 
 
-def _rename_open(part: Path, path: Path, file: IO[bytes], *, durable: bool = False) -> None:
-    if os.name != "posix":
-        file.close()  # Windows renames no open file, and removes none either
-    try:
-        part.replace(path)
-    except FileNotFoundError:
-        # Another process took the part for a leftover; its bytes are still held open here.
-        file.seek(0)
-        with atomic_file(path, durable=durable) as again:
-            shutil.copyfileobj(file, again, _CHUNK)
+def _short_name(path: Path) -> str:
+    """Return the file's name, or a digest of it where a part's name would be too long."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _MAX_NAME else hashlib.sha256(name).hexdigest()
 
 
-def _take_leftover(path: Path, file: IO[bytes], size: int | None) -> None:
-    """Begin `file` with the bytes of the largest leftover of `path`, and remove that."""
-    mine = os.fstat(file.fileno()).st_ino
-    sizes: dict[Path, int] = {}
-    for part in parts_of(path):
-        with contextlib.suppress(OSError):
-            status = part.stat()
-            if status.st_ino != mine and status.st_size <= (size or status.st_size):
-                sizes[part] = status.st_size
-    if not sizes:
-        return
-    largest = max(sizes, key=sizes.__getitem__)
-    with contextlib.suppress(OSError), open_regular(largest) as leftover:
-        remaining = sizes[largest]
-        while remaining and (chunk := leftover.read(min(_CHUNK, remaining))):
-            file.write(chunk)
-            remaining -= len(chunk)
-        largest.unlink()
+def _copy_leftover(path: Path, part: Path, file: IO[bytes], size: int | None) -> int:
+    """Begin `file` with the largest leftover of `path`, and remove that; return its size."""
+    sizes = {leftover: status.st_size for leftover, status in parts_of(path) if leftover != part}
+    fitting = [leftover for leftover in sizes if size is None or sizes[leftover] <= size]
+    if fitting:
+        largest = max(fitting, key=sizes.__getitem__)
+        with contextlib.suppress(OSError), open_regular(largest) as opened:
+            shutil.copyfileobj(opened, file, _CHUNK)
+            largest.unlink()
+    return file.tell()
 
 
 def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
@@ -242,10 +232,9 @@ def _is_descriptor(path: Path) -> bool:
 
 def _sync_folder(folder: Path) -> None:
     """Flush a rename to the disk, where the system lets folders be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,20 +2,13 @@
 
 All addresses have the same bytes or wrong ones, and the file's checksum decides in the end. So what
 one host began another may finish, and a file of which a part is there already, from a run that was
-killed, is asked for from there on. What each kind of failure leads to:
+killed, is asked for from there on. `http_get` makes single requests. Whatever goes wrong with one
+is a `SourceFailedError`, and `_seconds_to_retry` alone decides whether it is sent again.
 
-- a host that refuses, hangs, or has no name: the next one, and none of its other addresses is asked
-  in the same batch;
-- a status that says no: the next one; 429 and 503 with ``Retry-After`` are obeyed first, for up to
-  `RETRY_AFTER_SECONDS` an address;
-- a connection that breaks off: the same again for the rest, as long as each attempt brings
-  something; then the next one for the rest;
-- a wrong length or checksum, a web page: the next one, from the beginning.
-
-What one request does is in `http_get`: pooch's downloader cannot tell whether a server heeded
-``Range``, and writes the answer either way.
+pooch's downloader cannot tell whether a server heeded ``Range``, and writes the answer either way.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import queue
@@ -24,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from cifar_noisy.errors import UnavailableError
+from cifar_noisy.errors import StorageError, UnavailableError
 from cifar_noisy.store import http_get
 from cifar_noisy.store.files import (
     LARGEST,
@@ -36,7 +29,7 @@ from cifar_noisy.store.files import (
     resumable_file,
     storage_errors,
 )
-from cifar_noisy.store.http_get import Answer, RefusalError, shown_url
+from cifar_noisy.store.http_get import Answer, Failure, SourceFailedError, shown_url
 from cifar_noisy.store.locks import LockTimeout, locked
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
@@ -44,11 +37,12 @@ SLOWEST = 1_000
 """Bytes per second; a host that sends fewer over `READ_SECONDS` is given up."""
 
 RETRY_AFTER_SECONDS = 30.0
-"""How long an address that asks for patience gets it."""
+"""How long an address that asks to wait is waited for, all waits together."""
 
 PARALLEL_TRANSFERS = 16
 INTERRUPT_SECONDS = 0.5
 _CHUNK = 1 << 18
+_NO_MEMORY = "too little memory for this download: end other programs, or raise ulimit -v"
 
 Complaint = Callable[[IO[bytes]], str | None]
 """Reads a complete file and says what is wrong with it; None if nothing is."""
@@ -66,19 +60,7 @@ class Progress(Protocol):
 
 @dataclass
 class Batch:
-    """What the transfers of one call have in common.
-
-    Attributes
-    ----------
-    progress : Progress or None
-        Told of every byte.
-    unreachable : dict
-        Hosts that could not be reached, and why; they are not asked again.
-    lock_timeout : LockTimeout
-        How long to wait for other processes.
-    is_stopped : threading.Event
-        Set when nobody waits for the results any more.
-    """
+    """What the transfers of one call have in common; `unreachable` hosts are not asked again."""
 
     progress: Progress | None = None
     unreachable: dict[str, str] = field(default_factory=dict)
@@ -96,6 +78,10 @@ class Batch:
             raise _StoppedError
 
 
+class _StoppedError(Exception):
+    """Ends a thread whose results nobody waits for any more."""
+
+
 def download(
     urls: Sequence[str],
     target: Path,
@@ -104,25 +90,10 @@ def download(
     *,
     size: int | None = None,
 ) -> Path:
-    """Download one file of any size, continuing what an earlier run began.
+    """Download one file of any size, resuming what an earlier run began, and return its path.
 
-    Parameters
-    ----------
-    urls : sequence of str
-        Addresses of the same bytes, in the order in which to ask.
-    target : Path
-        Where the file goes; its folder is made.
-    complaint : callable
-        Reads the complete file, open at its beginning, and says what is wrong; None if nothing is.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte, those of earlier runs included.
-    size : int, optional
-        Bytes of the file, where known: no more are accepted then.
-
-    Returns
-    -------
-    Path
-        The target, right or there before and right.
+    The addresses are asked in order, and have no more than `size` bytes where that is known.
+    Progress is told of the bytes of earlier runs too. A target that is right already is left.
 
     Raises
     ------
@@ -145,11 +116,10 @@ def download(
                 finally:
                     kept = _end(file)
     except UnavailableError as error:
-        for_next_try = f"; the {readable_size(kept)} that arrived are kept for the next try"
-        raise UnavailableError(
-            f"{target.name} could not be had" + (for_next_try if kept >= WORTH_KEEPING else ""),
-            error.causes,
-        ) from None
+        said = f"{target.name} could not be had"
+        if kept >= WORTH_KEEPING:
+            said += f"; the {readable_size(kept)} that arrived are kept for the next try"
+        raise UnavailableError(said, error.causes) from None
     return target
 
 
@@ -160,26 +130,20 @@ def fill(
     causes = []
     for url in urls:
         host = urlsplit(url).netloc
-        if host in batch.unreachable:
-            causes.append(f"{shown_url(url)} {batch.unreachable[host]}")
-            continue
-        refusal = _fill_from(url, file, complaint, size, batch)
-        if refusal is None:
-            return
-        if refusal.is_unreachable:
-            batch.unreachable[host] = str(refusal)
-        causes.append(f"{shown_url(url)} {refusal}")
+        cause = batch.unreachable.get(host)
+        if cause is None:
+            try:
+                return _fill_from(url, file, complaint, size, batch)
+            except SourceFailedError as failure:
+                cause = str(failure)
+                if failure.kind is Failure.UNREACHABLE:
+                    batch.unreachable[host] = cause
+        causes.append(f"{shown_url(url)} {cause}")
     raise UnavailableError("no address has it", tuple(causes or ["there is no host to ask"]))
 
 
 def readable_size(size: float) -> str:
-    """Return a number of bytes for people, in decimal units.
-
-    Examples
-    --------
-    >>> readable_size(1_000_128)
-    '1.0 MB'
-    """
+    """Return a number of bytes for people, such as ``1.0 MB``, in decimal units."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -195,79 +159,83 @@ def in_parallel(
     The first error, or Ctrl-C, stops the batch and is raised. The threads are daemons, since one
     that waits for a silent host cannot be woken, and must not keep the process from ending.
     """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
-    for index in range(len(items)):
-        todo.put(index)
+    futures = [concurrent.futures.Future[Result]() for _ in items]
+    todo = queue.SimpleQueue[tuple[Item, concurrent.futures.Future[Result]]]()
+    for task in zip(items, futures, strict=True):
+        todo.put(task)
 
     def work() -> None:
         with contextlib.suppress(queue.Empty):
             while not batch.is_stopped.is_set():
-                index = todo.get_nowait()
+                item, future = todo.get_nowait()
                 try:
-                    done.put((index, function(items[index]), None))
+                    future.set_result(function(item))
+                except MemoryError:
+                    future.set_exception(StorageError(_NO_MEMORY))
                 except BaseException as error:
-                    done.put((index, None, error))
+                    future.set_exception(error)
+                if future.exception() is not None:
                     batch.is_stopped.set()
 
-    threads = []
-    results: dict[int, Result] = {}
+    threads: list[threading.Thread] = []
     try:
         with contextlib.suppress(RuntimeError):  # no more threads for this user: those there do it
-            for _ in range(min(PARALLEL_TRANSFERS, len(items))):
+            for _ in items[:PARALLEL_TRANSFERS]:
                 thread = threading.Thread(target=work, daemon=True)
                 thread.start()
                 threads.append(thread)
         if not threads:
             work()
-        while len(results) < len(items):
-            index, result, error = done.get()
-            if error is not None:
-                raise error
-            results[index] = result
+        for future in concurrent.futures.as_completed(futures):
+            future.result()
     finally:
         batch.is_stopped.set()
         deadline = time.monotonic() + INTERRUPT_SECONDS
         for thread in threads:
             thread.join(max(0, deadline - time.monotonic()))
-    return [results[index] for index in range(len(items))]
-
-
-class _StoppedError(Exception):
-    """Ends a thread whose results nobody waits for any more."""
+    return [future.result() for future in futures]
 
 
 def _fill_from(
     url: str, file: IO[bytes], complaint: Complaint, size: int | None, batch: Batch
-) -> RefusalError | None:
-    """Complete the file from one address and check it; return why not, None if it is right."""
-    was_begun = _end(file) > 0
-    waited = 0.0
+) -> None:
+    """Complete the file from one address, asked as often as `_seconds_to_retry` says."""
+    waited, may_restart = 0.0, True
     while True:
-        before = _end(file)
+        start = _end(file)
         try:
-            _receive(url, file, size, batch)
-        except RefusalError as refusal:
-            if refusal.retry_after is not None:
-                waited += refusal.retry_after
-                if waited <= RETRY_AFTER_SECONDS:
-                    batch.wait(refusal.retry_after)
-                    continue
-            if refusal.has_broken_off and _end(file) - before >= WORTH_KEEPING:
-                continue
-            return refusal
-        file.seek(0)
-        wrong = complaint(file)
-        if wrong is None:
-            return None
-        _discard(file, batch)
-        if not was_begun:
-            return RefusalError(wrong)
-        # What an earlier run or another host had begun may be to blame: once more from zero.
-        was_begun = False
+            _request_rest(url, file, size, batch)
+            file.seek(0)
+            if wrong := complaint(file):
+                raise SourceFailedError(wrong, Failure.WRONG_BYTES)
+            return
+        except SourceFailedError as failure:
+            pause = _seconds_to_retry(failure, waited, start, _end(file), may_restart)
+            if failure.kind is Failure.WRONG_BYTES:
+                _discard(file, batch)
+                may_restart = False
+            if pause is None:
+                raise
+        waited += pause
+        batch.wait(pause)
 
 
-def _receive(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
+def _seconds_to_retry(
+    failure: SourceFailedError, waited: float, start: int, end: int, may_restart: bool
+) -> float | None:
+    """Decide in how many seconds the same address is asked again; None for the next address.
+
+    The failed request was for the bytes from `start`, and brought those until `end`.
+    """
+    if failure.kind is Failure.BUSY and waited + failure.retry_after <= RETRY_AFTER_SECONDS:
+        return failure.retry_after
+    has_progress = failure.kind is Failure.CONNECTION_LOST and end - start >= WORTH_KEEPING
+    # Wrong bytes that did not all come from here: what came first may be to blame.
+    is_mixed = failure.kind is Failure.WRONG_BYTES and start > 0 and may_restart
+    return 0 if has_progress or is_mixed else None
+
+
+def _request_rest(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
     """Append to the file what is missing of it."""
     start = _end(file)
     if start and start == size:
@@ -279,35 +247,30 @@ def _receive(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
         if start and answer.status == 416:
             return  # there is no more than what is there; the checksum has the last word
         if answer.status != 200 and not (start and answer.status == 206):
-            raise _status_refusal(answer)
-        if answer.status == 200 or answer.content_range.startswith(f"bytes {start}-"):
-            if answer.status == 200:
-                _discard(file, batch)
-            _append(answer, file, size, batch)
-            return
-    # Another range than asked for: without what is there, none has to be asked for.
-    _discard(file, batch)
-    _receive(url, file, size, batch)
+            raise _status_failure(answer)
+        if answer.status == 200:
+            _discard(file, batch)
+        elif not answer.content_range.startswith(f"bytes {start}-"):
+            raise SourceFailedError("sent other bytes than asked for", Failure.WRONG_BYTES)
+        _append(answer, file, size, batch)
 
 
 def _append(answer: Answer, file: IO[bytes], size: int | None, batch: Batch) -> None:
     # Without a length nobody knows whether a short answer is whole: the checksum has the last word.
     total = None if answer.length is None else _end(file) + answer.length
     if None not in (size, total) and total != size:
-        raise RefusalError(
-            f"offers {total:,} bytes{_looks(answer)}, where the published file has {size:,}"
-        )
+        looks = " that look like a web page" if answer.read(64).lstrip()[:1] == b"<" else ""
+        said = f"offers {total:,} bytes{looks}, where the published file has {size:,}"
+        raise SourceFailedError(said)
     limit = LARGEST if size is None else size
     for chunk in _chunks(answer, batch):
         if _end(file) + len(chunk) > limit:
-            _discard(file, batch)
-            raise RefusalError(f"sends more than {limit:,} bytes")
+            raise SourceFailedError(f"sends more than {limit:,} bytes", Failure.WRONG_BYTES)
         file.write(chunk)
         batch.count(len(chunk))
     if total is not None and _end(file) < total:
-        raise RefusalError(
-            f"broke off after {_end(file):,} of {total:,} bytes", has_broken_off=True
-        )
+        said = f"broke off after {_end(file):,} of {total:,} bytes"
+        raise SourceFailedError(said, Failure.CONNECTION_LOST)
 
 
 def _chunks(answer: Answer, batch: Batch) -> Iterator[bytes]:
@@ -320,19 +283,16 @@ def _chunks(answer: Answer, batch: Batch) -> Iterator[bytes]:
         elapsed = time.monotonic() - since
         if elapsed > READ_SECONDS:
             if n_bytes < SLOWEST * elapsed:
-                raise RefusalError(f"sent {n_bytes:,} bytes in {elapsed:.0f} s: too slow")
+                raise SourceFailedError(f"sent {n_bytes:,} bytes in {elapsed:.0f} s: too slow")
             n_bytes, since = 0, time.monotonic()
 
 
-def _status_refusal(answer: Answer) -> RefusalError:
+def _status_failure(answer: Answer) -> SourceFailedError:
     pause = answer.retry_after if answer.status in (429, 503) else None
-    asks_too_much = pause is not None and pause > RETRY_AFTER_SECONDS
-    to_wait = f" and asks to wait {min(pause or 0, 1e9):,.0f} s" if asks_too_much else ""
-    return RefusalError(f"answered {answer.said}{to_wait}", retry_after=pause)
-
-
-def _looks(answer: Answer) -> str:
-    return " that look like a web page" if answer.read(64).lstrip()[:1] == b"<" else ""
+    if pause is None:
+        return SourceFailedError(f"answered {answer.said}")
+    said = f"answered {answer.said} and asks to wait {min(pause, 1e9):,.0f} s"
+    return SourceFailedError(said, Failure.BUSY, retry_after=pause)
 
 
 def _end(file: IO[bytes]) -> int:

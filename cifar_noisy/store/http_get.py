@@ -1,58 +1,47 @@
-"""One HTTP GET with bounds: no answer takes more time or memory than it is allowed, or raises.
+"""One HTTP GET with limits: no answer takes more time or memory than it may, or raises.
 
-requests alone has no such bounds. It reads the body of a redirect, decompressed, before it follows
-it; and its timeouts hold for single packets, so dripping headers, or ``100 Continue`` again and
-again, are waited for without end. Here redirects are followed by their headers alone, and each step
-has a deadline: all headers together, and each piece of the body.
+requests alone has no such limits. It reads the body of a redirect before it follows it, and its
+timeouts hold for single packets, so headers that arrive byte by byte, or ``100 Continue`` again and
+again, are waited for without end. Here the body of a redirect is closed unread, and each step has a
+deadline: all headers together, and each piece of the body.
 """
 
 import contextlib
+import email.utils
+import enum
 import io
+import os
 import re
 import time
-import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
+
+from cifar_noisy.store.files import OUT_OF_FILES
 
 if TYPE_CHECKING:
-    import socket
-
     import requests
 
 _MAX_REDIRECTS = 10
+_NO_ADDRESS = "an address that is none"
 
 
-class RefusalError(Exception):
-    """Why an address did not give what it was asked for."""
+Failure = enum.Enum("Failure", "UNREACHABLE REFUSED BUSY CONNECTION_LOST WRONG_BYTES")
+
+
+class SourceFailedError(Exception):
+    """Why an address did not give the file; one that is busy says in how many seconds to retry."""
 
     def __init__(
-        self,
-        cause: str,
-        *,
-        is_unreachable: bool = False,
-        has_broken_off: bool = False,
-        retry_after: float | None = None,
+        self, cause: str, kind: Failure = Failure.REFUSED, *, retry_after: float = 0
     ) -> None:
         super().__init__(cause)
-        self.is_unreachable = is_unreachable
-        self.has_broken_off = has_broken_off
-        self.retry_after = retry_after
+        self.kind, self.retry_after = kind, retry_after
 
 
 class Answer:
-    """A server's answer, its body not read yet.
-
-    Attributes
-    ----------
-    status : int
-    said : str
-        Status and reason, for a message.
-    length : int or None
-        Bytes of the body, where the server says so.
-    content_range : str
-        Which bytes of the file the body is.
-    """
+    """A server's answer, its body not read yet."""
 
     def __init__(self, response: "requests.Response", deadline: "_Deadline") -> None:
         self._response, self._deadline = response, deadline
@@ -60,95 +49,86 @@ class Answer:
         self.said = printable(f"{self.status} {response.reason}")
         length = response.headers.get("Content-Length")
         self.length = None if length is None else int(length)
-        self.content_range = printable(response.headers.get("Content-Range", ""))
+        self.content_range = response.headers.get("Content-Range", "")
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the server asks to wait: given as a number or as a date."""
+        """Seconds that the server asks to wait, 1 at least: given as a number or as a date."""
         value = self._response.headers.get("Retry-After", "").strip()
         if value.isdecimal():
             return max(1.0, float(value))
-        import email.utils
-
-        with contextlib.suppress(Exception):  # a date of somebody else's: whatever it raises
+        with contextlib.suppress(Exception):  # the server chose the text: whatever it raises
             return max(1.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
         return None
 
     def read(self, n: int) -> bytes:
         """Return the next bytes of the body, `n` at most; none at its end."""
+        from urllib3.exceptions import ReadTimeoutError
+
         self._deadline.restart()
         try:
             # Not iter_content, which waits for a full chunk from a host that trickles.
             chunk: bytes = self._response.raw.read1(n, decode_content=False)
-        except Exception as error:
-            raise _refusal(error, self._deadline.seconds) from None
+        except MemoryError:
+            raise
+        except ReadTimeoutError:
+            raise SourceFailedError(f"sent nothing more for {self._deadline.seconds:g} s") from None
+        except Exception:
+            raise SourceFailedError("broke off", Failure.CONNECTION_LOST) from None
         return chunk
 
 
 @contextlib.contextmanager
 def get(url: str, headers: dict[str, str], connect: float, read: float) -> Iterator[Answer]:
-    """Ask for a URL and follow where it leads.
+    """Ask for a URL and follow redirects; its credentials go to its own host only.
 
-    Parameters
-    ----------
-    url : str
-        Its credentials go to its own host only.
-    headers : dict of str
-    connect : float
-        Seconds until there is a connection to an address.
-    read : float
-        Seconds until all headers have arrived, and until each piece of the body has.
-
-    Raises
-    ------
-    RefusalError
-        If there is no answer; raised by `Answer.read` where the body does not arrive.
+    It takes `connect` seconds at most to connect, and `read` until all headers have arrived, and
+    until each piece of the body has. Else, `SourceFailedError` is raised, by `Answer.read` too.
     """
     import requests
 
     deadline = _Deadline(read)
-    adapter = _adapter(deadline)
     auth: Any = requests.utils.get_auth_from_url(url)
     with requests.Session() as session:
-        for _ in range(_MAX_REDIRECTS):
+        session.max_redirects = _MAX_REDIRECTS
+        session.adapters.clear()
+        session.mount("", _adapter(deadline))  # for every scheme: it refuses most
+        try:
             # An empty user name is none, for which requests looks into ~/.netrc.
-            request = requests.Request("GET", url, headers, auth=auth if any(auth) else None)
-            with _sent(request, session, adapter, (connect, read)) as response:
-                goal = _goal(response, session)
-                if goal is None:
-                    yield Answer(response, deadline)
-                    return
-            if session.should_strip_auth(url, goal):  # type: ignore[no-untyped-call]
-                auth = ()
-            url = goal
-    raise RefusalError("redirects too often")
+            auth = auth if any(auth) else None
+            response = session.get(
+                url, headers=headers, auth=auth, timeout=(connect, read), stream=True
+            )
+        except requests.TooManyRedirects:
+            raise SourceFailedError("redirects too often") from None
+        except ValueError:
+            raise SourceFailedError(f"leads to {_NO_ADDRESS}") from None
+        with response:
+            yield Answer(response, deadline)
+
+
+def is_http_url(text: str) -> bool:
+    """Whether a text is an http or https URL with a host and, if any, a port that can exist."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def shown_url(url: str) -> str:
-    """Return a URL without the credentials that it may carry in its user name or query.
-
-    Examples
-    --------
-    >>> shown_url("https://user:secret@host/path?token=secret")
-    'https://host/path'
-    """
+    """Return a URL without the credentials that it may carry in its user name or query."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # no number where an unquoted password has cut the address short
     except ValueError:
-        return "an address that is none"
+        return _NO_ADDRESS
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
     return printable(urlunsplit(shown), 400)
 
 
 def printable(text: str, limit: int = 100) -> str:
-    r"""Return a foreign text for a message: of one line, not too long, without control characters.
-
-    Examples
-    --------
-    >>> printable("Not\x1b[31m Found")
-    'Not?[31m Found'
-    """
+    """Return a foreign text for a message: one short line without control characters."""
     kept = "".join(c if c.isprintable() else "?" for c in text[:limit])
     return kept + "…" if len(text) > limit else kept
 
@@ -170,35 +150,25 @@ class _Deadline:
         return left
 
 
-class _TimedReader(io.RawIOBase):
-    """What a socket receives until a deadline."""
-
-    def __init__(self, sock: "socket.socket", deadline: _Deadline) -> None:
-        self._sock, self._file, self._deadline = sock, sock.makefile("rb", 0), deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._deadline.left())
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 def _adapter(deadline: _Deadline) -> "requests.adapters.HTTPAdapter":
-    """Return requests' adapter with connections that read until the deadline."""
+    """Return what sends each request of a chain of redirects, and reads until the deadline."""
     import http.client
 
     import requests
 
-    class TimedResponse(http.client.HTTPResponse):
+    class DeadlineResponse(http.client.HTTPResponse):
         def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-            reader = io.BufferedReader(_TimedReader(sock, deadline))
-            timed: Any = types.SimpleNamespace(makefile=lambda _: reader)
-            super().__init__(timed, *args, **kwargs)
+            super().__init__(sock, *args, **kwargs)
+            raw: Any = self.fp.detach()
+            receive = raw.readinto
+
+            def receive_in_time(buffer: Any) -> int | None:
+                sock.settimeout(deadline.left())
+                n_bytes: int | None = receive(buffer)
+                return n_bytes
+
+            raw.readinto = receive_in_time
+            self.fp = io.BufferedReader(raw)
 
         def begin(self) -> None:
             super().begin()
@@ -209,133 +179,114 @@ def _adapter(deadline: _Deadline) -> "requests.adapters.HTTPAdapter":
             if not re.fullmatch(r"[0-9]{1,15}", lengths):
                 del self.msg["Content-Length"]
 
-    class TimedAdapter(requests.adapters.HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            super().init_poolmanager(*args, **kwargs)
-            self._time(self.poolmanager)
+    class DeadlineAdapter(requests.adapters.HTTPAdapter):
+        schemes: tuple[str, ...] = ("http", "https")
 
-        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-            return self._time(super().proxy_manager_for(*args, **kwargs))
+        def send(
+            self, request: requests.PreparedRequest, *args: Any, **options: Any
+        ) -> requests.Response:
+            url = request.url or ""
+            parts = urlsplit(url)
+            if parts.scheme not in self.schemes:
+                allowed, shown = " or ".join(self.schemes), printable(shown_url(url), 200)
+                raise SourceFailedError(f"leads to {shown}, which is not {allowed}")
+            _ = parts.port  # a ValueError where it is none
+            self.schemes = ("https",) if parts.scheme == "https" else self.schemes
+            # This address's own proxy, not that of the one before; and no host gets its password.
+            options["proxies"] = requests.utils.get_environ_proxies(url)
+            proxy = requests.utils.select_proxy(url, options["proxies"])
+            request.headers.pop("Proxy-Authorization", None)
+            try:
+                response = super().send(request, *args, **options)
+            except Exception as error:
+                raise _failure(error, deadline.seconds, proxy) from None
+            if proxy and response.status_code == 407:
+                response.close()
+                raise _proxy_failure(proxy, printable(f"answered 407 {response.reason}"))
+            if response.is_redirect:
+                response.close()  # or requests reads its body
+            return response
 
-        def _time(self, manager: Any) -> Any:
-            for scheme, pool in dict(manager.pool_classes_by_scheme).items():
-                names = {"response_class": TimedResponse}
-                connection = type("TimedConnection", (pool.ConnectionCls,), names)
-                timed = type("TimedPool", (pool,), {"ConnectionCls": connection})
-                manager.pool_classes_by_scheme = manager.pool_classes_by_scheme | {scheme: timed}
-            return manager
+        def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*args, **options)
+            names = {"response_class": DeadlineResponse}
+            pool.ConnectionCls = type("DeadlineConnection", (pool.ConnectionCls,), names)
+            return pool
 
-    return TimedAdapter()
-
-
-@contextlib.contextmanager
-def _sent(
-    request: "requests.Request",
-    session: "requests.Session",
-    adapter: "requests.adapters.HTTPAdapter",
-    timeout: tuple[float, float],
-) -> Iterator["requests.Response"]:
-    """Send a request, through a proxy where the environment names one; close the answer."""
-    import requests
-
-    proxy = None
-    try:
-        prepared = session.prepare_request(request)
-        url = prepared.url or ""
-        settings: Any = session.merge_environment_settings(url, {}, True, None, None)
-        proxy = requests.utils.select_proxy(url, settings["proxies"])
-        # By the adapter, since the session would read the body of a redirect.
-        response = adapter.send(prepared, timeout=timeout, **settings)
-        cookies: Any = requests.cookies
-        cookies.extract_cookies_to_jar(session.cookies, prepared, response.raw)
-    except Exception as error:
-        raise _refusal(error, timeout[1], proxy) from None
-    with response:
-        if proxy and response.status_code == 407:
-            raise _proxy_refusal(proxy, printable(f"answered 407 {response.reason}"))
-        yield response
+    return DeadlineAdapter()
 
 
-def _goal(response: "requests.Response", session: "requests.Session") -> str | None:
-    """Return where an answer leads to, None where it is no redirect."""
-    if not response.is_redirect:
-        return None
-    try:
-        goal = urljoin(response.url, session.get_redirect_target(response))
-        scheme, _ = urlsplit(goal).scheme, urlsplit(goal).port
-    except ValueError:
-        raise RefusalError("leads to an address that is none") from None
-    if scheme != "https" and (scheme != "http" or response.url.startswith("https:")):
-        allowed = "https" if response.url.startswith("https:") else "http or https"
-        raise RefusalError(f"leads to {printable(shown_url(goal), 200)}, which is not {allowed}")
-    return goal
+def _failure(error: Exception, seconds: float, proxy: str | None) -> Exception:
+    """Say in a few words what requests and urllib3 say in many; theirs may quote passwords.
 
-
-def _refusal(error: Exception, seconds: float, proxy: str | None = None) -> RefusalError:
-    """Say in a few words what requests and urllib3 say in many."""
+    No memory and too many open files are no failures of the host, and are returned as they are.
+    """
     import http.client
-
-    import requests
-    import urllib3.exceptions as low
-
-    if isinstance(error, low.ReadTimeoutError):  # one that stalls on the way may answer again
-        return RefusalError(f"sent nothing more for {seconds:g} s")
-    if isinstance(error, low.ProtocolError):
-        return RefusalError("broke off", has_broken_off=True)
-    inner = error.args[0] if error.args else None
-    inner = getattr(inner, "reason", inner)
-    if proxy and isinstance(inner, low.ProxyError):
-        return _proxy_refusal(proxy, _why_unreachable(inner.original_error))
-    if proxy and isinstance(inner, low.NewConnectionError):  # of a SOCKS proxy
-        return _proxy_refusal(proxy, "cannot be reached, or cannot reach the host")
-    if proxy and isinstance(error, ValueError):
-        is_socks = "SOCKS" in str(error)
-        needs = "needs pip install 'requests[socks]'" if is_socks else "is no URL of a proxy"
-        return _proxy_refusal(proxy, needs)
-    through = f" (through the proxy {_shown_proxy(proxy)})" if proxy else ""
-    if isinstance(error, requests.ReadTimeout):
-        cause = f"sent no answer within {seconds:g} s"
-        return RefusalError(cause + through, is_unreachable=True)
-    aborted_by = inner.args[-1] if isinstance(inner, low.ProtocolError) else None
-    if isinstance(aborted_by, http.client.HTTPException) and not isinstance(aborted_by, OSError):
-        return RefusalError("answered something that is not HTTP" + through)
-    if isinstance(error, requests.ConnectionError):
-        return RefusalError(_why_unreachable(inner) + through, is_unreachable=True)
-    # What requests says may quote a URL with credentials.
-    is_quotable = not isinstance(error, requests.RequestException | low.HTTPError)
-    said = f"{type(error).__name__}: {error}" if is_quotable else type(error).__name__
-    return RefusalError(f"failed ({printable(said, 200)}){through}")
-
-
-def _why_unreachable(error: object) -> str:
-    """Say why there is no connection to a host or a proxy."""
     import ssl
 
-    import urllib3.exceptions as low
+    import requests
+    import urllib3.exceptions
 
-    if isinstance(error, low.ConnectTimeoutError) and not isinstance(error, low.NewConnectionError):
-        return "did not answer in time"
-    if isinstance(error, low.NameResolutionError):
-        return "has a name that cannot be resolved"
-    if isinstance(getattr(error, "__cause__", None), ConnectionRefusedError):
-        return "refuses connections"
-    if isinstance(error, low.SSLError):
-        if isinstance(error.args[0], ssl.SSLCertVerificationError):
-            return (
-                "has a certificate that cannot be trusted (REQUESTS_CA_BUNDLE names those to trust)"
-            )
-        return f"does not speak TLS as it should ({printable(str(error.args[0]))})"
-    refused = "Tunnel connection failed: "
-    if str(error).startswith(refused):
-        return f"answered {printable(str(error).removeprefix(refused))}"
-    return "cannot be reached"
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) in OUT_OF_FILES:
+            return cause
+    said = type(error).__name__
+    if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+        said = printable(f"{said}: {error}", 200)
+    texts = {
+        requests.ReadTimeout: f"sent no answer within {seconds:g} s",
+        urllib3.exceptions.NameResolutionError: "has a name that cannot be resolved",
+        ConnectionRefusedError: "refuses connections",
+        ssl.SSLCertVerificationError: "has a certificate that cannot be trusted "
+        "(REQUESTS_CA_BUNDLE names those to trust)",
+        ssl.SSLError: "does not speak TLS as it should",
+        TimeoutError: "did not answer in time",
+        ConnectionError: "cannot be reached",
+        http.client.HTTPException: "answered something that is not HTTP",
+        requests.ConnectionError: "cannot be reached",
+        Exception: f"failed ({said})",
+    }
+    found = next(kind for kind in texts if any(isinstance(cause, kind) for cause in causes))
+    if found is urllib3.exceptions.NameResolutionError:
+        _check_open_files()
+    text = texts[found]
+    if proxy is None:
+        return SourceFailedError(text, Failure.UNREACHABLE)
+    if tunnel := re.search(r"Tunnel connection failed: ([^']*)", str(error)):
+        return _proxy_failure(proxy, f"answered {printable(tunnel[1])}")
+    if isinstance(error, requests.exceptions.ProxyError):
+        return _proxy_failure(proxy, text)
+    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # SOCKS
+        return _proxy_failure(proxy, "cannot be reached, or cannot reach the host")
+    if isinstance(error, ValueError):
+        is_socks = isinstance(error, requests.exceptions.InvalidSchema)
+        needs = "needs pip install 'requests[socks]'" if is_socks else "is no URL of a proxy"
+        return _proxy_failure(proxy, needs)
+    text += f" (through the proxy {_shown_proxy(proxy)})"
+    return SourceFailedError(text, Failure.UNREACHABLE)
 
 
-def _proxy_refusal(proxy: str, cause: str) -> RefusalError:
-    return RefusalError(
+def _check_open_files() -> None:
+    """Raise `OSError` where too few files can be opened: the system says "no such name" then."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(8):
+            opened.enter_context(Path(os.devnull).open("rb"))
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    """Yield an error of requests and all errors that it wraps."""
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None), error.__cause__):
+        if isinstance(inner, Exception):
+            yield from _causes(inner)
+
+
+def _proxy_failure(proxy: str, cause: str) -> SourceFailedError:
+    return SourceFailedError(
         f"is asked for through the proxy {_shown_proxy(proxy)}, which {cause}: correct HTTP_PROXY, "
         "HTTPS_PROXY or ALL_PROXY (http://user:password@host:port), or name the host in NO_PROXY",
-        is_unreachable=True,
+        Failure.UNREACHABLE,
     )
 
 

@@ -6,7 +6,6 @@ is done without, after `LOCK_SECONDS` at most.
 """
 
 import contextlib
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,21 +36,22 @@ def locked(target: Path, timeout: LockTimeout, *others: Path) -> Iterator[None]:
     """
     import filelock
 
-    path = lock_path(target)
-    lock = filelock.FileLock(path)
-    with contextlib.ExitStack() as held:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _acquire(lock, (target, *others), timeout)
-        except filelock.Timeout:
-            timeout.seconds = 0
-        except (OSError, NotImplementedError):
-            pass  # a folder that cannot be written, a file system without locks
-        else:
-            held.callback(lock.release)
-            # Whoever waits for the removed lock gets it, finds the target there, and is done.
-            held.callback(_remove, path)
+    lock = filelock.FileLock(lock_path(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, (target, *others), timeout)
+    except filelock.Timeout:
+        timeout.seconds = 0
+    except (OSError, NotImplementedError):
+        pass  # a folder that cannot be written, a file system without locks
+    try:
         yield
+    finally:
+        if lock.is_locked:
+            # Whoever waits for the removed lock gets it, finds the target there, and is done.
+            with contextlib.suppress(OSError):
+                lock_path(target).unlink()
+            lock.release()
 
 
 def lock_path(target: Path) -> Path:
@@ -70,32 +70,21 @@ def is_unheld(lock: Path) -> bool:
     return False
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
 def _acquire(lock: "BaseFileLock", targets: Sequence[Path], timeout: LockTimeout) -> None:
     import filelock
 
-    seen, deadline = _bytes_arrived(targets), time.monotonic() + timeout.seconds
-    while True:
+    n_before, deadline = _bytes_arrived(targets), time.monotonic() + timeout.seconds
+    while not lock.is_locked:
         try:
             lock.acquire(timeout=min(1, timeout.seconds))
         except filelock.Timeout:
-            arrived = _bytes_arrived(targets)
-            if arrived != seen:
-                seen, deadline = arrived, time.monotonic() + timeout.seconds
+            n_bytes = _bytes_arrived(targets)
+            if n_bytes != n_before:
+                n_before, deadline = n_bytes, time.monotonic() + timeout.seconds
             elif time.monotonic() >= deadline:
                 raise
-        else:
-            return
 
 
 def _bytes_arrived(targets: Sequence[Path]) -> int:
     """Return how much of the targets lies in parts: grows while some process writes them."""
-    total = 0
-    for part in itertools.chain.from_iterable(map(parts_of, targets)):
-        with contextlib.suppress(OSError):
-            total += part.stat().st_size
-    return total
+    return sum(status.st_size for target in targets for _, status in parts_of(target))

@@ -127,5 +127,5 @@ def _has_file(url: str) -> bool:
     try:
         with http_get.get(url, {}, CONNECT_SECONDS, READ_SECONDS) as answer:
             return answer.status == 200
-    except http_get.RefusalError:
+    except http_get.SourceFailedError:
         return False

@@ -1,10 +1,9 @@
 """Files that no registry has a checksum of, and that carry their own.
 
-A sealed file is its content and a last line with the sha256 of all that comes before. It is flushed
-to the disk and renamed, and read back it is right or absent: one that was cut, changed or never
-finished reads like one that is not there. An ``.npy`` file stays one; a JSON object stays one too,
-with the checksum as its last member. What cannot be written raises `StorageError`, and what was at
-the path is still there.
+A sealed file is its content and a last line with the sha256 of all that comes before. It is written
+atomically and flushed to the disk. One that was cut, changed or never finished reads like one that
+is not there. An ``.npy`` file stays one; a JSON object stays one too, with the checksum as its last
+member. What cannot be written raises `StorageError`.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ _LARGEST_JSON = 1 << 26  # many times what a record of the most folds has
 
 
 def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
-    """Write content and its seal; what was at `path` is there until both are on the disk."""
+    """Write content and its seal."""
     digest = hashlib.sha256()
 
     def with_seal() -> Iterator[Content]:
@@ -42,16 +41,7 @@ def write_sealed(path: Path, chunks: Iterable[Content]) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """Return what `write_sealed` wrote; None if it is not there, or not as it was written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sealed(Path(folder) / "file", [b"con", b"tent"])
-    ...     read_sealed(Path(folder) / "file")
-    b'content'
-    """
+    """Return what `write_sealed` wrote; None if it is not there, or not as it was written."""
     content = _read(path)
     if content is None or content[-_SEAL_SIZE:] != _seal(memoryview(content)[:-_SEAL_SIZE]):
         return None
@@ -61,13 +51,8 @@ def read_sealed(path: Path) -> bytes | None:
 def map_sealed(path: Path, *, check: bool = True) -> memoryview | None:
     """Map what `write_sealed` wrote, read-only; None where `read_sealed` returns that.
 
-    Processes that map a file share its memory. One to which another has handed the path after
-    checking it may leave out the check of the seal.
-
-    Raises
-    ------
-    StorageError
-        If the file system maps no files.
+    Processes that map a file share its memory. One that was handed the path by another, which has
+    checked it, may leave out the check. Raises `StorageError` where the system maps no files.
     """
     try:
         with open_regular(path) as file:

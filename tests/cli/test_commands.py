@@ -68,10 +68,10 @@ RUNS = {
     ],
     "list": [
         Run("", r"340 files, 141.8 MB; \d+ on this machine"),
-        Run(f"--kind noisy_labels {SETTING}", "^1 files, 3.4 MB"),
+        Run(f"--kind noisy_labels {SETTING}", "^1 file, 3.4 MB"),
         Run("--kind noise_matrix --files --json", r'"path": "cifar10/'),
         Run("--kind pyx --json", r'"published": 1'),
-        Run("--kind images", "^1 files, 170.5 MB; 0 on this machine"),
+        Run("--kind images", "^1 file, 170.5 MB; 0 on this machine"),
         Run("--kind images --json", '"licence": "none stated"'),
         *(Run(f"--noise {noise}", rf"^{noise} +0 ") for noise in NOISES),
         *(Run(f"--sparsity {sparsity}", rf"^0.2 +{sparsity} ") for sparsity in SPARSITIES),
@@ -85,10 +85,10 @@ RUNS = {
         Run("0.4 0 --json", r'"upstream_key": "frac_zero_noise_rates__0_0__noise_amount__0_4"'),
     ],
     "download": [
-        Run(f"--kind pyx {SETTING}", "^1 files, 1.0 MB, checked: 1 in /.*cache$"),
-        Run(f"--kind pyx {SETTING} --copy", "^1 files, 1.0 MB, checked: 1 in /.*cache$"),
+        Run(f"--kind pyx {SETTING}", "^1 file, 1.0 MB, checked: 1 in /.*cache$"),
+        Run(f"--kind pyx {SETTING} --copy", "^1 file, 1.0 MB, checked: 1 in /.*cache$"),
         Run(f"--method cl_pbc --edition 2019 {SETTING} --json", r'"size": 50128'),
-        Run(f"--kind training_log --trainer coteaching --method argmax {SETTING}", "^1 files"),
+        Run(f"--kind training_log --trainer coteaching --method argmax {SETTING}", "^1 file"),
     ],
     "evaluate": [
         Run(f"mine.npy {SETTING}", "^cl_both 2019 +0.8114"),
@@ -128,6 +128,7 @@ RUNS = {
     "verify": [
         Run(f"{SETTING} --method cl_pbc --edition 2021 --fail-fast", "train mask 2021: 1/1 exact"),
         Run("--noise 0.9 --sparsity 0.2 --json -", '"verdict": "exact"'),
+        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\s*\Z"),
         Run(
             f"--recomputed trained {SETTING} --root batches --trust pixels --device cpu", "",
             status=2, notices="cifar-noisy: trained is no folder.*\n",
@@ -148,7 +149,7 @@ RUNS = {
     ],
     "cache prune": [Run("", "leftovers"), Run("--json", r"^\[")],
     "cache export": [
-        Run(f"one.tar --kind pyx {SETTING}", "^1 files written to one.tar$"),
+        Run(f"one.tar --kind pyx {SETTING}", "^1 file written to one.tar$"),
         Run("labels.tar --kind noise_matrix --json", '"bundle": "labels.tar"'),
     ],
     "cache import": [

@@ -7,9 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import cifar_noisy
+from cifar_noisy.cli.app import app
 from cifar_noisy.images.readers import BATCH_FOLDER
+from cifar_noisy.loading.row_order import in_order
 from tests.conftest import JpegCopy
 from tests.fake_cifar import FakeCifar
 
@@ -58,6 +63,16 @@ def test_a_wrong_order_is_status_1(jpeg: JpegCopy, published: str) -> None:
     assert json.loads(found.stdout)["mistake"] == "torchvision order"
 
 
+def test_the_remedy_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    labels = in_order(cifar_noisy.load_true_labels(), "torchvision")
+    found = cifar_noisy.check_alignment([(image, label) for label in labels])
+    monkeypatch.setattr(cifar_noisy, "check_alignment", lambda _: found)
+    result = CliRunner().invoke(app, ["check-alignment", "batches"])
+    assert result.exit_code == 1
+    assert result.stdout.endswith("in the official order; map rows with --order torchvision\n")
+
+
 def test_packing(jpeg: JpegCopy) -> None:
     found = run("images", "--root", jpeg.batches, "--trust", "pixels", "--json")
     assert (found.returncode, found.stderr) == (0, "")
@@ -82,3 +97,15 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
     missing = run("check-alignment", tmp_path / "missing")
     assert missing.returncode == 2
     assert "is no folder and no archive of images: name another" in missing.stderr
+
+
+def test_several_unofficial_packs_are_told_apart_by_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise cifar_noisy.InvalidInputError("pass root= to say which images you mean: a, b")
+
+    monkeypatch.setattr(cifar_noisy, "load_images", fail)
+    result = CliRunner().invoke(app, ["report", "--noise", "0", "--trust", "pixels"])
+    assert result.exit_code == 2
+    assert "pass --images to say which images you mean" in result.stderr

@@ -1,5 +1,6 @@
 """What a terminal, a pipe, a full disk, Ctrl-C and an ASCII locale make of the command line."""
 
+import io
 import os
 import pty
 import re
@@ -8,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ import typer.main
 
 from cifar_noisy import artifacts, load_pyx
 from cifar_noisy.cli import main
-from cifar_noisy.cli.app import app, as_options, options_of
+from cifar_noisy.cli.app import app, in_cli_words
 from cifar_noisy.store.artifact_store import Store
 from tests.conftest import write_example_scores
 from tests.fake_cifar import FakeCifar
@@ -240,18 +243,73 @@ def test_exit_statuses(line: str, status: int, tmp_path: Path,
     assert not re.search(r"\b(trust|download|root|order|edition)=", result.stderr)
 
 
-def test_errors_speak_in_options() -> None:
-    options = list(options_of(typer.main.get_command(app)))
-    for message, shown in (
-        ("pass trust='pixels' if so", "pass --trust pixels if so"),
-        ("or pass download=True, or root=", "or pass --download, or --root"),
-        ("use edition='2021'", "use --edition 2021"),
-        ("give sparsity=0.2", "give --sparsity 0.2"),
-        ("set n_folds=3: CIFAR_NOISY_OFFLINE=1", "set n_folds=3: CIFAR_NOISY_OFFLINE=1"),
-        ("load_pyx(noise=0.4)", "load_pyx(noise=0.4)"),
-        ("--set epochs=2", "--set epochs=2"),
-    ):
-        assert as_options(message, options) == shown
+@pytest.mark.parametrize("stdout", ["/dev/stdout", "-"])
+def test_a_bundle_on_stdout_has_its_summary_on_stderr(stdout: str, folder: Path) -> None:
+    for option in ([], ["--json"]):
+        wanted = ["--kind", "noise_matrix", "--noise", "0", *option]
+        result = subprocess.run([PROGRAM, "cache", "export", stdout, *wanted],
+                                capture_output=True, check=True)  # fmt: skip
+        with tarfile.open(fileobj=io.BytesIO(result.stdout)) as bundle:
+            assert len([name for name in bundle.getnames() if name.endswith(".pickle")]) == 1
+        assert result.stdout.endswith(b"\0" * 1024)
+        assert (b'"bundle": "/dev/stdout"' if option else b"1 file written to /dev/stdout\n") in (
+            result.stderr
+        )
+
+
+ARCHIVE = "or download=True (cifar-noisy images --download)"
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "shown"),
+    [
+        ("images", "pass trust='pixels' if so", "pass --trust pixels if so"),
+        ("images", "or pass download=True, or root=", "or pass --download, or --root"),
+        ("images", f"pass root=, {ARCHIVE}", f"pass --root, {ARCHIVE}"),
+        ("report", f"pass root=, {ARCHIVE}", "pass --images, or run cifar-noisy images --download"),
+        ("verify", "use edition='2021'", "use --edition 2021"),
+        ("list", "give sparsity=0.2", "give --sparsity 0.2"),
+        ("info", "so ask for noise=0.7", "so ask for NOISE 0.7"),
+        ("info", "pass order='torchvision'", "pass --order torchvision"),
+        ("list", "set n_folds=3: CIFAR_NOISY_OFFLINE=1", "set n_folds=3: CIFAR_NOISY_OFFLINE=1"),
+        ("list", "load_pyx(noise=0.4)", "load_pyx(noise=0.4)"),
+        ("recompute", "--set epochs=2", "--set epochs=2"),
+    ],
+)
+def test_errors_speak_in_options(command: str, message: str, shown: str) -> None:
+    program: Any = typer.main.get_command(app)
+    shown = shown.replace("download=True", "--download")
+    assert in_cli_words(message, program.commands[command], program) == shown
+
+
+def test_arguments_are_named_as_in_the_help() -> None:
+    assert run("info 0.6 0.2").stderr.endswith("so ask for NOISE 0.7\n")
+    assert run("info 0 0.2").stderr.endswith("use SPARSITY 0\n")
+
+
+STOPPED = """
+import os, signal, sys
+
+class StopAtTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, StopAtTorch())
+sys.argv = ["cifar-noisy", *sys.argv[1:]]
+from cifar_noisy.cli import main
+main()
+"""
+
+
+def test_a_stop_signal_during_imports_is_status_75(folder: Path) -> None:
+    for line in (PLAN, "recompute run --folder planned"):
+        result = subprocess.run([sys.executable, "-c", STOPPED, *line.split()],
+                                capture_output=True, text=True, check=False)  # fmt: skip
+        assert (result.returncode, result.stdout) == (75, "")
+        assert result.stderr == (
+            "cifar-noisy: stopped by a signal: run the same command again to continue\n"
+        )
 
 
 LIGHT = {"torch", "matplotlib", "cleanlab", "pandas", "sklearn", "scipy"}

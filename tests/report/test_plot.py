@@ -292,6 +292,32 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
         ),
         (lambda: plot.calibration(np.eye(3), [0, 1]), r"labels has shape \(2,\)"),
         (lambda: plot.examples(np.zeros((2, 8, 8)), [0], [0], [0]), r"shape \(2, 8, 8\)"),
+        *(
+            (
+                lambda columns=columns: plot.examples(
+                    np.zeros((1, 8, 8, 1)), [0], [0], [0], columns=columns
+                ),
+                f"columns is {columns!r}: pass a positive integer",
+            )
+            for columns in (0, -1, 2.0, True, "3")
+        ),
+        (lambda: plot.examples([[[["x"]]]], [0], [0], [0]), "images are <U1"),
+        (lambda: plot.calibration(np.eye(3), [0, 1, 2], bins=0), "bins is 0: pass a positive"),
+        (lambda: plot.calibration(np.eye(3), [1, 2, 3]), "labels other than 0 to 2"),
+        (lambda: plot.precision_recall([0.1, 1], [0.3, 1]), "is_error has other values than True"),
+        (lambda: plot.precision_recall(["a", "b"], [True, False]), "score has entries that are"),
+        (
+            lambda: plot.precision_recall([0.1, 1], [True, False], methods={"m": [0.5, 1]}),
+            "m has other values than True",
+        ),
+        (
+            lambda: plot.precision_recall([0.1, 1], [True, False], methods=[[1, 0]]),  # type: ignore[arg-type]
+            "methods is a list: pass a dict",
+        ),
+        (lambda: plot.learning_curves([]), "logs is a list: pass a dict"),  # type: ignore[arg-type]
+        (lambda: plot.learning_curves({"a": "log"}), r"logs\['a'\] is a str"),  # type: ignore[dict-item]
+        (lambda: plot.learning_curves({}, ax=Figure()), "ax is a Figure: pass an Axes"),  # type: ignore[arg-type]
+        (lambda: plot.noise_matrix([["a"] * 10] * 10), "matrix has dtype <U1: pass numbers"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(draw: object, said: str) -> None:

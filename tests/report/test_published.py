@@ -482,5 +482,10 @@ def test_an_output_is_written_where_it_is_named(published: str, tmp_path: Path) 
     assert (tmp_path / "link.html").is_symlink()
     assert target.read_text().endswith("</html>")
     assert target.stat().st_mode & 0o777 == 0o640
-    printed = run(*at, "/dev/stdout").stdout
-    assert target.read_text() in printed
+    for stdout in ("/dev/stdout", "-"):
+        printed = run(*at, stdout)
+        assert printed.stdout == target.read_text()
+        assert re.fullmatch(r"/dev/stdout: written, without images \(.*\)\n", printed.stderr)
+    printed = run(*at, "-", "--json")
+    assert printed.stdout == target.read_text()
+    assert json.loads(printed.stderr)["path"] == "/dev/stdout"

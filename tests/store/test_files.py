@@ -1,5 +1,6 @@
 """Files that a person names as outputs, and files that carry their own checksum."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -11,7 +12,13 @@ import numpy as np
 import pytest
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.store.files import open_regular, output_file
+from cifar_noisy.store.files import (
+    WORTH_KEEPING,
+    open_regular,
+    output_file,
+    resumable_file,
+    storage_errors,
+)
 from cifar_noisy.store.sealed import (
     map_sealed,
     read_sealed,
@@ -57,6 +64,27 @@ def test_an_output_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         file.write("no bytes")  # type: ignore[call-overload]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" * 241])
+def test_a_name_as_long_as_it_may_be(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    content = bytes(WORTH_KEEPING)
+    with contextlib.suppress(StorageError), resumable_file(tmp_path / name) as file:
+        file.write(content)
+        raise StorageError
+    with resumable_file(tmp_path / name) as file:
+        file.seek(0)
+        assert file.read() == content
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 256)
+    said = r"/x{256} cannot be written \(File name too long\): name another"
+    with pytest.raises(StorageError, match=said), storage_errors(path, "name another"):
+        write(path)
 
 
 def test_an_output_to_a_device_or_pipe(tmp_path: Path) -> None:

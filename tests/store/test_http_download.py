@@ -15,7 +15,10 @@ import pytest
 
 from cifar_noisy import StorageError, UnavailableError
 from cifar_noisy.store import http_download
+from cifar_noisy.store.files import WORTH_KEEPING
 from cifar_noisy.store.http_download import download
+from cifar_noisy.store.http_get import Failure, SourceFailedError
+from tests.faults.server import Answer, serving
 from tests.range_server import Behaviour, RangeServer, serving_ranges
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -163,6 +166,70 @@ def test_errors_without_a_text_of_the_system(server: RangeServer, tmp_path: Path
     server.files["/file"] = Behaviour(CONTENT)
     with pytest.raises(StorageError, match=r"written \(the check cannot read\)"):
         download([server.url("/file")], tmp_path / "file", check)
+
+
+BUSY = SourceFailedError("", Failure.BUSY, retry_after=20)
+LOST, WRONG = (SourceFailedError("", k) for k in (Failure.CONNECTION_LOST, Failure.WRONG_BYTES))
+
+
+@pytest.mark.parametrize(
+    ("failure", "waited", "start", "end", "may_restart", "seconds"),
+    [
+        (BUSY, 0, 0, 0, True, 20),
+        (BUSY, 20, 0, 0, True, None),
+        (LOST, 0, 100, 100 + WORTH_KEEPING, True, 0),
+        (LOST, 0, 100, 100 + WORTH_KEEPING - 1, True, None),
+        (WRONG, 0, 100, 200, True, 0),
+        (WRONG, 0, 100, 200, False, None),
+        (WRONG, 0, 0, 200, True, None),
+        (SourceFailedError("", Failure.UNREACHABLE), 0, 100, 100, True, None),
+        (SourceFailedError(""), 0, 100, 100, True, None),
+    ],
+)
+def test_what_is_asked_again(
+    failure: SourceFailedError,
+    waited: float,
+    start: int,
+    end: int,
+    may_restart: bool,
+    seconds: float | None,
+) -> None:
+    assert http_download._seconds_to_retry(failure, waited, start, end, may_restart) == seconds
+
+
+def test_too_little_memory_in_a_thread() -> None:
+    def fail(_: int) -> None:
+        raise MemoryError
+
+    with pytest.raises(StorageError, match=r"^too little memory .*ulimit -v$"):
+        http_download.in_parallel(fail, range(20), http_download.Batch())
+
+
+TOO_FEW_FILES = """
+import resource, sys
+from pathlib import Path
+import encodings.idna, filelock, netrc, requests
+from cifar_noisy import StorageError, artifacts
+from cifar_noisy.store import http_get
+from cifar_noisy.store.artifact_store import Host, Store
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+store = Store(Path(sys.argv[1]), (Host(sys.argv[2] + "/{path}"),), public_hosts=())
+try:
+    store.fetch(artifacts(kind="train_mask"))
+except StorageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_too_few_open_files(host: str, tmp_path: Path) -> None:
+    """As with ``ulimit -n 30``: the limit is to blame, not a host that "cannot be reached"."""
+    with serving(tmp_path, Answer(seconds_before=1)) as server:
+        url = server.url.replace("127.0.0.1", host)
+        command = [sys.executable, "-c", TOO_FEW_FILES, str(tmp_path / "cache"), url]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "(Too many open files): let this process open more files (ulimit -n)\n" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("n_can_start", [0, 2])

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_noisy.store.http_get import RefusalError, get, shown_url
+from cifar_noisy.errors import ConfigurationError
+from cifar_noisy.store.artifact_store import MIRRORS_VARIABLE, Store
+from cifar_noisy.store.http_get import Failure, SourceFailedError, get, is_http_url, shown_url
 from tests.faults.server import Answer, FaultServer, serving
 from tests.proxy_server import proxy
 
@@ -39,12 +41,12 @@ def through(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_proxy_that_wants_a_password(through: pytest.MonkeyPatch, scheme: str) -> None:
     with proxy(WANTS_PASSWORD) as url:
         through.setenv("ALL_PROXY", url.replace("http://", "http://user:secret@"))
-        with pytest.raises(RefusalError) as error:
+        with pytest.raises(SourceFailedError) as error:
             read(f"{scheme}://example.org/")
     said = f"through the proxy {url}, which answered 407 Proxy Authentication Required: correct"
     assert said in str(error.value)
     assert "secret" not in str(error.value)
-    assert error.value.is_unreachable
+    assert error.value.kind is Failure.UNREACHABLE
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -72,7 +74,7 @@ def test_a_proxy_that_is_not_there(
     through: pytest.MonkeyPatch, scheme: str, url: str, cause: str
 ) -> None:
     through.setenv(f"{scheme.upper()}_PROXY", url)
-    with pytest.raises(RefusalError, match=REMEDY) as error:
+    with pytest.raises(SourceFailedError, match=REMEDY) as error:
         read(f"{scheme}://example.org/")
     assert f"is asked for through the proxy {cause}: " in str(error.value)
     assert "sec" not in str(error.value)
@@ -81,11 +83,11 @@ def test_a_proxy_that_is_not_there(
 WITHOUT_SOCKS = """
 import sys
 sys.modules["socks"] = None
-from cifar_noisy.store.http_get import RefusalError, get
+from cifar_noisy.store.http_get import SourceFailedError, get
 try:
     with get("https://example.org/", {}, 1, 1):
         pass
-except RefusalError as error:
+except SourceFailedError as error:
     print(error)
 """
 
@@ -102,7 +104,7 @@ def test_socks_without_its_library(through: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_drips(through: pytest.MonkeyPatch) -> None:
     with proxy(b"HTTP/1.1 200 OK\r\n", then_forever=b"X") as url:
         through.setenv("HTTPS_PROXY", url)
-        with pytest.raises(RefusalError, match=f"sent no answer .*through the proxy {url}"):
+        with pytest.raises(SourceFailedError, match=f"sent no answer .*through the proxy {url}"):
             read("https://example.org/", seconds=0.5)
 
 
@@ -175,7 +177,7 @@ def test_headers_that_drip_in_tls(server: FaultServer, tmp_path: Path) -> None:
     url = server.url.replace("http:", "https:")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
-        with pytest.raises(RefusalError, match=r"sent no answer within 0\.5 s"):
+        with pytest.raises(SourceFailedError, match=r"sent no answer within 0\.5 s"):
             read(f"{url}/file", seconds=0.5)
         server.answer = Answer()
         assert read(f"{url}/file") == b"content"
@@ -194,12 +196,12 @@ def test_a_handshake_without_end(drips: bytes) -> None:
 
         threading.Thread(target=drip, daemon=True).start()
         url = f"https://127.0.0.1:{listening.getsockname()[1]}/"
-        with pytest.raises(RefusalError, match=r"did not answer|sent no answer within 0\.5"):
+        with pytest.raises(SourceFailedError, match=r"did not answer|sent no answer within 0\.5"):
             read(url, seconds=0.5)
 
 
 def test_no_tls_at_all(server: FaultServer) -> None:
-    with pytest.raises(RefusalError, match="does not speak TLS as it should"):
+    with pytest.raises(SourceFailedError, match="does not speak TLS as it should"):
         read(server.url.replace("http:", "https:"))
 
 
@@ -215,3 +217,20 @@ def test_no_tls_at_all(server: FaultServer) -> None:
 )
 def test_shown_urls(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+BAD_URLS = [f"http://{rest}" for rest in ("", ":80/a", "host:x/", "host:70000", "host:0", "[bad/")]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_a_mirror_that_can_be_no_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_http_url(url)
+    monkeypatch.setenv(MIRRORS_VARIABLE, f"/folder,{url}")
+    with pytest.raises(ConfigurationError, match=f"^{MIRRORS_VARIABLE} has "):
+        Store.from_environment()
+
+
+def test_addresses_of_mirrors() -> None:
+    for url in ("http://host", "https://user:secret@host:8080/a", "http://[::1]:80/"):
+        assert is_http_url(url)
+    assert not is_http_url("ftp://host/")

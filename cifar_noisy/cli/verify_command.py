@@ -1,0 +1,242 @@
+"""The command that recomputes and compares with what was published: verify."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import cifar_noisy
+from cifar_noisy.cli.app import app
+from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, Sparsity, Trust
+from cifar_noisy.cli.output import (
+    artifact_progress,
+    counted,
+    is_stdout,
+    print_json,
+    print_table,
+    rate,
+    say,
+    spinner,
+)
+from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_settings, run_tasks
+from cifar_noisy.errors import ExitCode, InvalidInputError
+from cifar_noisy.settings import METHODS
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.registry import artifacts
+
+if TYPE_CHECKING:
+    from cifar_noisy.evaluation.verification import Check
+
+_EXAMPLES_SHOWN = 20
+_CELL_WIDTH = 5
+_SYMBOLS = {"exact": "=", "explained": "~", "known": "*", "unexplained": "!", "not reachable": "?"}
+
+
+@app.command(epilog="Example: cifar-noisy verify --noise 0.4 --sparsity 0.2 --json verdicts.json")
+def verify(
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    edition: Edition = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write every verdict to this file too; - is stdout."
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first unexplained difference.")
+    ] = False,
+    recomputed: Annotated[
+        Path | None,
+        typer.Option(help="Compare a folder of recompute with the published probabilities."),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train first, into that folder or ./recomputed.")
+    ] = False,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
+) -> None:
+    """Recompute labels, noise matrices and masks, and compare them with what was published.
+
+    With --recomputed or --retrain, compare trained-again probabilities of one setting instead, by
+    accuracy and agreement. Exit status: 0 all as expected, 1 something differs unexplained or is
+    worse than expected, 3 nothing wrong but not everything could be had.
+    """
+    if retrain:
+        _retrain(recomputed or RECOMPUTED, noise, sparsity, root, trust, device)
+    if recomputed is not None or retrain:
+        _compare_recomputed(recomputed or RECOMPUTED, noise, sparsity, json_file)
+        return
+    filters = {"noise": noise, "sparsity": sparsity, "method": method, "edition": edition}
+    checks = run_checks(Store.from_environment(), filters, fail_fast=fail_fast)
+    if json_file is None or not is_stdout(json_file):
+        print_verdicts(checks)
+        missing = [check for check in checks if check.verdict == "not reachable"]
+        if missing:
+            masks = counted(len(missing), "mask")
+            say(f"not reachable: {masks}; the first since {missing[0].detail}")
+    if json_file is not None:
+        print_json([_check_json(check) for check in checks], json_file)
+    raise typer.Exit(exit_code_of(checks, ExitCode.UNAVAILABLE))
+
+
+def _retrain(
+    folder: Path,
+    noise: float | None,
+    sparsity: float | None,
+    root: Path | None,
+    trust: str | None,
+    device: str,
+) -> None:
+    from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.plan import make_plan
+
+    settings = chosen_settings([noise], [sparsity])
+    request, _ = make_plan(settings, folder, root=root, trust=trust, device=device)
+    for task, _ in run_tasks(request, RunCommand(folder, root, trust, device)):
+        say(f"{task.id}: done", err=True)
+
+
+def _compare_recomputed(
+    folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
+) -> None:
+    from cifar_noisy.evaluation.agreement import WORSE
+
+    if noise is None or sparsity is None:
+        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder: name the one of cifar-noisy recompute")
+    with spinner("comparing"):
+        rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
+    if json_file is None or not is_stdout(json_file):
+        print_table(
+            ("quantity", ">recomputed", ">published", ">expected", "verdict"),
+            (
+                (
+                    row.quantity,
+                    rate(row.recomputed),
+                    rate(row.published),
+                    "{:.3f} to {:.3f}".format(*row.expected),
+                    row.verdict,
+                )
+                for row in rows
+            ),
+        )
+    if json_file is not None:
+        print_json([{**asdict(row), "verdict": row.verdict} for row in rows], json_file)
+    is_worse = any(row.verdict == WORSE for row in rows)
+    raise typer.Exit(ExitCode.FAILURE if is_worse else ExitCode.OK)
+
+
+def run_checks(store: Store, filters: dict[str, Any], *, fail_fast: bool = False) -> list["Check"]:
+    """Verify the published files that match the filters, with a progress bar."""
+    from cifar_noisy.evaluation.verification import files_needed
+
+    masks = [a for a in artifacts(**filters) if a.kind == "train_mask"]
+    checks = []
+    with artifact_progress("reading", files_needed(masks)) as progress:
+        for check in cifar_noisy.verify(**filters, store=store, progress=progress):
+            checks.append(check)
+            if fail_fast and check.verdict == "unexplained":
+                break
+    return checks
+
+
+def exit_code_of(checks: Sequence["Check"], if_not_reachable: ExitCode) -> ExitCode:
+    """Return the exit code that the verdicts mean."""
+    verdicts = {check.verdict for check in checks}
+    if "unexplained" in verdicts:
+        return ExitCode.FAILURE
+    return if_not_reachable if "not reachable" in verdicts else ExitCode.OK
+
+
+def print_verdicts(checks: Sequence["Check"]) -> None:
+    """Print a row per setting for the masks, then a summary and remarks on single files."""
+    masks = [check for check in checks if check.artifact.kind == "train_mask"]
+    if masks:
+        _print_masks(masks)
+        say("\n= exact   ~n differs in n, all explained   *n differs in n, one or more known")
+        say("!n differs in n, some unexplained   ? not reachable")
+    for line in (*_summary(checks), *_remarks(checks)):
+        say(line)
+
+
+def _print_masks(masks: Sequence["Check"]) -> None:
+    """Print a row per setting and a column per method; a cell has the editions side by side."""
+    cells = {
+        (check.artifact.setting, check.artifact.method, check.artifact.edition): (
+            _SYMBOLS[check.verdict] + str(len(check.differences) or "")
+        )
+        for check in masks
+    }
+    settings, used_methods, editions = (sorted(set(column)) for column in zip(*cells, strict=True))
+    methods = [method for method in METHODS if method in used_methods]
+
+    def side_by_side(texts: Sequence[str]) -> str:
+        return "".join(f"{text:<{_CELL_WIDTH}}" for text in texts).rstrip()
+
+    print_table(
+        ("noise", "sparsity", *(f"{method}\n{side_by_side(editions)}" for method in methods)),
+        (
+            (
+                f"{setting.noise:g}",
+                f"{setting.sparsity:g}",
+                *(
+                    side_by_side([cells.get((setting, method, year), "") for year in editions])
+                    for method in methods
+                ),
+            )
+            for setting in settings
+        ),
+    )
+
+
+def _summary(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield, per kind and edition, the number of files with each verdict."""
+    groups: dict[str, Counter[str]] = {}
+    for check in checks:
+        name = f"{check.artifact.kind.replace('_', ' ')} {check.artifact.edition or ''}".rstrip()
+        groups.setdefault(name, Counter())[check.verdict] += 1
+    for name, verdicts in groups.items():
+        counts = ", ".join(f"{verdicts[v]} {v}" for v in _SYMBOLS if verdicts[v])
+        yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
+    explained = [d.explanation for check in checks for d in check.differences if d.explanation]
+    if explained:
+        from cifar_noisy.confident_learning.float16_bounds import REASONS
+
+        for reason, count in Counter(explanation.reason for explanation in explained).items():
+            ranks = [e.ranks_from_cut for e in explained if e.ranks_from_cut is not None]
+            distance = f", 0 to {max(ranks)} ranks away" if reason == "cut" else ""
+            yield f"{count} differing bits explained: {REASONS[reason]}{distance}"
+
+
+def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
+    """Yield a line for each known anomaly and each unexplained file."""
+    for check in checks:
+        for difference in check.differences:
+            if difference.known:
+                yield f"known: {check.artifact}, example {difference.index}: {difference.known}"
+        if check.verdict == "unexplained":
+            rows = [str(d.index) for d in check.differences if d.is_unexplained]
+            more = ", …" if len(rows) > _EXAMPLES_SHOWN else ""
+            examples = f"{counted(len(rows), 'example')}: {', '.join(rows[:_EXAMPLES_SHOWN])}{more}"
+            yield f"unexplained: {check.artifact}: {examples if rows else check.detail}"
+
+
+def _check_json(check: "Check") -> dict[str, Any]:
+    artifact = check.artifact
+    return {
+        "path": artifact.path,
+        "kind": artifact.kind,
+        **asdict(artifact.setting),
+        "method": artifact.method,
+        "edition": artifact.edition,
+        "verdict": check.verdict,
+        "detail": check.detail,
+        "differences": [asdict(difference) for difference in check.differences],
+    }
