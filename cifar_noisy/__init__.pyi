@@ -78,4 +78,5 @@ from .settings import (
     SETTINGS as SETTINGS,
     Setting as Setting,
 )
+from .store.pooch_adapter import create_pooch as create_pooch
 from .store.registry import Artifact as Artifact, artifacts as artifacts

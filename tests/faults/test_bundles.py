@@ -1,5 +1,6 @@
 """Bundles: the same files, the same bytes; nothing but registered files ever comes out of one."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -14,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from cifar_noisy import BundleError, StorageError, UnavailableError, artifacts
-from cifar_noisy.store import bundle
+from cifar_noisy.store import registry
 from cifar_noisy.store.artifact_store import Host, Store
-from cifar_noisy.store.bundle import Pinned, export_bundle, import_bundle
+from cifar_noisy.store.bundle import export_bundle, import_bundle
 from tests.faults.server import serving
 
 WANTED = artifacts(noise=0.4, sparsity=0.2)
@@ -97,8 +98,11 @@ def test_the_image_archive_travels_too(
     published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = random.Random(0).randbytes(1_000_000)
-    sha256 = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(bundle, "IMAGES", Pinned(bundle.IMAGES.path, len(content), sha256))
+    (archive,) = artifacts(kind="images")
+    small = dataclasses.replace(
+        archive, size=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setattr(registry, "all_artifacts", lambda: (small,))
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "cifar-10-python.tar.gz").write_bytes(content)
     with serving(tmp_path / "served") as server:

@@ -1,6 +1,8 @@
 """Where bytes come from, against a real server: cache, mirrors, public hosts; never a wrong one."""
 
 import contextlib
+import dataclasses
+import hashlib
 import os
 import pickle
 import shutil
@@ -185,6 +187,40 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, server: FileServer, content: b
     with pytest.raises(StorageError, match=r"cannot be written \(it is a pipe, a device or a"):
         store.read(ARTIFACT)
     assert cached.is_fifo()
+
+
+@pytest.mark.parametrize("layout", ["cache", "mirror"])
+def test_the_image_archive_is_read_like_others(layout: str, tmp_path: Path) -> None:
+    content = b"images" * 1000
+    archive = dataclasses.replace(
+        artifacts(kind="images")[0],
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    store = Store(tmp_path / "cache", (Folder(tmp_path / "mirror"),), is_offline=True)
+    there = {
+        "cache": store.cache_path(archive),
+        "mirror": tmp_path / "mirror" / "cifar-10-python.tar.gz",
+    }[layout]
+    there.parent.mkdir(parents=True)
+    there.write_bytes(content)
+    assert store.path(archive) == there
+    assert store.read(archive) == content
+    there.unlink()
+    with pytest.raises(UnavailableError, match="run cifar-noisy download --kind images where"):
+        store.read(archive)
+
+
+def test_a_large_download_is_continued(tmp_path: Path, server: FileServer, upstream: Path) -> None:
+    """What a host began is left in the cache, and finished by the next call."""
+    (pyx,) = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
+    right = (upstream / pyx.path).read_bytes()
+    store = local(tmp_path, Host(f"{server.url}/{{path}}"))
+    part = store.cache_path(pyx).with_name(f".{store.cache_path(pyx).name}.0123abcd.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(right[:-1] + b"?")
+    assert store.read(pyx) == right  # once more from zero where the beginning was wrong
+    assert [path.name for path in part.parent.iterdir()] == [store.cache_path(pyx).name]
 
 
 def test_copies_what_a_mirror_folder_has(tmp_path: Path, upstream: Path) -> None:

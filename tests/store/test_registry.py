@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pooch
 import pytest
+from torchvision.datasets import CIFAR10
 
 from cifar_noisy import Setting, UnknownArtifactError, artifacts
-from cifar_noisy.store.registry import all_artifacts, find, registry_folder
+from cifar_noisy.images import readers
+from cifar_noisy.store.registry import REPOSITORY, REVISION, all_artifacts, find, registry_folder
 
 BUILD = Path(__file__).parents[2] / "scripts" / "build_registry.py"
 
@@ -24,6 +26,7 @@ def test_covers_what_was_published() -> None:
         ("noisy_labels", None): 17,
         ("noise_matrix", None): 17,
         ("training_log", None): 65 + 60 + 36 + 7,
+        ("images", None): 1,
     }
     strays = [artifact for artifact in all_artifacts() if artifact.is_stray]
     assert {artifact.path.rpartition("/")[2] for artifact in strays} == {"out.log", "out2.log"}
@@ -37,6 +40,29 @@ def test_pooch_reads_the_registry(tmp_path: Path) -> None:
     reader = pooch.create(tmp_path, base_url="", registry=None)
     reader.load_registry(registry_folder() / "registry.txt")
     assert reader.registry == {artifact.path: artifact.sha256 for artifact in all_artifacts()}
+
+
+def test_the_image_archive_is_a_file_like_others() -> None:
+    (archive,) = artifacts(kind="images")
+    assert archive not in artifacts()
+    assert archive.path == "images/cifar-10-python.tar.gz"  # where caches have it
+    assert archive.urls[0] == CIFAR10.url
+    assert (archive.licence, archive.revision) == ("none stated", None)
+    assert str(archive) == "images"
+    with pytest.raises(UnknownArtifactError, match="belongs to no noise setting"):
+        _ = archive.setting
+    # What the image readers hold it to is the same.
+    assert (archive.size, archive.sha256) == (
+        readers.CIFAR10.archive_size,
+        readers.CIFAR10.archive_sha256,
+    )
+
+
+def test_every_file_says_where_it_comes_from() -> None:
+    upstream = f"https://github.com/{REPOSITORY}"
+    assert {(a.repository, a.revision, a.licence) for a in artifacts()} == {
+        (upstream, REVISION, "MIT")
+    }
 
 
 def test_filters() -> None:
