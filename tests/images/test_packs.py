@@ -32,16 +32,11 @@ from cifar_noisy import (
     write_images,
 )
 from cifar_noisy.images import packs, readers
+from cifar_noisy.images.cached_images import cached_images, check_images, clear_images, prune
 from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, git_blob_id
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.cache import (
-    cached_images,
-    check_images,
-    clear_cache,
-    clear_images,
-    prune_cache,
-)
+from cifar_noisy.store.cache import clear_cache
 from cifar_noisy.store.sealed import read_sealed, write_sealed
 from tests.conftest import JpegCopy
 from tests.fake_cifar import PNG_ARCHIVES, FakeCifar, add
@@ -632,13 +627,13 @@ def test_a_killed_run_leaves_nothing_half_made(tmp_path: Path, pin: Pin) -> None
     with pytest.raises(UnavailableError):
         load_images()
     assert_is_fake(True, load_images(root))
-    assert prune_cache(Store.from_environment()) == ()  # it may be a live process's
+    assert prune(Store.from_environment()) == ()  # it may be a live process's
     os.utime(part, (0, 0))
     (cache() / ".official-test.sealed.lock").touch()
     not_ours = [cache() / name for name in (".x.part", ".x.lock", ".x.sealed.0123abcd.part")]
     for path in not_ours:
         path.touch()
-    removed = {name for name, _ in prune_cache(Store.from_environment())}
+    removed = {name for name, _ in prune(Store.from_environment())}
     assert removed == {f"images/{part.name}", "images/.official-test.sealed.lock"}
     assert all(path.exists() for path in not_ours)
 
@@ -678,6 +673,9 @@ def test_a_pack_made_by_hand_is_not_official(
     write_sealed(path, [content])
     with pytest.raises(UnavailableError):
         load_images(train=train)
+    (checked,) = [images for images in check_images(Store.from_environment()) if
+                  images.path == path]  # fmt: skip
+    assert "damaged, or not what its name says" in str(checked.complaint)
     with pytest.raises(StorageError, match="not what its name says"):
         packs.Images.open(path)
     assert_is_fake(train, load_images(root, train=train))
