@@ -16,8 +16,8 @@ from cifar_noisy.cli.output import busy, byte_progress, print_json, print_table,
 from cifar_noisy.cli.recompute_commands import (
     RECOMPUTED,
     chosen_settings,
+    dispatch_tasks,
     run_and_report,
-    run_tasks,
 )
 from cifar_noisy.errors import InvalidInputError, MissingExtraError
 from cifar_noisy.settings import METHODS, Setting
@@ -70,10 +70,11 @@ def verify(
         command = RunCommand(recomputed or RECOMPUTED, root, trust, device)
         if retrain:
             from cifar_noisy.recompute.plan import make_plan
+            from cifar_noisy.recompute.run_config import make_run_config
 
             settings = chosen_settings([noise], [sparsity])
-            request, _ = make_plan(settings, command.folder, root=root, trust=trust, device=device)
-            for task, _ in run_tasks(request, command):
+            config = make_run_config(settings, root=root, trust=trust, device=device)
+            for task, _ in dispatch_tasks(make_plan(config, command.folder), command):
                 say(f"{task.id}: done", err=True)
         _compare_recomputed(command.folder, noise, sparsity, json_file)
         return
@@ -104,17 +105,20 @@ def demo(
     masks whose files are here.
     """
     from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.datasets import open_dataset
     from cifar_noisy.recompute.plan import make_plan
+    from cifar_noisy.recompute.run_config import make_run_config
     from cifar_noisy.report.retrained import write_retrained_report
 
     with tempfile.TemporaryDirectory() as folder:
         # Such small tensors gain nothing from a second thread, and lose much where cores are busy.
         command = RunCommand(Path(folder), threads=1)
-        request, digits = make_plan([Setting(0.4, 0.2)], command.folder, dataset="digits")
+        setting = Setting(0.4, 0.2)
+        config = make_plan(make_run_config([setting], dataset="digits"), command.folder)
         say("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
-        run_and_report(request, command)
+        run_and_report(config, command)
         try:
-            write_retrained_report(out, digits, command.folder, request.settings[0])
+            write_retrained_report(out, open_dataset("digits"), command.folder, setting)
             say(f"a page to look at: {out.absolute()}\n")
         except MissingExtraError as error:
             say(f"no page: {error}", err=True)
