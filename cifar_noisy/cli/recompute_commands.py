@@ -15,12 +15,12 @@ from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
 from cifar_noisy.cli.output import print_json, print_table, rate, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
+from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 
 if TYPE_CHECKING:
     from cifar_noisy.evaluation.evaluate import PyxEvaluation
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.run_config import RunConfig, Task
 
 PlanFolder = Annotated[Path, typer.Option(help="Folder of one plan; everything is written there.")]
@@ -143,8 +143,6 @@ def recompute(
 
     Whatever interrupts it, the same command continues.
     """
-    from cifar_noisy.recompute.command import RunCommand
-
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
@@ -191,7 +189,6 @@ def recompute_run(
     threads of the CPU are shared out among them. Ctrl-C, SIGTERM and SIGUSR1 make it save and end
     with status 75.
     """
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
 
     if devices is not None and device != "cpu":
@@ -255,7 +252,6 @@ def recompute_slurm(
     options can be set by its variables, such as SBATCH_QOS.
     """
     from cifar_noisy.recompute import slurm
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
     from cifar_noisy.recompute.task_files import state_of
@@ -310,7 +306,6 @@ def recompute_collect(
     as_json: AsJson = False,
 ) -> None:
     """Combine trained folds into pyx, masks and a record of where they came from."""
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
 
@@ -361,7 +356,7 @@ def _numbered_tasks(config: "RunConfig", numbers: str) -> list[str]:
 
 def run_and_report(
     config: "RunConfig",
-    command: "RunCommand",
+    command: RunCommand,
     chosen: Sequence[str] | None = None,
     slots: Sequence[str] = (),
     as_json: bool = False,
@@ -393,7 +388,7 @@ def run_and_report(
 
 def dispatch_tasks(
     config: "RunConfig",
-    command: "RunCommand",
+    command: RunCommand,
     chosen: Sequence[str] | None = None,
     slots: Sequence[str] = (),
 ) -> Iterator[tuple["Task", str]]:

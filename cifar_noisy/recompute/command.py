@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunCommand:
-    """The options of `recompute run`, except which tasks; as default those of the plan."""
+    """The options of `recompute run`, except which tasks; root and trust replace the plan's."""
 
     folder: Path
     root: Path | None = None
@@ -17,13 +17,7 @@ class RunCommand:
     allow_other_hardware: bool = False
 
     def argv(self) -> list[str]:
-        """Return the command line, which does the same from any working directory.
-
-        Examples
-        --------
-        >>> RunCommand(Path("/plan"), threads=2).argv()[4:]
-        ['recompute', 'run', '--folder', '/plan', '--device', 'cpu', '--threads', '2']
-        """
+        """Return the command line, which does the same from any working directory."""
         # -P: what lies in the folder that it is started in is not imported.
         argv = [sys.executable, "-P", "-m", "cifar_noisy", "recompute", "run"]
         argv += ["--folder", str(self.folder.absolute()), "--device", self.device]

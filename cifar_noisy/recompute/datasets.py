@@ -22,24 +22,15 @@ _N_DIGITS_TEST = 297
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with true labels, ten classes.
+    """Images with true labels of ten classes; the test set only if it was opened too.
 
-    Attributes
-    ----------
-    pixels : (N, H, W, C) uint8
-    labels : (N,) int64
-        True labels; CIFAR-10's rows are in imagefolder order.
-    is_mirrored : bool
-        Whether a mirror image shows the same class.
-    test_pixels : (M, H, W, C) uint8, optional
-    test_labels : (M,) int64, optional
-        The test set, if the dataset was opened with it.
+    CIFAR-10's rows are in imagefolder order.
     """
 
     name: DatasetName
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    is_mirrored: bool
+    pixels: NDArray[np.uint8]  # (N, H, W, C)
+    labels: NDArray[np.int64]  # (N,)
+    is_mirrored: bool  # whether a mirror image shows the same class
     test_pixels: NDArray[np.uint8] | None = None
     test_labels: NDArray[np.int64] | None = None
 
@@ -81,12 +72,6 @@ def open_dataset(
     """Open a dataset by name; `root` and `trust` are those of `load_images`.
 
     The digits have no test set, so their last 297 become it `with_test`.
-
-    Examples
-    --------
-    >>> digits = open_dataset("digits")
-    >>> digits.pixels.shape, digits.pixels.dtype
-    ((1797, 8, 8, 1), dtype('uint8'))
     """
     if check_choice(name, DATASETS, "dataset") == "digits":
         return _load_digits(with_test)
@@ -103,13 +88,7 @@ def open_dataset(
 
 
 def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64], ...]:
-    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did.
-
-    Examples
-    --------
-    >>> [len(rows) for rows in folds_of(np.repeat([0, 1], 8), 4)]
-    [4, 4, 4, 4]
-    """
+    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did."""
     from sklearn.model_selection import StratifiedKFold
 
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)

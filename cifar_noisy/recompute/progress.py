@@ -63,13 +63,7 @@ def print_off_terminal(line: str) -> None:
 
 
 def task_bar(tasks: Iterable[T], n_tasks: int) -> Iterator[T]:
-    """Yield tasks, and show how many there were.
-
-    Examples
-    --------
-    >>> list(task_bar(iter("ab"), 2))
-    ['a', 'b']
-    """
+    """Yield tasks, and show how many there were."""
     with tqdm(total=n_tasks, unit="task", leave=False, disable=None) as bar:
         for task in tasks:
             bar.update()

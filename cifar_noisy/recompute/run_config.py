@@ -38,18 +38,9 @@ _MAX_SEED = 2**63 - 1
 class RunConfig:
     """Everything that determines the results, and where the images are.
 
-    Attributes
-    ----------
-    dtype : {"float16", "float32"}
-        Of the probabilities that are written; the masks follow from these.
-    data_digest : str
-        Hex sha256 of the images and true labels; empty until `make_plan` has opened them.
-    kept_methods, coteaching_methods : tuple of str
-        Methods whose kept examples are trained on, by the recipe and with Co-Teaching.
-    coteaching : CoteachingRecipe, optional
-        Only if there are such methods.
-    root, trust : str, optional
-        Where CIFAR-10's images are, as for `load_images`. They do not count in comparisons.
+    The examples that `kept_methods` keep are trained on by the recipe, and those that
+    `coteaching_methods` keep with Co-Teaching. `data_digest` is the sha256 of images and true
+    labels, empty until `make_plan` has opened them. `root` and `trust` are those of `load_images`.
     """
 
     dataset: DatasetName
@@ -89,17 +80,11 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work.
+    """One piece of work, such as "train-noise0.4-sparsity0.2-fold1", after those it depends on.
 
-    Attributes
-    ----------
-    id : str
-        Such as "train-noise0.4-sparsity0.2-fold1" or "kept-noise0.4-sparsity0.2-cl_pbc".
-    kind : {"train", "collect", "kept", "coteaching"}
-        Train on all folds but one and predict that one; merge the folds into pyx and masks; or
-        train on the examples that a method keeps, plain or with Co-Teaching, and test.
-    depends_on : tuple of str
-        Ids of the tasks that must be done before.
+    By kind: train on all folds but one and predict that one; "collect" the folds, that is merge
+    them into pyx and masks; train on the examples that a method keeps, plain ("kept") or with
+    Co-Teaching, and test.
     """
 
     id: str
@@ -195,9 +180,8 @@ def tasks_of(config: RunConfig) -> tuple[Task, ...]:
             Task(f"train-{name}-fold{fold}", "train", setting, fold)
             for fold in range(config.n_folds)
         ]
-        collect = Task(
-            f"collect-{name}", "collect", setting, depends_on=tuple(fold.id for fold in folds)
-        )
+        fold_ids = tuple(fold.id for fold in folds)
+        collect = Task(f"collect-{name}", "collect", setting, depends_on=fold_ids)
         tasks += [*folds, collect]
         tasks += [
             Task(f"kept-{name}-{method}", "kept", setting, None, (collect.id,), method)

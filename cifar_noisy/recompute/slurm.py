@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,14 +75,6 @@ def job_arrays(
 
     An array of level n depends on arrays of lower levels. Each task comes after those that it
     depends on.
-
-    Examples
-    --------
-    >>> from cifar_noisy import Setting
-    >>> s = Setting(0.4, 0.2)
-    >>> tasks = [Task("a", "train", s), Task("b", "train", s, depends_on=("a",))]
-    >>> [array.name for array in job_arrays(tasks, (), 10)]
-    ['level1-part1', 'level2-part1']
     """
     if array_limit < 1:
         raise InvalidInputError(f"array limit {array_limit} leaves no room for a task: use 1 or up")
@@ -138,7 +130,11 @@ def array_script(array: JobArray, command: RunCommand, resources: Resources, cac
         "account": resources.account,
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in options.items() if value is not None]
-    _refuse_control_characters([*lines, *command.argv(), str(cache), *resources.setup])
+    for value in (*lines, *command.argv(), str(cache), *resources.setup):
+        if not value.isprintable():  # an option of sbatch cannot hold a line break
+            raise InvalidInputError(
+                f"{value!a} cannot stand in a script: use text without line breaks and the like"
+            )
     return _ARRAY.format(
         name=array.name,
         n_tasks=len(array.task_ids),
@@ -269,12 +265,3 @@ def submit(folder: Path) -> tuple[str, ...]:
         already = f"; submitted before that: scancel {' '.join(jobs)}" if jobs else ""
         raise RecomputeError(f"nothing more was submitted ({said or 'no reason given'}){already}")
     return jobs
-
-
-def _refuse_control_characters(values: Iterable[str]) -> None:
-    """Raise if a value has a line break, which an option of sbatch cannot hold, or is no text."""
-    for value in values:
-        if not value.isprintable():
-            raise InvalidInputError(
-                f"{value!a} cannot stand in a script: use text without line breaks and the like"
-            )
