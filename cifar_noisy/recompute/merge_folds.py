@@ -63,7 +63,8 @@ def _fold_probabilities(task: Task, folder: Path, shape: tuple[int, int]) -> NDA
     """Read what a fold predicted; a file that was sealed by hand may hold anything."""
     path = folder / file_paths(task)[1]
     try:
-        found = check_probabilities(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:
+            found = check_probabilities(np.lib.format.read_array(file, allow_pickle=False))
         if found.shape != shape:
             raise ValueError(f"it has shape {found.shape}, not {shape}")
     except Exception as error:
