@@ -29,17 +29,20 @@ def demo(
     masks whose files are here.
     """
     from cifar_noisy.recompute.command import RunCommand
+    from cifar_noisy.recompute.datasets import open_dataset
     from cifar_noisy.recompute.plan import make_plan
+    from cifar_noisy.recompute.run_config import make_run_config
     from cifar_noisy.report.retrained import write_retrained_report
 
     with tempfile.TemporaryDirectory() as folder:
         # Tensors are so small that a second thread gains nothing, and loses much on busy cores.
         command = RunCommand(Path(folder), threads=1)
-        request, digits = make_plan([Setting(0.4, 0.2)], command.folder, dataset="digits")
+        setting = Setting(0.4, 0.2)
+        config = make_plan(make_run_config([setting], dataset="digits"), command.folder)
         say("The chain on scikit-learn's 1,797 digits, as recompute runs it on CIFAR-10:")
-        run_and_report(request, command)
+        run_and_report(config, command)
         try:
-            write_retrained_report(out, digits, command.folder, request.settings[0])
+            write_retrained_report(out, open_dataset("digits"), command.folder, setting)
             say(f"a page to look at: {out.absolute()}\n")
         except MissingExtraError as error:
             say(f"no page: {error}", err=True)

@@ -1,8 +1,11 @@
 """Commands that train again: recompute and recompute plan, run, slurm, status, collect."""
 
+import functools
+import inspect
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,52 +15,15 @@ from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
 from cifar_noisy.cli.output import print_json, print_table, rate, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
+from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 
 if TYPE_CHECKING:
     from cifar_noisy.evaluation.evaluate import PyxEvaluation
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.run_config import Request, Task
-    from cifar_noisy.recompute.slurm import JobArray
+    from cifar_noisy.recompute.run_config import RunConfig, Task
 
-Noises = Annotated[
-    list[float] | None, typer.Option("--noise", help="Fraction of wrong labels; may be repeated.")
-]
-Sparsities = Annotated[
-    list[float] | None,
-    typer.Option("--sparsity", help="Fraction of zero noise rates; may be repeated."),
-]
-DatasetOption = Annotated[
-    str, typer.Option("--dataset", help="cifar10, or digits, which need no download.")
-]
-PlanFolder = Annotated[
-    Path, typer.Option("--folder", help="Folder of one plan; everything is written there.")
-]
-Seed = Annotated[int, typer.Option(help="All randomness is drawn from it.")]
-Folds = Annotated[int, typer.Option("--folds", help="Number of folds of the cross-validation.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="A hyperparameter; a wrong NAME lists them all. May be repeated.",
-    ),
-]
-RecipeOption = Annotated[
-    str,
-    typer.Option("--recipe", help="fast, or paper: the original ResNet-50, which takes days."),
-]
-TrainKept = Annotated[
-    str | None,
-    typer.Option(
-        metavar="METHOD,...", help="Then train on what these (argmax, cl_pbc, ...) keep, and test."
-    ),
-]
-Coteaching = Annotated[
-    str | None, typer.Option(metavar="METHOD,...", help="Train on these with Co-Teaching too.")
-]
-DType = Annotated[str, typer.Option(help="Type of the probabilities: float16 or float32.")]
+PlanFolder = Annotated[Path, typer.Option(help="Folder of one plan; everything is written there.")]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, max=4096, help="CPU threads, by default torch's; bits depend on them."),
@@ -70,32 +36,105 @@ OtherHardware = Annotated[
     ),
 ]
 PlannedRoot = Annotated[
-    Path | None,
-    typer.Option("--root", help="Where CIFAR-10's images are, if no longer where planned."),
+    Path | None, typer.Option(help="Where CIFAR-10's images are, if no longer where planned.")
 ]
-SlurmOption = Annotated[str | None, typer.Option(help="Passed to sbatch as it is.")]
 RECOMPUTED = Path("recomputed")
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The options of both recompute and recompute plan."""
+
+    noise: Annotated[
+        list[float] | None, typer.Option(help="Fraction of wrong labels; may be repeated.")
+    ] = None
+    sparsity: Annotated[
+        list[float] | None, typer.Option(help="Fraction of zero noise rates; may be repeated.")
+    ] = None
+    dataset: Annotated[str, typer.Option(help="cifar10, or digits, which need no download.")] = (
+        "cifar10"
+    )
+    folder: PlanFolder = RECOMPUTED
+    root: ImagesRoot = None
+    trust: Trust = None
+    seed: Annotated[int, typer.Option(help="All randomness is drawn from it.")] = 0
+    folds: Annotated[int, typer.Option(help="Number of folds of the cross-validation.")] = 4
+    recipe: Annotated[
+        str, typer.Option(help="fast, or paper: the original ResNet-50, which takes days.")
+    ] = "fast"
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A hyperparameter; a wrong NAME lists them all. May be repeated.",
+        ),
+    ] = None
+    train_kept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD,...",
+            help="Then train on what these (argmax, cl_pbc, ...) keep, and test.",
+        ),
+    ] = None
+    coteaching: Annotated[
+        str | None, typer.Option(metavar="METHOD,...", help="Train on these with Co-Teaching too.")
+    ] = None
+    dtype: Annotated[str, typer.Option(help="Type of the probabilities: float16 or float32.")] = (
+        "float16"
+    )
+    device: Device = "cpu"
+
+    def make_plan(self) -> "RunConfig":
+        """Write the plan into the folder."""
+        from cifar_noisy.recompute.plan import make_plan
+        from cifar_noisy.recompute.run_config import make_run_config
+
+        for text in self.overrides or ():
+            if "=" not in text:
+                raise InvalidInputError(
+                    f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
+                )
+        config = make_run_config(
+            chosen_settings(self.noise, self.sparsity),
+            dataset=self.dataset,
+            seed=self.seed,
+            n_folds=self.folds,
+            dtype=self.dtype,
+            device=self.device,
+            recipe=self.recipe,
+            overrides=dict(text.split("=", 1) for text in self.overrides or ()),
+            kept_methods=self.train_kept.split(",") if self.train_kept else (),
+            coteaching_methods=self.coteaching.split(",") if self.coteaching else (),
+            root=self.root,
+            trust=self.trust,
+        )
+        return make_plan(config, self.folder)
+
+
+def takes_plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command each field of its `PlanOptions` as an option, before its own options."""
+    fields = inspect.signature(PlanOptions).parameters
+    own = dict(inspect.signature(command).parameters)
+    del own["options"]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        options = PlanOptions(**{name: values.pop(name) for name in fields})
+        command(options=options, **values)
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*fields.values(), *own.values())]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return with_options
 
 
 @recompute_app.callback(
     epilog="Example: cifar-noisy recompute --dataset digits --noise 0.4 --sparsity 0.2"
 )
+@takes_plan_options
 def recompute(
+    options: PlanOptions,
     context: typer.Context,
-    noise: Noises = None,
-    sparsity: Sparsities = None,
-    dataset: DatasetOption = "cifar10",
-    folder: PlanFolder = RECOMPUTED,
-    root: ImagesRoot = None,
-    trust: Trust = None,
-    seed: Seed = 0,
-    folds: Folds = 4,
-    recipe: RecipeOption = "fast",
-    overrides: Overrides = None,
-    train_kept: TrainKept = None,
-    coteaching: Coteaching = None,
-    dtype: DType = "float16",
-    device: Device = "cpu",
     threads: Threads = None,
     allow_other_hardware: OtherHardware = False,
     as_json: AsJson = False,
@@ -104,53 +143,23 @@ def recompute(
 
     Whatever interrupts it, the same command continues.
     """
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.plan import make_plan
-
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    request, _ = make_plan(
-        chosen_settings(noise, sparsity), folder, dataset=dataset, root=root, trust=trust,
-        seed=seed, n_folds=folds, recipe=recipe, overrides=_hyperparameters(overrides),
-        dtype=dtype, device=device,
-        kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
-    )  # fmt: skip
-    command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
-    run_and_report(request, command, as_json=as_json)
+    command = RunCommand(
+        options.folder, options.root, options.trust, options.device, threads, allow_other_hardware
+    )
+    run_and_report(options.make_plan(), command, as_json=as_json)
 
 
 @recompute_app.command(
     "plan",
     epilog="Example: cifar-noisy recompute plan --dataset digits --noise 0.4 --sparsity 0.2",
 )
-def recompute_plan(
-    noise: Noises = None,
-    sparsity: Sparsities = None,
-    dataset: DatasetOption = "cifar10",
-    folder: PlanFolder = RECOMPUTED,
-    root: ImagesRoot = None,
-    trust: Trust = None,
-    seed: Seed = 0,
-    folds: Folds = 4,
-    recipe: RecipeOption = "fast",
-    overrides: Overrides = None,
-    train_kept: TrainKept = None,
-    coteaching: Coteaching = None,
-    dtype: DType = "float16",
-    device: Device = "cpu",
-    as_json: AsJson = False,
-) -> None:
+@takes_plan_options
+def recompute_plan(options: PlanOptions, as_json: AsJson = False) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
-    from cifar_noisy.recompute.plan import make_plan
-
-    request, _ = make_plan(
-        chosen_settings(noise, sparsity), folder, dataset=dataset, root=root, trust=trust,
-        seed=seed, n_folds=folds, recipe=recipe, overrides=_hyperparameters(overrides),
-        dtype=dtype, device=device,
-        kept_methods=_names(train_kept), coteaching_methods=_names(coteaching),
-    )  # fmt: skip
-    _print_tasks(request, folder, as_json)
+    _print_tasks(options.make_plan(), options.folder, as_json)
 
 
 @recompute_app.command("run", epilog="Example: cifar-noisy recompute run --tasks 0-3 --threads 2")
@@ -180,16 +189,15 @@ def recompute_run(
     threads of the CPU are shared out among them. Ctrl-C, SIGTERM and SIGUSR1 make it save and end
     with status 75.
     """
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
 
     if devices is not None and device != "cpu":
         raise InvalidInputError("--device and --devices are both given: pass one of them")
-    request = load_plan(folder)
-    chosen = _chosen(request, task, tasks)
+    config = load_plan(folder)
+    chosen = task if tasks is None else [*(task or ()), *_numbered_tasks(config, tasks)]
     slots = (devices or device).split(",") * jobs_per_device
     command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
-    run_and_report(request, command, chosen, slots, as_json)
+    run_and_report(config, command, chosen, slots, as_json)
 
 
 @recompute_app.command(
@@ -198,12 +206,17 @@ def recompute_run(
 )
 def recompute_slurm(
     folder: PlanFolder = RECOMPUTED,
-    partition: SlurmOption = None,
-    gres: SlurmOption = None,
-    time: SlurmOption = None,
+    partition: Annotated[str | None, typer.Option(help="Partition of the cluster.")] = None,
+    gres: Annotated[
+        str | None, typer.Option(help="Other resources of each training, such as gpu:1.")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Time limit, such as 4:00:00; what is not done by then is requeued."),
+    ] = None,
     cpus_per_task: Annotated[int, typer.Option(min=1, help="CPUs of each task.")] = 1,
-    mem: SlurmOption = None,
-    account: SlurmOption = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each task, such as 8G.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account that is charged.")] = None,
     array_limit: Annotated[
         int | None, typer.Option(help="The most tasks of an array; by default the site's.")
     ] = None,
@@ -233,21 +246,24 @@ def recompute_slurm(
     """Write the tasks that are not done as Slurm job arrays, and with --submit submit them.
 
     Each task saves and goes back into the queue when its time is up. Compute nodes need no network,
-    but the folder, the cache and this Python where they are here.
+    but they must see the folder, the cache and this Python at the same paths as this machine.
+
+    --partition, --gres, --time, --cpus-per-task, --mem and --account are those of sbatch. Its other
+    options can be set by its variables, such as SBATCH_QOS.
     """
     from cifar_noisy.recompute import slurm
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
-    from cifar_noisy.recompute.training import device_named
+    from cifar_noisy.recompute.task_files import state_of
 
-    device_named(device or "cpu")
-    request = load_plan(folder)
-    tasks = tasks_of(request)
-    done = {task.id for task in tasks if state_of(task, request, folder) == "done"}
+    if device is not None:
+        from cifar_noisy.recompute.training import device_named
+
+        device_named(device)
+    config = load_plan(folder)
+    done = {task.id for task in tasks_of(config) if state_of(task, config, folder) == "done"}
     limit = slurm.site_array_limit() if array_limit is None else array_limit
-    arrays = slurm.job_arrays(tasks, done, limit)
+    arrays = slurm.job_arrays(tasks_of(config), done, limit)
     resources = slurm.Resources(
         cpus_per_task, partition, gres, time, mem, account, max_parallel, tuple(setup or ())
     )
@@ -257,7 +273,21 @@ def recompute_slurm(
     )  # fmt: skip
     paths = slurm.write_scripts(arrays, command, resources, Store.from_environment().cache)
     jobs = slurm.submit(folder) if submit and arrays else ()
-    _print_arrays(folder, arrays, paths, jobs, as_json)
+    rows = list(zip(map(str, paths), arrays, jobs or [None] * len(arrays), strict=True))
+    if as_json:
+        print_json(
+            [{"script": path, "tasks": array.task_ids, "job": job} for path, array, job in rows]
+        )
+    elif not rows:
+        typer.echo("all tasks are done: nothing to submit")
+    else:
+        print_table(
+            ("script", ">tasks", "job"),
+            ((path, str(len(array.task_ids)), job or "not submitted") for path, array, job in rows),
+        )
+        if not jobs:
+            script = shlex.quote(str(folder / "slurm" / "submit.sh"))
+            typer.echo(f"submit them with --submit, or by: bash {script}")
 
 
 @recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
@@ -276,13 +306,12 @@ def recompute_collect(
     as_json: AsJson = False,
 ) -> None:
     """Combine trained folds into pyx, masks and a record of where they came from."""
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
 
-    request = load_plan(folder)
-    chosen = tuple(task.id for task in tasks_of(request) if task.kind == "collect")
-    run_and_report(request, RunCommand(folder, root, trust), chosen, as_json=as_json)
+    config = load_plan(folder)
+    chosen = [task.id for task in tasks_of(config) if task.kind == "collect"]
+    run_and_report(config, RunCommand(folder, root, trust), chosen, as_json=as_json)
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -311,61 +340,39 @@ def chosen_settings(
     return settings
 
 
-def _hyperparameters(overrides: Sequence[str] | None) -> dict[str, str]:
-    """Return hyperparameters by name, of NAME=VALUE each."""
-    for text in overrides or ():
-        if "=" not in text:
-            raise InvalidInputError(
-                f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
-            )
-    return dict(text.split("=", 1) for text in overrides or ())
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    """Return what an option lists, separated by commas."""
-    return tuple(text.split(",")) if text else ()
-
-
-def _chosen(
-    request: "Request", ids: Sequence[str] | None, numbers: str | None
-) -> tuple[str, ...] | None:
-    """Return the ids of tasks chosen by id and by number; None if there was no choice."""
+def _numbered_tasks(config: "RunConfig", numbers: str) -> list[str]:
+    """Return the ids of the tasks with a number, or from a first to a last one."""
     from cifar_noisy.recompute.run_config import tasks_of
 
-    if ids is None and numbers is None:
-        return None
-    chosen = list(ids or ())
-    if numbers is not None:
-        everything = [task.id for task in tasks_of(request)]
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", numbers)
-        ends = [int(found[1]), int(found[2] or found[1])] if found else [-1, -1]
-        if not 0 <= ends[0] <= ends[1] < len(everything):
-            raise InvalidInputError(
-                f"--tasks {numbers} is no range of this plan's tasks, 0-{len(everything) - 1}"
-            )
-        chosen += everything[ends[0] : ends[1] + 1]
-    return tuple(chosen)
+    ids = [task.id for task in tasks_of(config)]
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", numbers)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (-1, -1)
+    if not 0 <= first <= last < len(ids):
+        raise InvalidInputError(
+            f"--tasks {numbers} is no range of this plan's tasks, 0-{len(ids) - 1}"
+        )
+    return ids[first : last + 1]
 
 
 def run_and_report(
-    request: "Request",
-    command: "RunCommand",
-    chosen: tuple[str, ...] | None = None,
+    config: "RunConfig",
+    command: RunCommand,
+    chosen: Sequence[str] | None = None,
     slots: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
-    """Run tasks of a plan, and print what they came to."""
-    from cifar_noisy.recompute.layout import record_of
+    """Run tasks of a plan, and print their results."""
+    from cifar_noisy.recompute.task_files import record_of
 
     records: list[dict[str, Any]] = []
-    for task, before in run_tasks(request, command, chosen, slots):
+    for task, before in dispatch_tasks(config, command, chosen, slots):
         records.append({"task": task.id, "before": before})
         if not as_json:
             say(f"{task.id}: {'done before' if before == 'done' else 'done'}")
-        record = record_of(task, request, command.folder)
+        record = record_of(task, config, command.folder)
         if task.kind == "train" or record is None:
             continue
-        published = _published(request, task)
+        published = _published(config, task)
         if as_json:
             records[-1] |= record | {"published": published and published.as_dict()}
         elif task.kind == "collect":
@@ -379,44 +386,43 @@ def run_and_report(
         print_json(records)
 
 
-def run_tasks(
-    request: "Request",
-    command: "RunCommand",
-    chosen: tuple[str, ...] | None = None,
+def dispatch_tasks(
+    config: "RunConfig",
+    command: RunCommand,
+    chosen: Sequence[str] | None = None,
     slots: Sequence[str] = (),
 ) -> Iterator[tuple["Task", str]]:
-    """Run tasks in this process, or, where there are several slots, in one process each."""
-    from cifar_noisy.recompute import task_runner
+    """Run tasks in this process or, if there are several slots, in one process each."""
     from cifar_noisy.recompute.datasets import open_dataset
-    from cifar_noisy.recompute.parallel_runner import run_in_slots
+    from cifar_noisy.recompute.parallel_runner import run_tasks_in_parallel
     from cifar_noisy.recompute.progress import step_bar, task_bar
-    from cifar_noisy.recompute.run_config import tasks_of
+    from cifar_noisy.recompute.run_config import find_tasks
+    from cifar_noisy.recompute.task_runner import run_tasks
 
     dataset = open_dataset(
-        request.dataset,
-        command.root or request.root,
-        trust=command.trust or request.trust,
-        with_test=request.needs_test,
+        config.dataset,
+        command.root or config.root,
+        trust=command.trust or config.trust,
+        with_test=config.needs_test,
     )
     if len(slots) > 1:
-        n_tasks = len(tasks_of(request) if chosen is None else chosen)
-        yield from task_bar(run_in_slots(request, command, slots, task_ids=chosen), n_tasks)
+        tasks = run_tasks_in_parallel(config, command, slots, task_ids=chosen)
+        yield from task_bar(tasks, len(find_tasks(config, chosen)))
         return
-    device = slots[0] if slots else command.device
     with step_bar() as show:
-        yield from task_runner.run_tasks(
-            request, dataset, command.folder, task_ids=chosen, device=device,
-            threads=command.threads, allow_other_hardware=command.allow_other_hardware,
-            on_step=show,
+        yield from run_tasks(
+            config, dataset, command.folder, task_ids=chosen,
+            device=slots[0] if slots else command.device, threads=command.threads,
+            allow_other_hardware=command.allow_other_hardware, on_step=show,
         )  # fmt: skip
 
 
-def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
-    """Return what the published files of a collected setting are worth, where there are any."""
+def _published(config: "RunConfig", task: "Task") -> "PyxEvaluation | None":
+    """Evaluate the published files of a merged setting, if there are any."""
     from cifar_noisy.evaluation.evaluate import evaluate_pyx
     from cifar_noisy.loading.artifact_loading import published_pyx
 
-    if task.kind != "collect" or request.dataset != "cifar10":
+    if task.kind != "collect" or config.dataset != "cifar10":
         return None
     try:
         pyx = published_pyx(task.setting)
@@ -428,58 +434,28 @@ def _published(request: "Request", task: "Task") -> "PyxEvaluation | None":
     return evaluate_pyx(pyx, task.setting.noise, task.setting.sparsity)
 
 
-def _print_tasks(request: "Request", folder: Path, as_json: bool) -> None:
-    from cifar_noisy.recompute.layout import state_of
+def _print_tasks(config: "RunConfig", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.run_config import tasks_of
+    from cifar_noisy.recompute.task_files import state_of
 
-    rows = [
-        {"number": i, "id": task.id, "state": state_of(task, request, folder), "needs": task.needs}
-        for i, task in enumerate(tasks_of(request))
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    print_table(
-        (">number", "task", "state"),
-        ((str(row["number"]), str(row["id"]), str(row["state"])) for row in rows),
-    )
-
-
-def _print_arrays(
-    folder: Path,
-    arrays: Sequence["JobArray"],
-    paths: Sequence[Path],
-    jobs: Sequence[str],
-    as_json: bool,
-) -> None:
-    job_of = dict(zip(paths, jobs, strict=False))  # no jobs where nothing was submitted
+    rows = [(i, task, state_of(task, config, folder)) for i, task in enumerate(tasks_of(config))]
     if as_json:
         print_json(
             [
-                {"script": str(path), "tasks": array.task_ids, "job": job_of.get(path)}
-                for array, path in zip(arrays, paths, strict=True)
+                {"number": i, "id": task.id, "state": state, "needs": task.depends_on}
+                for i, task, state in rows
             ]
         )
-        return
-    if not arrays:
-        typer.echo("all tasks are done: nothing to submit")
-        return
-    print_table(
-        ("script", ">tasks", "job"),
-        (
-            (str(path), str(len(array.task_ids)), job_of.get(path, "not submitted"))
-            for array, path in zip(arrays, paths, strict=True)
-        ),
-    )
-    if not jobs:
-        script = shlex.quote(str(folder / "slurm" / "submit.sh"))
-        typer.echo(f"submit them with --submit, or by: bash {script}")
+    else:
+        print_table(
+            (">number", "task", "state"), ((str(i), task.id, state) for i, task, state in rows)
+        )
 
 
 def _print_summary(
     task: "Task", summary: dict[str, Any], published: "PyxEvaluation | None"
 ) -> None:
-    """Print what probabilities and masks are worth, and beside it what the published ones are."""
+    """Print the scores of probabilities and masks, beside those of the published ones."""
     given = f"the noise allows {summary['given_bound']:.3f}"
     true = ""
     if published is not None:

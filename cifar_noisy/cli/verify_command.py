@@ -21,7 +21,7 @@ from cifar_noisy.cli.output import (
     say,
     spinner,
 )
-from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_settings, run_tasks
+from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_settings, dispatch_tasks
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.settings import METHODS
 from cifar_noisy.store.artifact_store import Store
@@ -95,10 +95,11 @@ def _retrain(
 ) -> None:
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.plan import make_plan
+    from cifar_noisy.recompute.run_config import make_run_config
 
     settings = chosen_settings([noise], [sparsity])
-    request, _ = make_plan(settings, folder, root=root, trust=trust, device=device)
-    for task, _ in run_tasks(request, RunCommand(folder, root, trust, device)):
+    config = make_plan(make_run_config(settings, root=root, trust=trust, device=device), folder)
+    for task, _ in dispatch_tasks(config, RunCommand(folder, root, trust, device)):
         say(f"{task.id}: done", err=True)
 
 

@@ -1,7 +1,7 @@
-"""From images to probabilities and masks: what was published, made again.
+"""Train again: from images to the probabilities and masks that were published.
 
-`sources` gives images and labels, `plan` the tasks, `layout` their files, `recipes` the trainings
-by name (`fast`, `paper`; `coteaching` for `kept_sets`), built on `training` and, of one network, on
-`classifier`. `engine` runs tasks and `collecting` combines them; `slots` runs several at a time,
-and `slurm` lets a cluster do it. torch is imported in here only.
+`datasets` has images and labels, `run_config` the configuration and its tasks, `plan` the plan file
+and `task_files` the files of a task. `task_runner` runs tasks, `parallel_runner` several at a time,
+`slurm` on a cluster, and `merge_folds` merges what they predicted. `recipes` has the trainings by
+name, `fast` and `paper`, and `coteaching` that for `kept_sets`; all are built on `training`.
 """

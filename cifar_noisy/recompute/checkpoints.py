@@ -1,4 +1,4 @@
-"""The state of a training under way: the last one and, should that be damaged, the one before."""
+"""Checkpoints of a training under way: the last one and, in case it is damaged, the one before."""
 
 import contextlib
 import io
@@ -15,18 +15,18 @@ from cifar_noisy.store.sealed import read_sealed, write_sealed
 
 
 def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
-    """Write tensors and plain values to the first path; what was there goes to the second."""
+    """Write tensors and plain values to the first path; its old content goes to the second."""
     last, before = paths
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    if read_sealed(last) is not None:  # a damaged one does not take the place of a right one
+    if read_sealed(last) is not None:  # a damaged one does not replace a good one
         with contextlib.suppress(OSError):
             last.replace(before)
     write_sealed(last, [buffer.getbuffer()])
 
 
 def load_checkpoint(paths: tuple[Path, Path], task_id: str) -> dict[str, Any] | None:
-    """Read the task's last state, else the one before; None if there is neither."""
+    """Read the task's last checkpoint, or the one before; None if there is neither."""
     for path in paths:
         content = read_sealed(path)
         # Whatever a file that was sealed by hand leads to.
@@ -39,13 +39,10 @@ def load_checkpoint(paths: tuple[Path, Path], task_id: str) -> dict[str, Any] | 
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Let one process of this machine work in a folder; the lock ends with the process.
+def exclusive_lock(folder: Path, task_id: str) -> Iterator[None]:
+    """Raise if another process of this machine works in the folder of a task.
 
-    Raises
-    ------
-    RecomputeError
-        If another is at work.
+    The lock ends with the process.
     """
     with storage_errors(folder, "name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +55,7 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RecomputeError(
-                f"{what} is being run by another process: wait for it, or run another task"
+                f"{task_id} is being run by another process: wait for it, or run another task"
             ) from None
         except (ImportError, OSError):
             pass  # no locks here: two processes would only do the same work twice

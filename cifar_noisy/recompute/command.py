@@ -1,4 +1,4 @@
-"""`cifar-noisy recompute run` as other programs start it: a slot beside others, or Slurm."""
+"""`cifar-noisy recompute run` as a command line, for processes beside this one and for Slurm."""
 
 import sys
 from dataclasses import dataclass
@@ -7,21 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunCommand:
-    """Runs tasks of a folder by this Python and this package.
-
-    Attributes
-    ----------
-    folder : Path
-        Of a plan.
-    root : Path or None
-    trust : str or None
-        Where CIFAR-10's images are, as for `load_images`; by default where the plan has them.
-    device : str
-    threads : int or None
-        Of the CPU; None for torch's default.
-    allow_other_hardware : bool
-        Whether to continue what was begun on other hardware.
-    """
+    """The options of `recompute run`, except which tasks; root and trust replace the plan's."""
 
     folder: Path
     root: Path | None = None
@@ -30,28 +16,17 @@ class RunCommand:
     threads: int | None = None
     allow_other_hardware: bool = False
 
-    def words(self) -> list[str]:
-        """Return the command but for its tasks; it runs the same in any folder.
-
-        Examples
-        --------
-        >>> RunCommand(Path("/plan"), threads=2).words()[4:]
-        ['recompute', 'run', '--folder', '/plan', '--device', 'cpu', '--threads', '2']
-        """
-        options = {
-            "--folder": str(self.folder.absolute()),
-            "--device": self.device,
-            "--threads": self.threads,
-            "--root": None if self.root is None else str(self.root.absolute()),
-            "--trust": self.trust,
-        }
-        given = [
-            word
-            for option, value in options.items()
-            if value is not None
-            for word in (option, str(value))
-        ]
-        if self.allow_other_hardware:
-            given.append("--allow-other-hardware")
+    def argv(self) -> list[str]:
+        """Return the command line, which does the same from any working directory."""
         # -P: what lies in the folder that it is started in is not imported.
-        return [sys.executable, "-P", "-m", "cifar_noisy", "recompute", "run", *given]
+        argv = [sys.executable, "-P", "-m", "cifar_noisy", "recompute", "run"]
+        argv += ["--folder", str(self.folder.absolute()), "--device", self.device]
+        if self.threads is not None:
+            argv += ["--threads", str(self.threads)]
+        if self.root is not None:
+            argv += ["--root", str(self.root.absolute())]
+        if self.trust is not None:
+            argv += ["--trust", self.trust]
+        if self.allow_other_hardware:
+            argv += ["--allow-other-hardware"]
+        return argv

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Literal, get_args
@@ -9,59 +10,44 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import ImagesError
-from cifar_noisy.images.alignment import check_alignment
+from cifar_noisy.errors import ImagesError, InvalidInputError
 from cifar_noisy.images.packs import load_images
 from cifar_noisy.loading.noise_matrices import generate_noisy_labels, shipped_noisy_labels
 from cifar_noisy.settings import Setting, check_choice
 
 DatasetName = Literal["cifar10", "digits"]
 DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
-_DIGITS_TESTED = 297
+_N_DIGITS_TEST = 297
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with true labels, ten classes.
+    """Images with true labels of ten classes; the test set only if it was opened too.
 
-    Attributes
-    ----------
-    name : {"cifar10", "digits"}
-    pixels : (N, H, W, C) uint8
-    labels : (N,) int64
-        True labels; CIFAR-10's rows are in the published order.
-    is_mirrored : bool
-        Whether a mirror image shows the same class.
-    test_pixels : (M, H, W, C) uint8, optional
-    test_labels : (M,) int64, optional
-        The test set, where it was asked for.
+    CIFAR-10's rows are in imagefolder order.
     """
 
     name: DatasetName
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    is_mirrored: bool
+    pixels: NDArray[np.uint8]  # (N, H, W, C)
+    labels: NDArray[np.int64]  # (N,)
+    is_mirrored: bool  # whether a mirror image shows the same class
     test_pixels: NDArray[np.uint8] | None = None
     test_labels: NDArray[np.int64] | None = None
 
     def digest(self) -> str:
-        """Return the hex sha256 of the pixels and labels, and of the test set's."""
+        """Return the hex sha256 of all pixels and labels."""
         digest = hashlib.sha256()
         for array in (self.pixels, self.labels, self.test_pixels, self.test_labels):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def hold_aligned(self) -> None:
-        """Hold CIFAR-10's rows to the published order, as far as `check_alignment` can tell.
-
-        Raises
-        ------
-        ImagesError
-            If they are in another.
-        """
+    def check_row_order(self) -> None:
+        """Raise `ImagesError` if CIFAR-10's rows are certainly not in imagefolder order."""
         if self.name != "cifar10":
             return
+        from cifar_noisy.images.alignment import check_alignment
+
         found = check_alignment(SimpleNamespace(data=self.pixels, targets=self.labels))
         if found.verdict == "misaligned":
             raise ImagesError(
@@ -83,31 +69,16 @@ def open_dataset(
     trust: str | None = None,
     with_test: bool = False,
 ) -> Dataset:
-    """Open a dataset by name.
+    """Open a dataset by name; `root` and `trust` are those of `load_images`.
 
-    Parameters
-    ----------
-    name : {"cifar10", "digits"}
-    root, trust
-        Where CIFAR-10's images are, as for `load_images`.
-    with_test : bool, default False
-        Whether to open the test set too. The digits have none, so their last 297 become it.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the name is neither.
-    UnavailableError, ImagesError, StorageError
-        As `load_images` does.
-
-    Examples
-    --------
-    >>> digits = open_dataset("digits")
-    >>> digits.pixels.shape, digits.pixels.dtype
-    ((1797, 8, 8, 1), dtype('uint8'))
+    The digits have no test set, so their last 297 become it `with_test`.
     """
     if check_choice(name, DATASETS, "dataset") == "digits":
-        return _digits(with_test)
+        return _load_digits(with_test)
+    if root is not None and re.search(r"[\x00-\x1f\x7f-\x9f]", os.fspath(root)):
+        raise InvalidInputError(
+            f"root {os.fspath(root)!a} has control characters: name a path without them"
+        )
     images = load_images(root, trust=trust)
     dataset = Dataset("cifar10", images.pixels, images.labels, is_mirrored=True)
     if not with_test:
@@ -117,20 +88,14 @@ def open_dataset(
 
 
 def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64], ...]:
-    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did.
-
-    Examples
-    --------
-    >>> [len(rows) for rows in folds_of(np.repeat([0, 1], 8), 4)]
-    [4, 4, 4, 4]
-    """
+    """Return the held-out rows of each fold, stratified over the *true* labels, as upstream did."""
     from sklearn.model_selection import StratifiedKFold
 
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     return tuple(rows.astype(np.int64) for _, rows in folds.split(labels, labels))
 
 
-def _digits(with_test: bool) -> Dataset:
+def _load_digits(with_test: bool) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -138,5 +103,5 @@ def _digits(with_test: bool) -> Dataset:
     labels = digits.target.astype(np.int64)
     if not with_test:
         return Dataset("digits", pixels, labels, is_mirrored=False)
-    n = len(labels) - _DIGITS_TESTED
+    n = len(labels) - _N_DIGITS_TEST
     return Dataset("digits", pixels[:n], labels[:n], False, pixels[n:], labels[n:])

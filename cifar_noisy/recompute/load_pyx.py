@@ -87,42 +87,30 @@ def load_pyx(
             f"get {'a source' if source is not None else f'order={order!r}'}"
         )
     if source is not None:
-        pyx = read_pyx(user_path(source), setting)
-    else:
-        pyx = _published_or_recomputed(setting, mmap, on_missing == "recompute")
+        return in_order(read_pyx(user_path(source), setting), order)
+    try:
+        pyx = published_pyx(setting, mmap=mmap)
+    except UnavailableError as error:
+        if on_missing == "raise":
+            message = f"{error.message}; or {_how_to_recompute(setting)}"
+            raise UnavailableError(message, error.causes) from None
+        pyx = _recompute(setting)
     return in_order(pyx, order)
 
 
-def _published_or_recomputed(
-    setting: Setting, mmap: bool, may_recompute: bool
-) -> NDArray[np.floating[Any]]:
-    try:
-        return published_pyx(setting, mmap=mmap)
-    except UnavailableError as error:
-        if not may_recompute:
-            said = f"{error.message}; or {_how_to_recompute(setting)}"
-            raise UnavailableError(said, error.causes) from None
-    return _recompute(setting)
-
-
 def _how_to_recompute(setting: Setting) -> str:
-    minutes = _CORE_MINUTES_A_SETTING / _usable_cores()
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    minutes = max(1, round(_CORE_MINUTES_A_SETTING / n_cores, -1))
     return (
-        f"train again (about {max(1, round(minutes, -1)):.0f} minutes on this machine's "
-        f"{_usable_cores()} cores if they are like those measured, more without AMX): cifar-noisy "
-        f"recompute --noise {setting.noise:g} --sparsity {setting.sparsity:g}, or "
-        'on_missing="recompute"'
+        f"train again (about {minutes:.0f} minutes on this machine's {n_cores} cores if they are "
+        "like those measured, more without AMX): cifar-noisy recompute --noise "
+        f'{setting.noise:g} --sparsity {setting.sparsity:g}, or on_missing="recompute"'
     )
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _recompute(setting: Setting) -> NDArray[np.floating[Any]]:
-    """Return recomputed probabilities from the cache, where they are trained first if need be."""
+    """Return recomputed probabilities from the cache; train first if they are not there."""
     from cifar_noisy.recompute.task_runner import recompute_settings
 
     name = f"noise{setting.noise:g}-sparsity{setting.sparsity:g}"

@@ -1,7 +1,7 @@
-"""Several tasks at a time on one machine: a process in each slot of its devices.
+"""Run several tasks at a time on one machine, each in a process of its own.
 
-Tasks are handed out as those that they need are done, and as slots are free. Every task is run by a
-process of its own, so that what kills one leaves the others alone.
+A task starts once its dependencies are done and a device is free. What kills one process leaves
+the others alone.
 """
 
 import signal
@@ -15,159 +15,166 @@ import torch
 
 from cifar_noisy.errors import CifarNoisyWarning, ExitCode, InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.command import RunCommand
-from cifar_noisy.recompute.layout import State, state_of
-from cifar_noisy.recompute.progress import epoch_line, tell
-from cifar_noisy.recompute.run_config import Request, Task, find_task, tasks_of
+from cifar_noisy.recompute.progress import epoch_prefix, print_off_terminal
+from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks, tasks_of
 from cifar_noisy.recompute.stop_signals import stop_signals
+from cifar_noisy.recompute.task_files import State, state_of
 from cifar_noisy.recompute.task_runner import check_device
 from cifar_noisy.store.files import reason
 
 
-def run_in_slots(
-    request: Request,
+def run_tasks_in_parallel(
+    config: RunConfig,
     command: RunCommand,
     devices: Sequence[str],
     *,
     task_ids: Iterable[str] | None = None,
 ) -> Iterator[tuple[Task, State]]:
-    """Run tasks of a plan, one process per slot at a time; the rest is as `run_tasks` has it.
+    """Run tasks as `run_tasks` does, one process per item of `devices`; two may share a device.
 
-    Parameters
-    ----------
-    request : Request
-        Of the plan that the command's folder belongs to.
-    command : RunCommand
-        What each slot runs, on its own device; by default with its share of the CPU's threads.
-    devices : sequence of str
-        Of each slot; two slots may share one.
-    task_ids : iterable of str, optional
-        By default all.
-
-    Yields
-    ------
-    (Task, state)
-        What the task was before it was run, in the order in which they end.
-
-    Raises
-    ------
-    InvalidInputError, RecomputeError
-        As `run_tasks` does; if no process can be started; or, once all that does not need it is
-        done, if a task failed.
-    InterruptedRunError
-        After SIGTERM, SIGINT or SIGUSR1, which is passed on, once every process has ended.
+    Tasks are yielded in the order in which they end. By default the processes share the threads of
+    the CPU. Failures are raised once every task that does not depend on them has been run. Stop
+    signals are forwarded, and raise `InterruptedRunError` once every process has ended.
     """
     for device in dict.fromkeys(devices):
         check_device(device)
-    chosen = [task.id for task in tasks_of(request)] if task_ids is None else task_ids
-    tasks = [find_task(request, task_id) for task_id in dict.fromkeys(chosen)]
-    states = {task.id: state_of(task, request, command.folder) for task in tasks_of(request)}
-    done = {task_id for task_id, state in states.items() if state == "done"}
-    todo = [task for task in tasks if task.id not in done]
+    tasks = find_tasks(config, task_ids)
+    done = {
+        task.id for task in tasks_of(config) if state_of(task, config, command.folder) == "done"
+    }
     yield from ((task, "done") for task in tasks if task.id in done)
-    within_reach = done | {task.id for task in todo}
-    for task in todo:
-        if not within_reach.issuperset(task.needs):
-            raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+    schedule = _Schedule([task for task in tasks if task.id not in done], done)
+    schedule.check_complete()
     if command.threads is None:
         command = replace(command, threads=max(1, torch.get_num_threads() // len(devices)))
-    yield from _Run(request, command, list(devices), todo, done).outcomes()
+    yield from _ProcessScheduler(config, command, schedule, list(devices)).run()
 
 
 @dataclass(eq=False)
-class _Child:
-    """A process at work on a task."""
+class _Schedule:
+    """Which task may start next; knows nothing of processes."""
+
+    todo: list[Task]
+    done: set[str]
+
+    def check_complete(self) -> None:
+        """Raise if a task depends on one that is neither done nor to be run."""
+        reachable = self.done | {task.id for task in self.todo}
+        for task in self.todo:
+            if not reachable.issuperset(task.depends_on):
+                raise RecomputeError(f"{task.id} needs tasks that are not done: run those first")
+
+    def pop_ready(self) -> Task | None:
+        """Remove and return the first task whose dependencies are done."""
+        for task in self.todo:
+            if self.done.issuperset(task.depends_on):
+                self.todo.remove(task)
+                return task
+        return None
+
+
+@dataclass(frozen=True)
+class _Result:
+    """How the process of a task ended: its exit status, and stderr without lines of epochs."""
 
     task: Task
     before: State
     device: str
-    process: subprocess.Popen[str]
+    status: int
+    messages: list[str]
+
+    @property
+    def problem(self) -> str:
+        if self.messages:
+            return self.messages[-1]
+        if self.status < 0:
+            name = signal.Signals(-self.status).name
+            return f"its process was killed by {name}; what it saved is kept"
+        return f"its process ended with status {self.status}"
 
 
 @dataclass(eq=False)
-class _Run:
-    """What is still to do, what is being done, and what became of the rest."""
+class _ProcessScheduler:
+    """Starts tasks as the schedule has them, and collects their results."""
 
-    request: Request
+    config: RunConfig
     command: RunCommand
-    free: list[str]
-    todo: list[Task]
-    done: set[str]
-    running: dict[Future[str], _Child] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    stopped: list[str] = field(default_factory=list)
-    stops: list[int] = field(default_factory=list)
+    schedule: _Schedule
+    free_devices: list[str]
+    running: dict[Future[_Result], subprocess.Popen[str]] = field(default_factory=dict)
+    failed: list[_Result] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
 
-    def outcomes(self) -> Iterator[tuple[Task, State]]:
-        """Yield the tasks that come to be done; raise at the end if some did not."""
-        with ThreadPoolExecutor(len(self.free)) as pool, stop_signals(self.stops, self._pass_on):
+    def run(self) -> Iterator[tuple[Task, State]]:
+        """Yield each task when it has finished; at the end, raise if any failed or was stopped."""
+        with (
+            ThreadPoolExecutor(len(self.free_devices)) as pool,
+            stop_signals(self.signals, self._forward_signal),
+        ):
             try:
-                while True:
-                    self._hand_out(pool)
-                    if not self.running:
-                        break
+                self._start_ready_tasks(pool)
+                while self.running:
                     ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
                     for future in ended:
-                        child = self.running.pop(future)
-                        self.free.append(child.device)
-                        if self._is_done(child, future.result()):
-                            yield child.task, child.before
+                        del self.running[future]
+                        result = future.result()
+                        self.free_devices.append(result.device)
+                        if result.status != 0:
+                            self.failed.append(result)
+                            continue
+                        self.schedule.done.add(result.task.id)
+                        for message in result.messages:
+                            warning = f"{result.task.id}: {message}"
+                            warnings.warn(warning, CifarNoisyWarning, stacklevel=2)
+                        yield result.task, result.before
+                    self._start_ready_tasks(pool)
             finally:
-                self._pass_on(signal.SIGTERM)  # nothing is left running by whatever went wrong
-        self._raise_for_what_is_left()
+                self._forward_signal(signal.SIGTERM)  # whatever went wrong, leave nothing running
+        self._raise_if_incomplete()
 
-    def _hand_out(self, pool: ThreadPoolExecutor) -> None:
-        for task in [task for task in self.todo if self.done.issuperset(task.needs)]:
-            if self.stops or not self.free:
+    def _start_ready_tasks(self, pool: ThreadPoolExecutor) -> None:
+        while self.free_devices and not self.signals:
+            task = self.schedule.pop_ready()
+            if task is None:
                 return
-            self.todo.remove(task)
-            before = state_of(task, self.request, self.command.folder)
-            device = self.free.pop(0)
-            process = _started([*replace(self.command, device=device).words(), "--task", task.id])
+            before = state_of(task, self.config, self.command.folder)
+            device = self.free_devices.pop(0)
+            process = _start([*replace(self.command, device=device).argv(), "--task", task.id])
             try:
-                future = pool.submit(_said_by, process, task)
+                future = pool.submit(_wait_for_result, process, task, before, device)
             except RuntimeError as error:
                 with process:
                     process.kill()
-                raise _no_process(str(error)) from error
-            self.running[future] = _Child(task, before, device, process)
-            for number in self.stops:  # came while it was started
+                raise _cannot_start(str(error)) from error
+            self.running[future] = process
+            for number in self.signals:  # received while the process was started
                 process.send_signal(number)
 
-    def _pass_on(self, number: int) -> None:
-        for child in self.running.values():
-            child.process.send_signal(number)
+    def _forward_signal(self, number: int) -> None:
+        for process in self.running.values():
+            process.send_signal(number)
 
-    def _is_done(self, child: _Child, said: str) -> bool:
-        status = child.process.returncode
-        lines = [line.removeprefix("cifar-noisy: ") for line in said.splitlines() if line.strip()]
-        if status == 0:
-            self.done.add(child.task.id)
-            for line in lines:
-                warnings.warn(f"{child.task.id}: {line}", CifarNoisyWarning, stacklevel=2)
-            return True
-        # A process that was told to end before it could listen has nothing to save.
-        if status == ExitCode.INTERRUPTED or -status in self.stops:
-            self.stopped.append(child.task.id)
-        else:
-            self.failures[child.task.id] = lines[-1] if lines else _ending(status)
-        return False
-
-    def _raise_for_what_is_left(self) -> None:
-        if self.failures:
-            raise RecomputeError(
-                "; ".join(f"{name}: {said}" for name, said in self.failures.items())
-            )
-        if self.stopped or (self.stops and self.todo):
+    def _raise_if_incomplete(self) -> None:
+        # A process may get a signal before it has installed its handler; it has nothing to save.
+        stop_statuses = {ExitCode.INTERRUPTED, *(-number for number in self.signals)}
+        problems = [
+            f"{result.task.id}: {result.problem}"
+            for result in self.failed
+            if result.status not in stop_statuses
+        ]
+        if problems:
+            raise RecomputeError("; ".join(problems))
+        if self.failed or (self.signals and self.schedule.todo):
             raise InterruptedRunError(
-                f"{len(self.stopped)} tasks were stopped by a signal and saved, {len(self.todo)} "
-                "not begun: the same command continues"
+                f"{len(self.failed)} tasks were stopped by a signal and saved, "
+                f"{len(self.schedule.todo)} not begun: the same command continues"
             )
 
 
-def _started(words: list[str]) -> subprocess.Popen[str]:
+def _start(argv: list[str]) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(  # noqa: S603 - this very program
-            words,
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -175,28 +182,24 @@ def _started(words: list[str]) -> subprocess.Popen[str]:
             errors="replace",
         )
     except OSError as error:
-        raise _no_process(reason(error)) from error
+        raise _cannot_start(reason(error)) from error
 
 
-def _no_process(why: str) -> RecomputeError:
+def _cannot_start(why: str) -> RecomputeError:
     return RecomputeError(
         f"no further process can be started ({why}): use fewer devices or jobs, or raise ulimit -u"
     )
 
 
-def _said_by(process: subprocess.Popen[str], task: Task) -> str:
-    """Wait for a process to end; return what it wrote to stderr but for its epochs, passed on."""
-    said = []
+def _wait_for_result(
+    process: subprocess.Popen[str], task: Task, before: State, device: str
+) -> _Result:
+    """Wait for the end of a process, and pass on its lines of epochs meanwhile."""
+    messages = []
     with process:
         for line in process.stderr or ():
-            if line.startswith(epoch_line(task)):
-                tell(line.rstrip())
-            else:
-                said.append(line)
-    return "".join(said)
-
-
-def _ending(status: int) -> str:
-    if status < 0:
-        return f"its process was killed by {signal.Signals(-status).name}; what it saved is kept"
-    return f"its process ended with status {status}"
+            if line.startswith(epoch_prefix(task)):
+                print_off_terminal(line.rstrip())
+            elif line.strip():
+                messages.append(line.rstrip("\n").removeprefix("cifar-noisy: "))
+    return _Result(task, before, device, process.returncode, messages)

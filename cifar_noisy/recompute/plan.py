@@ -1,16 +1,22 @@
-"""The plan of a folder: the request that it belongs to alone."""
+"""The plan file, which ties a folder to one configuration."""
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError
-from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.layout import state_of
+from cifar_noisy.evaluation.escapes import printable
+from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
-from cifar_noisy.recompute.run_config import Request, check_fit, make_request, tasks_of
+from cifar_noisy.recompute.run_config import (
+    RunConfig,
+    check_folds_and_batch_size,
+    make_run_config,
+    tasks_of,
+)
+from cifar_noisy.recompute.task_files import state_of
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
@@ -20,62 +26,26 @@ PLAN_FILE = "plan.json"
 _EARLIER_PLAN = b'{\n  "hash"'
 
 
-def make_plan(
-    settings: Iterable[Setting],
-    folder: Path,
-    *,
-    dataset: str = "cifar10",
-    root: Path | None = None,
-    trust: str | None = None,
-    **choices: Any,
-) -> tuple[Request, Dataset]:
-    """Plan settings: open the images, hold the request to them, and make the folder theirs.
+def make_plan(config: RunConfig, folder: Path) -> RunConfig:
+    """Check a configuration against its images, and write it into a folder as the plan.
 
-    Parameters
-    ----------
-    settings : iterable of Setting
-    folder : Path
-    dataset : {"cifar10", "digits"}
-    root, trust
-        Where CIFAR-10's images are, as for `load_images`; the plan has them too.
-    **choices
-        The other keywords of `make_request`.
-
-    Returns
-    -------
-    (Request, Dataset)
-        The dataset has its test set only where a task needs it.
-
-    Raises
-    ------
-    InvalidInputError, UnknownArtifactError
-        As `make_request` does, or if folds or batches do not fit the images.
-    UnavailableError, ImagesError
-        If the images are not there, or are in another order than the published.
-    RecomputeError
-        If the folder belongs to another request.
-    StorageError
-        If it cannot be written.
+    Returns it with the digest of the images. Raises what `open_dataset` and `save_plan` raise.
     """
-    # First without images: what is wrong with the choices shows before anything is read.
-    request = make_request(settings, "", dataset=dataset, root=root, trust=trust, **choices)
-    images = open_dataset(dataset, request.root, trust=trust, with_test=request.needs_test)
-    images.hold_aligned()
-    check_fit(request, images.labels)
-    request = dataclasses.replace(request, data_digest=images.digest())
-    save_plan(request, folder)
-    return request, images
+    dataset = open_dataset(
+        config.dataset, config.root, trust=config.trust, with_test=config.needs_test
+    )
+    dataset.check_row_order()
+    check_folds_and_batch_size(config, dataset.labels)
+    config = dataclasses.replace(config, data_digest=dataset.digest())
+    save_plan(config, folder)
+    return config
 
 
-def save_plan(request: Request, folder: Path) -> None:
-    """Make the folder belong to the request; a damaged plan is made anew.
+def save_plan(config: RunConfig, folder: Path) -> None:
+    """Write the plan; raise if the folder has another plan, or results of another one.
 
-    Raises
-    ------
-    RecomputeError
-        If it belongs to another, or has results of another.
-    StorageError
-        If it cannot be written.
+    A damaged plan is replaced. A plan of the same configuration gets a new root and trust if the
+    configuration has them.
     """
     path = folder / PLAN_FILE
     try:
@@ -83,36 +53,28 @@ def save_plan(request: Request, folder: Path) -> None:
     except _DamagedPlanError:
         planned = None
     if planned is None:
-        for task in tasks_of(request):
-            state_of(task, request, folder)
-    elif planned != request:
+        for task in tasks_of(config):
+            state_of(task, config, folder)
+    elif planned != config:
         raise RecomputeError(
-            f"{folder} belongs to another configuration ({_differing(planned, request)}; hash "
-            f"{planned.digest()[:12]}, not {request.digest()[:12]}): name another folder"
+            f"{folder} belongs to another configuration ({_differences(planned, config)}; hash "
+            f"{planned.config_sha256()[:12]}, not {config.config_sha256()[:12]}): name another "
+            "folder"
         )
-    if planned is None or request.root is not None or request.trust is not None:
-        write_sealed_json(path, _plan_json(request))
+    if planned is None or config.root is not None or config.trust is not None:
+        write_sealed_json(path, _to_plan_json(config))
 
 
-def load_plan(folder: Path) -> Request:
-    """Read the request that a folder belongs to.
-
-    Raises
-    ------
-    MissingInputError
-        If the folder has no plan.
-    RecomputeError
-        If it has a damaged one, or one of an earlier version.
-    """
+def load_plan(folder: Path) -> RunConfig:
+    """Read the plan of a folder; raise if there is none, or a damaged or an earlier version's."""
     path = folder / PLAN_FILE
     content = read_sealed_json(path)
     if content is None:
         raise _unreadable(path)
     try:
-        request = _request_of(content)
+        return _from_plan_json(content)
     except Exception as error:  # whatever a plan that was sealed by hand leads to
         raise _DamagedPlanError(path) from error
-    return request
 
 
 class _DamagedPlanError(RecomputeError):
@@ -141,45 +103,45 @@ def _unreadable(path: Path) -> CifarNoisyError:
     return _DamagedPlanError(path)
 
 
-def _plan_json(request: Request) -> dict[str, Any]:
-    return {**request.as_json(), "root": request.root, "trust": request.trust}
+def _to_plan_json(config: RunConfig) -> dict[str, Any]:
+    return {**config.to_dict(), "root": config.root, "trust": config.trust}
 
 
-def _request_of(content: Mapping[str, Any]) -> Request:
-    """Make the request that `_plan_json` took apart, by the checks that made it."""
-    taught = content["coteaching"] or {}
-    request = make_request(
+def _from_plan_json(content: Mapping[str, Any]) -> RunConfig:
+    """Invert `_to_plan_json`, with the checks of `make_run_config`."""
+    coteaching = content["coteaching"] or {}
+    config = make_run_config(
         [Setting(**setting) for setting in content["settings"]],
         content["data_digest"],
-        dataset=content["dataset"],
-        seed=content["seed"],
-        n_folds=content["n_folds"],
-        dtype=content["dtype"],
         recipe=content["recipe_name"],
-        overrides=content["recipe"] | {COTEACHING_PREFIX + name: taught[name] for name in taught},
-        kept_methods=content["kept_methods"],
-        coteaching_methods=content["coteaching_methods"],
-        root=content["root"],
-        trust=content["trust"],
-    )
-    if json.dumps(_plan_json(request), sort_keys=True) != json.dumps(content, sort_keys=True):
+        overrides=content["recipe"]
+        | {COTEACHING_PREFIX + name: value for name, value in coteaching.items()},
+        **{
+            name: content[name]
+            for name in ("dataset", "seed", "n_folds", "dtype", "kept_methods",
+                         "coteaching_methods", "root", "trust")
+        },
+    )  # fmt: skip
+    if json.dumps(_to_plan_json(config), sort_keys=True) != json.dumps(content, sort_keys=True):
         raise ValueError("it has values that no plan has")
-    return request
+    return config
 
 
-def _differing(one: Request, other: Request) -> str:
-    mine, theirs = _flat(one.as_json()), _flat(other.as_json())
+def _differences(planned: RunConfig, wanted: RunConfig) -> str:
+    theirs, ours = _flattened(planned.to_dict()), _flattened(wanted.to_dict())
     return "; ".join(
-        f"{name} {mine.get(name)} there, {theirs.get(name)} here"
-        for name in dict.fromkeys([*mine, *theirs])
-        if mine.get(name) != theirs.get(name)
+        f"{name} {printable(theirs.get(name))} there, {printable(ours.get(name))} here"
+        for name in theirs | ours
+        if theirs.get(name) != ours.get(name)
     )
 
 
-def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values with those of inner mappings beside."""
+def _flattened(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values, those of an inner mapping as "outer.inner"."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        inner = value if isinstance(value, dict) else None
-        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": value[inner] for inner in value}
+        else:
+            flat[name] = value
     return flat

@@ -1,15 +1,13 @@
-"""A plan as Slurm job arrays: a script for tasks that wait for the same, and one to submit them.
+"""Slurm job arrays of a plan: scripts to read, and to change where a site needs something else.
 
-What is written is meant to be read, and to be changed where a site wants it otherwise:
+    slurm/level1-part1.sh     an array of tasks that depend on none of the others; part 2, ... if
+                              the site allows no array that is long enough for all
+    slurm/level2-part1.sh     merges the folds of a setting; part 2, ... of other settings
+    slurm/submit.sh           sbatch of all, each array after the tasks that it depends on
+    slurm/<array>_<index>.log output of the jobs
 
-    slurm/level1-part1.sh     an array of tasks that need none of the others; part 2, ... where the
-                              site's arrays are too short for all
-    slurm/level2-part1.sh     what collects the folds of a setting; part 2, ... of other settings
-    slurm/submit.sh           sbatch of all, each array after the tasks that it needs
-    slurm/<array>_<index>.log what the jobs say
-
-Only tasks that are not done are written, so what failed or was cancelled is submitted again by the
-same command.
+Only tasks that are not done are written, so the same command submits again what failed or was
+cancelled. sbatch reads SBATCH_* variables too, and lets them override the options in a script.
 """
 
 import hashlib
@@ -30,23 +28,16 @@ from cifar_noisy.store.files import abandoned_parts_of
 from cifar_noisy.store.sealed import write_durably
 
 _SECONDS_TO_SAVE = 120
-_USUAL_ARRAY_LIMIT = 1000
-_PATIENCE = 30.0  # seconds for the site's configuration
+_DEFAULT_ARRAY_LIMIT = 1000
+_SCONTROL_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What each task asks of Slurm; None leaves it to the site.
+    """What each task asks of Slurm; the options of sbatch, None for the site's default.
 
-    Attributes
-    ----------
-    cpus_per_task : int
-    partition, gres, time, mem, account : str or None
-        As sbatch has them. Collecting the folds of a setting asks for no gres.
-    max_parallel : int or None
-        The most tasks of an array that run at a time.
-    setup : tuple of str
-        Lines of bash before the run.
+    Merging the folds of a setting asks for no gres. At most `max_parallel` tasks of an array run at
+    a time. The lines of `setup` are bash that runs first.
     """
 
     cpus_per_task: int = 1
@@ -66,70 +57,44 @@ class Resources:
 
 @dataclass(frozen=True)
 class JobArray:
-    """Tasks that need the same, and nothing of each other.
+    """Tasks, by array index, that depend on the same tasks of other arrays and not on each other.
 
-    Attributes
-    ----------
-    name : str
-        Such as "level1-part1".
-    task_ids : tuple of str
-        By array index.
-    needs : tuple of str
-        Tasks of other arrays to be done before.
-    is_training : bool
-        False of tasks that only collect.
+    `is_training` is False for tasks that only merge folds.
     """
 
     name: str
     task_ids: tuple[str, ...]
-    needs: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
     is_training: bool = True
 
 
 def job_arrays(
     tasks: Sequence[Task], done: Collection[str], array_limit: int
 ) -> tuple[JobArray, ...]:
-    """Return the arrays of all tasks that are not done, by levels of what they need.
+    """Return arrays, of `array_limit` tasks at most, of all tasks whose ids are not in `done`.
 
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Each after those that it needs.
-    done : collection of str
-        Ids of tasks to leave out.
-    array_limit : int
-        The most tasks of an array; indices are below it.
-
-    Raises
-    ------
-    InvalidInputError
-        If the limit is below 1.
-
-    Examples
-    --------
-    >>> from cifar_noisy import Setting
-    >>> s = Setting(0.4, 0.2)
-    >>> tasks = [Task(i, "train", s, needs=needs) for i, needs in [("a", ()), ("b", ("a",))]]
-    >>> [array.name for array in job_arrays(tasks, (), 10)]
-    ['level1-part1', 'level2-part1']
-    >>> job_arrays(tasks, ("a",), 10)
-    (JobArray(name='level1-part1', task_ids=('b',), needs=(), is_training=True),)
+    An array of level n depends on arrays of lower levels. Each task comes after those that it
+    depends on.
     """
     if array_limit < 1:
         raise InvalidInputError(f"array limit {array_limit} leaves no room for a task: use 1 or up")
     level_of: dict[str, int] = {}
-    alike: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
+    groups: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
     for task in tasks:
         if task.id not in done:
-            needs = tuple(need for need in task.needs if need in level_of)
-            level_of[task.id] = level = 1 + max((level_of[need] for need in needs), default=0)
-            alike.setdefault((level, needs, task.kind != "collect"), []).append(task.id)
-    arrays, parts = [], Counter[int]()
-    for (level, needs, is_training), ids in sorted(alike.items(), key=lambda item: item[0][0]):
+            depends_on = tuple(task_id for task_id in task.depends_on if task_id in level_of)
+            level = 1 + max((level_of[task_id] for task_id in depends_on), default=0)
+            level_of[task.id] = level
+            groups.setdefault((level, depends_on, task.kind != "collect"), []).append(task.id)
+    arrays, n_parts = [], Counter[int]()
+    for (level, depends_on, is_training), ids in sorted(
+        groups.items(), key=lambda item: item[0][0]
+    ):
         for first in range(0, len(ids), array_limit):
-            parts[level] += 1
-            some = tuple(ids[first : first + array_limit])
-            arrays.append(JobArray(f"level{level}-part{parts[level]}", some, needs, is_training))
+            n_parts[level] += 1
+            chunk = tuple(ids[first : first + array_limit])
+            name = f"level{level}-part{n_parts[level]}"
+            arrays.append(JobArray(name, chunk, depends_on, is_training))
     return tuple(arrays)
 
 
@@ -141,48 +106,44 @@ def job_name(folder: Path) -> str:
 def array_script(array: JobArray, command: RunCommand, resources: Resources, cache: Path) -> str:
     """Return the sbatch script of an array.
 
-    A task that Slurm tells to stop, two minutes before its time is up, saves and puts itself back
-    into the queue; there it continues, as it does after a node was lost.
-
-    Raises
-    ------
-    InvalidInputError
-        If a path or value has a line break, which an option of sbatch cannot hold, or is no text.
+    Slurm tells a task to stop two minutes before its time is up. The task saves and puts itself
+    back into the queue; there it continues, as it does after a node was lost.
     """
     if not array.is_training:
         resources, command = replace(resources, gres=None), replace(command, device="cpu")
     throttle = f"%{resources.max_parallel}" if resources.max_parallel else ""
-    own = str(command.folder.absolute()).replace("%", "%%")  # a % is Slurm's in names of logs
+    folder = str(command.folder.absolute()).replace("%", "%%")  # a % is Slurm's in names of logs
     options = {
         "job-name": job_name(command.folder),
         "array": f"0-{len(array.task_ids) - 1}{throttle}",
-        "output": f"{own}/slurm/%A_%a.log",
+        "output": f"{folder}/slurm/%A_%a.log",
         "open-mode": "append",
-        "requeue": None,
         "signal": f"USR1@{_SECONDS_TO_SAVE}",
         "kill-on-invalid-dep": "yes",
         "nodes": "1",
         "ntasks": "1",
-    } | {
-        name.replace("_", "-"): str(value)
-        for name in ("cpus_per_task", "partition", "gres", "time", "mem", "account")
-        if (value := getattr(resources, name)) is not None
+        "cpus-per-task": str(resources.cpus_per_task),
+        "partition": resources.partition,
+        "gres": resources.gres,
+        "time": resources.time,
+        "mem": resources.mem,
+        "account": resources.account,
     }
-    _refuse_control_characters(
-        [*map(str, options.values()), *command.words(), str(cache), *resources.setup]
-    )
+    lines = [f"{name}={shlex.quote(value)}" for name, value in options.items() if value is not None]
+    for value in (*lines, *command.argv(), str(cache), *resources.setup):
+        if not value.isprintable():  # an option of sbatch cannot hold a line break
+            raise InvalidInputError(
+                f"{value!a} cannot stand in a script: use text without line breaks and the like"
+            )
     return _ARRAY.format(
         name=array.name,
         n_tasks=len(array.task_ids),
-        options="\n".join(
-            f"#SBATCH --{name}" + (f"={shlex.quote(value)}" if value is not None else "")
-            for name, value in options.items()
-        ),
+        options="\n".join(f"#SBATCH --{line}" for line in ["requeue", *lines]),
         tasks="\n".join(f"  {shlex.quote(task_id)}" for task_id in array.task_ids),
         cache=shlex.quote(str(cache.absolute())),
         setup="".join(f"{line}\n" for line in resources.setup),
         cpus=resources.cpus_per_task,
-        run=shlex.join(command.words()),
+        run=shlex.join(command.argv()),
         seconds=_SECONDS_TO_SAVE,
     )
 
@@ -216,12 +177,12 @@ exit "$status"
 
 
 def submit_script(arrays: Sequence[JobArray], folder: Path) -> str:
-    """Return the script that submits arrays, each after the tasks that it needs."""
+    """Return the script that submits arrays, each after the tasks that it depends on."""
     lines: list[str] = []
     job_of: dict[str, str] = {}
     for array in arrays:
         variable = array.name.replace("-", "_")
-        after = "".join(f":{job_of[need]}" for need in array.needs)
+        after = "".join(f":{job_of[task_id]}" for task_id in array.depends_on)
         dependency = f'--dependency="afterok{after}" ' if after else ""
         lines += [
             f"{variable}=$(sbatch --parsable {dependency}{array.name}.sh)",
@@ -259,7 +220,7 @@ fi
 def write_scripts(
     arrays: Sequence[JobArray], command: RunCommand, resources: Resources, cache: Path
 ) -> tuple[Path, ...]:
-    """Write the scripts into the plan's folder in place of older ones; return the arrays' paths."""
+    """Replace the scripts in the plan's folder; return the paths of the arrays' scripts."""
     scripts = {
         f"{array.name}.sh": array_script(array, command, resources, cache) for array in arrays
     } | {"submit.sh": submit_script(arrays, command.folder)}
@@ -277,24 +238,18 @@ def write_scripts(
 def site_array_limit() -> int:
     """Return the most tasks of an array here; 1,000 where Slurm is not there to be asked."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             ["scontrol", "show", "config"],  # noqa: S607 - the site's, wherever it is
-            capture_output=True, text=True, check=True, timeout=_PATIENCE,
+            capture_output=True, text=True, check=True, timeout=_SCONTROL_TIMEOUT_SECONDS,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return _USUAL_ARRAY_LIMIT
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
-    return max(1, int(found[1])) if found else _USUAL_ARRAY_LIMIT
+        return _DEFAULT_ARRAY_LIMIT
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
+    return max(1, int(found[1])) if found else _DEFAULT_ARRAY_LIMIT
 
 
 def submit(folder: Path) -> tuple[str, ...]:
-    """Run the folder's `submit.sh`; return the arrays' job ids.
-
-    Raises
-    ------
-    RecomputeError
-        If there is no Slurm here, or it refuses.
-    """
+    """Run the folder's `submit.sh`; return the arrays' job ids."""
     if shutil.which("sbatch") is None:
         raise RecomputeError(
             "sbatch is not on this machine: submit on a login node of the cluster, or train here "
@@ -310,11 +265,3 @@ def submit(folder: Path) -> tuple[str, ...]:
         already = f"; submitted before that: scancel {' '.join(jobs)}" if jobs else ""
         raise RecomputeError(f"nothing more was submitted ({said or 'no reason given'}){already}")
     return jobs
-
-
-def _refuse_control_characters(values: Sequence[str]) -> None:
-    for value in values:
-        if not value.isprintable():
-            raise InvalidInputError(
-                f"{value!a} cannot stand in a script: use text without line breaks and the like"
-            )

@@ -8,28 +8,22 @@ from types import FrameType
 
 @contextmanager
 def stop_signals(
-    received: list[int], pass_on: Callable[[int], object] | None = None
+    received: list[int], forward_signal: Callable[[int], object] = lambda _: None
 ) -> Iterator[None]:
-    """Note SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a list instead of dying of them.
+    """Add each SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 to a list, and forward it.
 
-    Parameters
-    ----------
-    received : list of int
-        What was received until now. Threads but the main one never receive any.
-    pass_on : function of a signal's number, optional
-        Called on each, between two steps of the main thread.
+    Only the main thread receives signals; in another one this does nothing.
     """
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if pass_on is not None:
-            pass_on(number)
+        forward_signal(number)
 
     names = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is not everywhere
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread, which alone may do this
+        before = {number: signal.signal(number, handle) for number in numbers}
+    except ValueError:  # not the main thread
         before = {}
     try:
         yield

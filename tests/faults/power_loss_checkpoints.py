@@ -9,9 +9,9 @@ from cifar_noisy import Setting
 from cifar_noisy.errors import InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.checkpoints import load_checkpoint
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.layout import checkpoint_files
 from cifar_noisy.recompute.plan import save_plan
-from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import checkpoint_files
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer
 
@@ -33,7 +33,7 @@ def power_losses(folder: Path, n_flips: int, n_resumes: int, seed: int = 0) -> P
     then each of `n_resumes` times one bit of some file is another.
     """
     digits = open_dataset("digits")
-    request = make_request(
+    request = make_run_config(
         [Setting(0.4, 0.2)], digits.digest(), dataset="digits", n_folds=2,
         overrides={"epochs": 3, "width": 4},
     )  # fmt: skip
@@ -64,13 +64,13 @@ def power_losses(folder: Path, n_flips: int, n_resumes: int, seed: int = 0) -> P
     return outcome
 
 
-def _finished(request: Request, digits: Dataset, folder: Path) -> dict[str, bytes]:
+def _finished(request: RunConfig, digits: Dataset, folder: Path) -> dict[str, bytes]:
     save_plan(request, folder)
     list(run_tasks(request, digits, folder, threads=1))
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.npy")}
 
 
-def _begin(request: Request, digits: Dataset, folder: Path) -> None:
+def _begin(request: RunConfig, digits: Dataset, folder: Path) -> None:
     """Train one fold, and of the other two epochs and a step."""
     save_plan(request, folder)
 

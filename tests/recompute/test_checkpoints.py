@@ -12,8 +12,8 @@ import torch
 
 from cifar_noisy import InterruptedRunError, RecomputeError, Setting
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.layout import file_paths, record_of
-from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import file_paths, record_of
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer
 
@@ -23,18 +23,18 @@ def digits() -> Dataset:
     return open_dataset("digits", with_test=True)
 
 
-def request_of(digits: Dataset, **more: Any) -> Request:
+def config_of(digits: Dataset, **more: Any) -> RunConfig:
     overrides = {"epochs": 6, "width": 8, "coteaching.epochs": 3, "coteaching.width": 2}
-    return make_request(
+    return make_run_config(
         [Setting(0.4, 0.2)], digits.digest(), dataset="digits", n_folds=2,
         overrides=overrides | more, coteaching_methods=["cl_both"],
     )  # fmt: skip
 
 
 def trained(digits: Dataset, folder: Path) -> dict[str, bytes]:
-    request = request_of(digits)
-    assert len(list(run_tasks(request, digits, folder, threads=1))) == 4
-    record = record_of(tasks_of(request)[-1], request, folder)
+    config = config_of(digits)
+    assert len(list(run_tasks(config, digits, folder, threads=1))) == 4
+    record = record_of(tasks_of(config)[-1], config, folder)
     assert record is not None
     arrays = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.npy")}
     return arrays | {"accuracy": repr(record["test_accuracy"]).encode()}
@@ -115,7 +115,7 @@ def test_a_training_does_not_see_a_precision_set_by_backend(
 def test_between_tasks_all_is_as_the_caller_had_it(
     odd_state: dict[str, Any], digits: Dataset, tmp_path: Path
 ) -> None:
-    for _ in run_tasks(request_of(digits), digits, tmp_path, threads=1):
+    for _ in run_tasks(config_of(digits), digits, tmp_path, threads=1):
         assert state() == odd_state
         break
     assert state() == odd_state
@@ -140,7 +140,7 @@ def test_errors_and_ctrl_c_put_it_back_too(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(error):
-        list(run_tasks(request_of(digits), digits, tmp_path, threads=1, on_step=on_step))
+        list(run_tasks(config_of(digits), digits, tmp_path, threads=1, on_step=on_step))
     assert state() == odd_state
 
 
@@ -150,7 +150,7 @@ def test_a_handler_that_is_not_pythons_is_no_error(
     """As of a signal that a C library handles, which Python calls None."""
     real = signal.signal
     monkeypatch.setattr(signal, "signal", lambda number, handler: real(number, handler) and None)
-    request = request_of(digits)
-    list(run_tasks(request, digits, tmp_path, task_ids=(tasks_of(request)[0].id,), threads=1))
-    assert (tmp_path / file_paths(tasks_of(request)[0])[0]).is_file()
+    config = config_of(digits)
+    list(run_tasks(config, digits, tmp_path, task_ids=(tasks_of(config)[0].id,), threads=1))
+    assert (tmp_path / file_paths(tasks_of(config)[0])[0]).is_file()
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,10 +24,10 @@ from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTr
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
-from cifar_noisy.recompute.layout import file_paths, record_path
 from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import load_plan, save_plan
-from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import file_paths, record_path
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.settings import train_mask_path, training_log_path
@@ -69,9 +69,9 @@ def training() -> Training:
 
 
 @pytest.fixture(scope="module")
-def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path]:
+def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
     folder = tmp_path_factory.mktemp("finished")
-    request = make_request(
+    request = make_run_config(
         [SETTING],
         digits.digest(),
         dataset="digits",
@@ -101,7 +101,7 @@ def record_of(task: Task, folder: Path) -> dict[str, Any]:
     return record
 
 
-def collecting(request: Request) -> tuple[str, ...]:
+def collecting(request: RunConfig) -> tuple[str, ...]:
     return tuple(task.id for task in tasks_of(request) if task.kind in ("train", "collect"))
 
 
@@ -218,7 +218,7 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
 
 
 def test_a_killed_training_continues_to_the_same_bytes(
-    finished: tuple[Request, Path], tmp_path: Path
+    finished: tuple[RunConfig, Path], tmp_path: Path
 ) -> None:
     """Co-Teaching, with its dropout, as a process that is killed after its first epoch."""
     request, folder = finished
@@ -318,7 +318,7 @@ def test_folds_are_the_strata_of_the_true_labels() -> None:
 
 
 def test_logs_of_kept_sets_lie_where_upstream_has_them_and_parse(
-    finished: tuple[Request, Path], digits: Dataset
+    finished: tuple[RunConfig, Path], digits: Dataset
 ) -> None:
     request, folder = finished
     plain, taught = tasks_of(request)[-2:]
@@ -342,7 +342,9 @@ def test_logs_of_kept_sets_lie_where_upstream_has_them_and_parse(
     assert record["forget_rate"] == 0.2
 
 
-def test_a_plan_is_read_as_it_was_written(finished: tuple[Request, Path], digits: Dataset) -> None:
+def test_a_plan_is_read_as_it_was_written(
+    finished: tuple[RunConfig, Path], digits: Dataset
+) -> None:
     request, folder = finished
     assert load_plan(folder) == request
     before = [state for _, state in run_tasks(request, digits, folder)]
@@ -380,7 +382,7 @@ def test_bad_input_is_refused(digits: Dataset, training: Training) -> None:
         PaperTrainer(replace(SMALL, batch_size=33, drop_last=False), training)
     plain = FastRecipe(epochs=3, momentum=0, batch_size=50, width=2)
     assert FastTrainer(plain, training).n_steps == 6
-    request = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2)
+    request = make_run_config([SETTING], digits.digest(), dataset="digits", n_folds=2)
     task = ("train-noise0.4-sparsity0.2-fold2",)
     with pytest.raises(InvalidInputError, match="fold2' is not in this plan"):
         list(run_tasks(request, digits, Path("nowhere"), task_ids=task))
@@ -413,7 +415,7 @@ def test_plans_that_make_no_sense_are_refused(
     more: dict[str, object], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        make_request([SETTING], "-", **more)  # type: ignore[arg-type]
+        make_run_config([SETTING], "-", **more)  # type: ignore[arg-type]
 
 
 def test_the_forget_rate_is_the_share_of_wrong_labels(digits: Dataset) -> None:

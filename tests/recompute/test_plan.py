@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
+from cifar_noisy.cli.recompute_commands import dispatch_tasks
 from cifar_noisy.loading.recomputed import write_record
+from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.layout import file_paths, record_path, state_of
 from cifar_noisy.recompute.plan import load_plan, save_plan
-from cifar_noisy.recompute.run_config import Request, make_request, tasks_of
+from cifar_noisy.recompute.run_config import RunConfig, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import check_configuration, file_paths, record_path, state_of
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.store.files import SECONDS_UNTIL_ABANDONED
 from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
@@ -33,8 +35,8 @@ def digits() -> Dataset:
 
 
 @pytest.fixture
-def request_(digits: Dataset) -> Request:
-    return make_request(
+def config(digits: Dataset) -> RunConfig:
+    return make_run_config(
         [SETTING], digits.digest(), dataset="digits", n_folds=2, overrides=SHORT,
         coteaching_methods=["argmax"],
     )  # fmt: skip
@@ -45,48 +47,48 @@ DAMAGE = [b"", b"{", b"\xff\xfe", b'{"seed": 0}', b"[" * 100_000]
 
 @pytest.mark.parametrize("content", DAMAGE, ids=range(len(DAMAGE)))
 def test_a_damaged_plan_is_planned_again_in_place(
-    content: bytes, request_: Request, tmp_path: Path
+    content: bytes, config: RunConfig, tmp_path: Path
 ) -> None:
-    save_plan(request_, tmp_path)
+    save_plan(config, tmp_path)
     path = tmp_path / "plan.json"
     before = path.read_bytes()
     path.write_bytes(content)
     with pytest.raises(RecomputeError, match="is damaged: plan again in") as caught:
         load_plan(tmp_path)
     assert "\n" not in str(caught.value)
-    save_plan(request_, tmp_path)
+    save_plan(config, tmp_path)
     assert path.read_bytes() == before
 
 
 def test_planning_again_does_not_take_results_of_another_plan(
-    request_: Request, digits: Dataset, tmp_path: Path
+    config: RunConfig, digits: Dataset, tmp_path: Path
 ) -> None:
-    save_plan(request_, tmp_path)
-    fold = tasks_of(request_)[0]
+    save_plan(config, tmp_path)
+    fold = tasks_of(config)[0]
     files = dict.fromkeys(file_paths(fold), b"")
-    write_record(tmp_path, record_path(fold), {"configuration": request_.digest()}, files)
+    write_record(tmp_path, record_path(fold), {"configuration": config.config_sha256()}, files)
     (tmp_path / "plan.json").write_bytes(b"")
-    other = make_request([SETTING], digits.digest(), dataset="digits", n_folds=2, seed=1)
+    other = make_run_config([SETTING], digits.digest(), dataset="digits", n_folds=2, seed=1)
     with pytest.raises(RecomputeError, match=r"about\.json is of another configuration"):
         save_plan(other, tmp_path)
     assert (tmp_path / "plan.json").read_bytes() == b""
-    save_plan(request_, tmp_path)
+    save_plan(config, tmp_path)
     assert state_of(fold, load_plan(tmp_path), tmp_path) == "done"
 
 
-def test_a_plan_of_an_earlier_version_is_refused(request_: Request, tmp_path: Path) -> None:
-    content = {"hash": request_.digest(), **request_.as_json()}
+def test_a_plan_of_an_earlier_version_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    content = {"hash": config.config_sha256(), **config.to_dict()}
     (tmp_path / "plan.json").write_text(json.dumps(content, indent=2) + "\n")
-    for read in (load_plan, lambda folder: save_plan(request_, folder)):
+    for read in (load_plan, lambda folder: save_plan(config, folder)):
         with pytest.raises(RecomputeError, match=r"earlier version.*: plan in a new folder$"):
             read(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_what_is_no_file_is_one_line(kind: str, request_: Request, tmp_path: Path) -> None:
+def test_what_is_no_file_is_one_line(kind: str, config: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
-    for read in (load_plan, lambda folder: save_plan(request_, folder)):
+    for read in (load_plan, lambda folder: save_plan(config, folder)):
         with pytest.raises(RecomputeError, match=r"cannot be read \(.*\): name another folder"):
             read(tmp_path)
 
@@ -119,9 +121,9 @@ FORGED += [("recipe.peak_rate", 10**400), ("recipe.more", 1), ("coteaching.forge
 
 @pytest.mark.parametrize("number", range(len(FORGED)))
 def test_a_plan_sealed_by_hand_passes_the_checks_of_a_request(
-    number: int, request_: Request, tmp_path: Path
+    number: int, config: RunConfig, tmp_path: Path
 ) -> None:
-    save_plan(request_, tmp_path)
+    save_plan(config, tmp_path)
     name, value = FORGED[number]
     content = read_sealed_json(tmp_path / "plan.json")
     assert content is not None
@@ -135,10 +137,39 @@ def test_a_plan_sealed_by_hand_passes_the_checks_of_a_request(
         load_plan(tmp_path)
 
 
-def test_an_untouched_plan_sealed_by_hand_is_read(request_: Request, tmp_path: Path) -> None:
-    save_plan(request_, tmp_path)
+def test_control_characters_in_a_plan_sealed_by_hand_are_shown_escaped(tmp_path: Path) -> None:
+    save_plan(make_run_config([SETTING], "\x1b[31m", root="/a\x1b[31m\nb"), tmp_path)
+    planned = load_plan(tmp_path)
+    with pytest.raises(
+        InvalidInputError, match=r"root '/a\\x1b\[31m\\nb' has control char"
+    ) as caught:
+        list(dispatch_tasks(planned, RunCommand(tmp_path)))
+    assert str(caught.value).isprintable()
+    with pytest.raises(RecomputeError, match=r"data_digest \\x1b\[31m there") as differing:
+        save_plan(make_run_config([SETTING], "-"), tmp_path)
+    assert str(differing.value).isprintable()
+    record = {"configuration": "\x1b[31m"}
+    with pytest.raises(RecomputeError, match=r"\(\\x1b\[31m, not") as foreign:
+        check_configuration(tmp_path, record, planned)
+    assert str(foreign.value).isprintable()
+
+
+def test_what_only_reads_plans_does_not_import_torch() -> None:
+    """Not by itself, that is: the recipes are another module's."""
+    code = """
+import sys, unittest.mock
+sys.modules["cifar_noisy.recompute.recipes"] = unittest.mock.MagicMock()
+from cifar_noisy.cli import recompute_commands
+from cifar_noisy.recompute import command, plan, progress, slurm
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_untouched_plan_sealed_by_hand_is_read(config: RunConfig, tmp_path: Path) -> None:
+    save_plan(config, tmp_path)
     write_sealed_json(tmp_path / "plan.json", read_sealed_json(tmp_path / "plan.json") or {})
-    assert load_plan(tmp_path) == request_
+    assert load_plan(tmp_path) == config
 
 
 @pytest.mark.parametrize(
@@ -151,16 +182,16 @@ def test_an_untouched_plan_sealed_by_hand_is_read(request_: Request, tmp_path: P
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_one_line(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        make_request([SETTING], "-", **more)
+        make_run_config([SETTING], "-", **more)
     assert len(str(caught.value)) < 200
 
 
 def test_leftovers_of_killed_processes_are_removed(
-    request_: Request, digits: Dataset, tmp_path: Path
+    config: RunConfig, digits: Dataset, tmp_path: Path
 ) -> None:
-    save_plan(request_, tmp_path)
+    save_plan(config, tmp_path)
     old = time.time() - SECONDS_UNTIL_ABANDONED - 60
-    work = tmp_path / "work" / tasks_of(request_)[0].id
+    work = tmp_path / "work" / tasks_of(config)[0].id
     work.mkdir(parents=True)
     names = [tmp_path / ".plan.json.01234567.part", work / ".checkpoint.pt.01234567.part",
              work / ".probabilities.npy.01234567.part"]  # fmt: skip
@@ -169,7 +200,7 @@ def test_leftovers_of_killed_processes_are_removed(
         path.write_bytes(b"x")
         if path != others[1]:  # which a live process may be writing
             os.utime(path, (old, old))
-    list(run_tasks(request_, digits, tmp_path, task_ids=(tasks_of(request_)[0].id,), threads=1))
+    list(run_tasks(config, digits, tmp_path, task_ids=(tasks_of(config)[0].id,), threads=1))
     assert not any(path.exists() for path in names)
     assert all(path.exists() for path in others)
 
@@ -189,15 +220,15 @@ def test_a_plan_records_where_the_images_are(
     root = jpeg.batches.name
     planned = run("plan", "--noise", "0.2", "--sparsity", "0", "--root", root, "--trust", "pixels")
     assert planned.returncode == 0, planned.stderr
-    request = load_plan(tmp_path)
-    assert (request.root, request.trust) == (str(jpeg.batches), "pixels")
+    config = load_plan(tmp_path)
+    assert (config.root, config.trust) == (str(jpeg.batches), "pixels")
     monkeypatch.chdir("/")
     assert run("slurm").returncode == 0
     assert "--root" not in (tmp_path / "slurm" / "level1-part1.sh").read_text()
     # The images are found, and the next thing that is wrong is told.
     assert re.search(r"needs tasks that are not done", run("collect").stderr)
-    elsewhere = make_request(request.settings, request.data_digest, root="/elsewhere")
+    elsewhere = make_run_config(config.settings, config.data_digest, root="/elsewhere")
     save_plan(elsewhere, tmp_path)
     assert load_plan(tmp_path).root == "/elsewhere"
-    save_plan(make_request(request.settings, request.data_digest), tmp_path)
+    save_plan(make_run_config(config.settings, config.data_digest), tmp_path)
     assert load_plan(tmp_path).root == "/elsewhere"

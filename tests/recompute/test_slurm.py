@@ -18,9 +18,9 @@ from cifar_noisy.recompute.checkpoints import save_checkpoint
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.hardware import hardware
-from cifar_noisy.recompute.layout import checkpoint_files, state_of
 from cifar_noisy.recompute.plan import load_plan, save_plan
-from cifar_noisy.recompute.run_config import Task, make_request, tasks_of
+from cifar_noisy.recompute.run_config import Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import checkpoint_files, state_of
 from cifar_noisy.recompute.task_runner import run_tasks
 from tests.slurm_cluster import Cluster, cluster, wait_for, why_not
 
@@ -31,7 +31,7 @@ ODD = 'it\'s a "plan" #1, 100%a $HOME `x`'
 
 def task(task_id: str, *needs: str) -> Task:
     kind: Literal["collect", "train"] = "collect" if task_id.startswith("collect") else "train"
-    return Task(task_id, kind, SETTING, needs=needs)
+    return Task(task_id, kind, SETTING, depends_on=needs)
 
 
 # Two chains that meet, and one task beside them.
@@ -52,7 +52,7 @@ def test_a_level_holds_what_needs_only_the_levels_before() -> None:
         ("level1-part1", ("b", "c")),
         ("level2-part1", ("d",)),
     ]
-    assert slurm.job_arrays(TASKS, {"a", "e"}, 1000)[1].needs == ("c", "b")
+    assert slurm.job_arrays(TASKS, {"a", "e"}, 1000)[1].depends_on == ("c", "b")
     assert slurm.job_arrays(TASKS, {"a", "b", "c", "d", "e"}, 1000) == ()
 
 
@@ -167,10 +167,10 @@ def plan(folder: Path) -> None:
     """Three folds, each long enough to be met at work."""
     digest = open_dataset("digits").digest()
     overrides = {"epochs": 25, "width": 4}
-    request = make_request(
+    config = make_run_config(
         [SETTING], digest, dataset="digits", n_folds=3, overrides=overrides
     )  # fmt: skip
-    save_plan(request, folder)
+    save_plan(config, folder)
 
 
 def submit(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -186,8 +186,8 @@ def jobs_of(result: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def states(folder: Path) -> list[str]:
-    request = load_plan(folder)
-    return [state_of(task, request, folder) for task in tasks_of(request)]
+    config = load_plan(folder)
+    return [state_of(task, config, folder) for task in tasks_of(config)]
 
 
 def logs(folder: Path) -> str:
@@ -247,10 +247,13 @@ def test_a_failed_fold_cancels_its_own_setting_alone(
     settings = [SETTING, Setting(0.2, 0)]
     digest = open_dataset("digits").digest()
     overrides = {"epochs": 1, "width": 4}
-    request = make_request(settings, digest, dataset="digits", n_folds=2, overrides=overrides)
-    save_plan(request, tmp_path)
-    bad = tasks_of(request)[0]
-    begun = {"configuration": request.digest(), "hardware": [hardware("cpu") | {"threads": 7}]}
+    config = make_run_config(settings, digest, dataset="digits", n_folds=2, overrides=overrides)
+    save_plan(config, tmp_path)
+    bad = tasks_of(config)[0]
+    begun = {
+        "configuration": config.config_sha256(),
+        "hardware": [hardware("cpu") | {"threads": 7}],
+    }
     save_checkpoint(checkpoint_files(bad, tmp_path), {"task": bad.id, **begun})
     for name, value in {"JOB_ID": "1", "MEM_PER_CPU": "1", "MEM_PER_NODE": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torchvision.transforms import functional
 
 from cifar_noisy import (
+    InterruptedRunError,
     InvalidInputError,
     MissingInputError,
     RecomputeError,
@@ -23,16 +25,24 @@ from cifar_noisy import (
     label_errors,
     parse_training_log,
 )
+from cifar_noisy.loading.recomputed import read_record, write_record
 from cifar_noisy.recompute import checkpoints
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
-from cifar_noisy.recompute.layout import checkpoint_files, record_path, state_of, work_folder
 from cifar_noisy.recompute.plan import load_plan, save_plan
-from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
+from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import (
+    checkpoint_files,
+    file_paths,
+    record_path,
+    state_of,
+    work_folder,
+)
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer, Training
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
+from cifar_noisy.store.registry import npy_bytes
 from cifar_noisy.store.sealed import write_sealed
 
 SETTING = Setting(0.4, 0.2)
@@ -45,15 +55,15 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def request_(digits: Dataset) -> Request:
-    return make_request([SETTING], digits.digest(), dataset="digits", overrides=SHORT)
+def config(digits: Dataset) -> RunConfig:
+    return make_run_config([SETTING], digits.digest(), dataset="digits", overrides=SHORT)
 
 
 @pytest.fixture(scope="module")
-def finished(digits: Dataset, request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(digits: Dataset, config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    save_plan(request_, folder)
-    before = [state for _, state in run_tasks(request_, digits, folder, threads=1)]
+    save_plan(config, folder)
+    before = [state for _, state in run_tasks(config, digits, folder, threads=1)]
     assert before == ["ready"] * 5
     return folder
 
@@ -68,7 +78,7 @@ def program(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def test_files_are_those_of_the_published_layout(
-    finished: Path, digits: Dataset, request_: Request
+    finished: Path, digits: Dataset, config: RunConfig
 ) -> None:
     pyx = np.load(finished / pyx_path(SETTING))
     assert (pyx.shape, pyx.dtype) == ((1797, 10), np.float16)
@@ -78,14 +88,14 @@ def test_files_are_those_of_the_published_layout(
         mask = np.load(finished / train_mask_path(SETTING, method, "2021"))
         np.testing.assert_array_equal(mask, ~errors[method])
     for fold, rows in enumerate(folds_of(digits.labels, 4)):
-        part = np.load(finished / "work" / tasks_of(request_)[fold].id / "probabilities.npy")
+        part = np.load(finished / "work" / tasks_of(config)[fold].id / "probabilities.npy")
         np.testing.assert_array_equal(pyx[rows], part.astype(np.float16))
 
 
-def test_the_record_tells_where_the_files_came_from(finished: Path, request_: Request) -> None:
+def test_the_record_tells_where_the_files_came_from(finished: Path, config: RunConfig) -> None:
     path = (finished / pyx_path(SETTING)).with_name("provenance.json")
     record = json.loads(path.read_text())
-    assert record["configuration"] == request_.digest()
+    assert record["configuration"] == config.config_sha256()
     assert len(record["files"]) == 6
     for training in record["trainings"].values():
         (used,) = training["hardware"]
@@ -96,8 +106,8 @@ def test_the_record_tells_where_the_files_came_from(finished: Path, request_: Re
     assert summary["given_accuracy"] == pytest.approx(whole)
 
 
-def test_the_log_is_one_that_the_parser_reads(finished: Path, request_: Request) -> None:
-    text = (finished / "work" / tasks_of(request_)[0].id / "log.txt").read_text()
+def test_the_log_is_one_that_the_parser_reads(finished: Path, config: RunConfig) -> None:
+    text = (finished / "work" / tasks_of(config)[0].id / "log.txt").read_text()
     assert "\nThe noise allows an accuracy of 61.71% against given labels\n" in text
     log = parse_training_log(text)
     assert log.is_complete
@@ -107,9 +117,9 @@ def test_the_log_is_one_that_the_parser_reads(finished: Path, request_: Request)
     assert log.epochs["learning_rate"].is_monotonic_decreasing
 
 
-def test_what_is_done_is_left_alone(finished: Path, digits: Dataset, request_: Request) -> None:
+def test_what_is_done_is_left_alone(finished: Path, digits: Dataset, config: RunConfig) -> None:
     times = {path: path.stat().st_mtime_ns for path in finished.rglob("*.npy")}
-    assert [state for _, state in run_tasks(request_, digits, finished)] == ["done"] * 5
+    assert [state for _, state in run_tasks(config, digits, finished)] == ["done"] * 5
     assert times == {path: path.stat().st_mtime_ns for path in finished.rglob("*.npy")}
 
 
@@ -118,10 +128,10 @@ def test_what_is_done_is_left_alone(finished: Path, digits: Dataset, request_: R
                            (signal.SIGUSR1, 75), (signal.SIGINT, 75)],
 )  # fmt: skip
 def test_a_killed_and_resumed_training_is_bit_identical(
-    number: signal.Signals, status: int, finished: Path, request_: Request, tmp_path: Path
+    number: signal.Signals, status: int, finished: Path, config: RunConfig, tmp_path: Path
 ) -> None:
-    save_plan(request_, tmp_path)
-    task = tasks_of(request_)[0]
+    save_plan(config, tmp_path)
+    task = tasks_of(config)[0]
     checkpoint = tmp_path / "work" / task.id / "checkpoint.pt"
     process = program(tmp_path, "--task", task.id)
     while not checkpoint.exists():
@@ -130,7 +140,7 @@ def test_a_killed_and_resumed_training_is_bit_identical(
     process.send_signal(number)
     _, said = process.communicate()
     assert process.returncode == status, said
-    assert state_of(task, request_, tmp_path) == "started"
+    assert state_of(task, config, tmp_path) == "started"
     assert load_checkpoint(checkpoint_files(task, tmp_path), task.id) is not None
     if status == 75:
         assert "the same command continues it" in said
@@ -144,7 +154,7 @@ def test_a_killed_and_resumed_training_is_bit_identical(
 
 @pytest.mark.parametrize("stop", [1, 20, 21, 22, 62])
 def test_a_training_continues_from_any_step(
-    stop: int, digits: Dataset, finished: Path, request_: Request, tmp_path: Path
+    stop: int, digits: Dataset, finished: Path, config: RunConfig, tmp_path: Path
 ) -> None:
     """At the first step, around the end of an epoch (21 steps), and before the last."""
 
@@ -152,10 +162,10 @@ def test_a_training_continues_from_any_step(
         (held_out, *_) = folds_of(digits.labels, 4)
         train = np.setdiff1d(np.arange(1797), held_out)
         labels = digits.noisy_labels(SETTING)
-        key = f"0/digits/{tasks_of(request_)[0].id}"
-        assert isinstance(request_.recipe, FastRecipe)
+        key = f"0/digits/{tasks_of(config)[0].id}"
+        assert isinstance(config.recipe, FastRecipe)
         return FastTrainer(
-            request_.recipe, Training(digits.pixels, labels, train, held_out, 10, False, key)
+            config.recipe, Training(digits.pixels, labels, train, held_out, 10, False, key)
         )
 
     threads = torch.get_num_threads()
@@ -167,7 +177,7 @@ def test_a_training_continues_from_any_step(
     second = trainer()
     second.load_state(load_checkpoint(paths, "it") or {})
     assert second.run()
-    expected = np.load(finished / "work" / tasks_of(request_)[0].id / "probabilities.npy")
+    expected = np.load(finished / "work" / tasks_of(config)[0].id / "probabilities.npy")
     np.testing.assert_array_equal(second.predict(), expected)
     assert parse_training_log("\n".join(second.log) + "\nreal\t0m1.0s").is_complete
     torch.set_num_threads(threads)
@@ -251,11 +261,11 @@ def test_predictions_are_averages_over_views_of_a_plain_loop(
         assert found.sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path: Path) -> None:
-    save_plan(request_, tmp_path)
-    save_plan(request_, tmp_path)
-    assert load_plan(tmp_path) == request_
-    other = make_request([SETTING], request_.data_digest, dataset="digits", seed=1)
+def test_plans_are_refused_where_they_make_no_sense(config: RunConfig, tmp_path: Path) -> None:
+    save_plan(config, tmp_path)
+    save_plan(config, tmp_path)
+    assert load_plan(tmp_path) == config
+    other = make_run_config([SETTING], config.data_digest, dataset="digits", seed=1)
     with pytest.raises(
         RecomputeError,
         match=r"\(recipe\.epochs 3 there, 12 here; .*seed 0 there",
@@ -272,61 +282,103 @@ def test_plans_are_refused_where_they_make_no_sense(request_: Request, tmp_path:
         ({"epochs": "x"}, "takes a whole number"),
     ):
         with pytest.raises(InvalidInputError, match=said):
-            make_request([SETTING], "-", overrides=overrides)
+            make_run_config([SETTING], "-", overrides=overrides)
     with pytest.raises(InvalidInputError, match="no setting"):
-        make_request([], "-")
+        make_run_config([], "-")
     with pytest.raises(InvalidInputError, match="folds is 1: use 2 to 5000"):
-        make_request([SETTING], "-", n_folds=1)
-    assert len(tasks_of(make_request([Setting(0.9, 0)], "-"))) == 5
+        make_run_config([SETTING], "-", n_folds=1)
+    assert len(tasks_of(make_run_config([Setting(0.9, 0)], "-"))) == 5
 
 
 def test_runs_are_refused_where_they_make_no_sense(
-    digits: Dataset, request_: Request, tmp_path: Path
+    digits: Dataset, config: RunConfig, tmp_path: Path
 ) -> None:
-    def run(request: Request, **more: object) -> None:
-        list(run_tasks(request, digits, tmp_path, **more))  # type: ignore[arg-type]
+    def run(config: RunConfig, **more: object) -> None:
+        list(run_tasks(config, digits, tmp_path, **more))  # type: ignore[arg-type]
 
-    collect = tasks_of(request_)[-1].id
+    collect = tasks_of(config)[-1].id
     with pytest.raises(RecomputeError, match="needs tasks that are not done"):
-        run(request_, task_ids=(collect,))
+        run(config, task_ids=(collect,))
     with pytest.raises(InvalidInputError, match="is not in this plan"):
-        run(request_, task_ids=("train-noise0.4-sparsity0.2-fold4",))
+        run(config, task_ids=("train-noise0.4-sparsity0.2-fold4",))
     with pytest.raises(InvalidInputError, match="device 'gpu' is unknown"):
-        run(request_, device="gpu")
+        run(config, device="gpu")
     with pytest.raises(RecomputeError, match="is not there"):
-        run(request_, device="cuda:77")
+        run(config, device="cuda:77")
     with pytest.raises(InvalidInputError, match="are not those that the plan was made for"):
-        run(make_request([SETTING], "-", dataset="digits"))
+        run(make_run_config([SETTING], "-", dataset="digits"))
     tiny = {"small_epochs": 1, "small_scale": 0.5}
     with pytest.raises(InvalidInputError, match="shrinks images to 4 pixels"):
-        run(make_request([SETTING], digits.digest(), dataset="digits", overrides=tiny))
-    large = make_request(
+        run(make_run_config([SETTING], digits.digest(), dataset="digits", overrides=tiny))
+    large = make_run_config(
         [SETTING], digits.digest(), dataset="digits", overrides={"batch_size": 1348}
     )
     with pytest.raises(InvalidInputError, match="does not fit 1,347 training examples"):
         run(large)
 
 
+def test_a_signal_during_the_last_prediction_stops_before_the_next_task(
+    digits: Dataset, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = FastTrainer.predict
+
+    def interrupted(trainer: FastTrainer) -> NDArray[np.float32]:
+        signal.raise_signal(signal.SIGTERM)
+        return predict(trainer)
+
+    monkeypatch.setattr(FastTrainer, "predict", interrupted)
+    with pytest.raises(InterruptedRunError, match=f"before {tasks_of(config)[1].id}: the same"):
+        list(run_tasks(config, digits, tmp_path, threads=1))
+    states = [state_of(task, config, tmp_path) for task in tasks_of(config)]
+    assert states == ["done", "ready", "ready", "ready", "waiting"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy_bytes(np.full((450, 9), 0.1, dtype=np.float32)),
+        npy_bytes(np.full((10, 10), 0.1, dtype=np.float32)),
+        npy_bytes(np.full((450, 10), np.nan, dtype=np.float32)),
+        npy_bytes(np.zeros((450, 10), dtype=np.int64)),
+        b"PK\x03\x04",
+    ],
+    ids=["columns", "rows", "nan", "dtype", "zip"],
+)
+def test_a_fold_sealed_by_hand_with_other_contents_is_one_line(
+    content: bytes, finished: Path, digits: Dataset, config: RunConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    fold, collect = tasks_of(config)[0], tasks_of(config)[-1]
+    record = read_record(folder, record_path(fold), ()) or {}
+    log, probabilities = file_paths(fold)
+    write_record(folder, record_path(fold), record, {log: b"", probabilities: content})
+    (folder / record_path(collect)).unlink()
+    with pytest.raises(RecomputeError, match=r"does not hold the probabilities of its fold") as e:
+        list(run_tasks(config, digits, folder, threads=1))
+    assert str(e.value).isprintable()
+
+
 def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
     digits: Dataset, tmp_path: Path
 ) -> None:
-    request = make_request(
+    config = make_run_config(
         [SETTING], digits.digest(), dataset="digits", overrides={**SHORT, "peak_rate": 1e9}
     )
     with pytest.raises(RecomputeError, match="lower peak_rate"):
-        list(run_tasks(request, digits, tmp_path))
+        list(run_tasks(config, digits, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"{", None, "pipe", "folder"], ids=str)
 @pytest.mark.parametrize("name", ["probabilities.npy", "about.json", "log.txt"])
 def test_a_fold_that_is_not_as_it_was_written_is_trained_again(
-    name: str, content: bytes | str | None, finished: Path, request_: Request, digits: Dataset,
+    name: str, content: bytes | str | None, finished: Path, config: RunConfig, digits: Dataset,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """None: one byte is another."""
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
-    fold, collect = tasks_of(request_)[1], tasks_of(request_)[-1]
+    fold, collect = tasks_of(config)[1], tasks_of(config)[-1]
     (folder / record_path(collect)).unlink()
     path = work_folder(fold, folder) / name
     before = path.read_bytes()
@@ -337,13 +389,13 @@ def test_a_fold_that_is_not_as_it_was_written_is_trained_again(
         path.mkdir()
     else:
         path.write_bytes(content if isinstance(content, bytes) else bytes([*before[:-1], 0]))
-    states = [state_of(task, request_, folder) for task in tasks_of(request_)]
+    states = [state_of(task, config, folder) for task in tasks_of(config)]
     assert states == ["done", "ready", "done", "done", "waiting"]
     with pytest.raises(RecomputeError, match="needs tasks that are not done: run those first"):
-        list(run_tasks(request_, digits, folder, task_ids=(collect.id,)))
+        list(run_tasks(config, digits, folder, task_ids=(collect.id,)))
     if content in ("pipe", "folder"):  # which nothing is written in place of
         return
-    assert len(list(run_tasks(request_, digits, folder, threads=1))) == 5
+    assert len(list(run_tasks(config, digits, folder, threads=1))) == 5
     if name == "probabilities.npy":
         assert path.read_bytes() == before
     assert (folder / pyx_path(SETTING)).read_bytes() == (finished / pyx_path(SETTING)).read_bytes()
@@ -351,14 +403,14 @@ def test_a_fold_that_is_not_as_it_was_written_is_trained_again(
 
 @pytest.mark.parametrize("name", ["provenance.json", "pyx", "mask"])
 def test_a_setting_that_is_not_as_it_was_written_is_collected_again(
-    name: str, finished: Path, request_: Request, tmp_path: Path
+    name: str, finished: Path, config: RunConfig, tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     path = (
         folder
         / {
-            "provenance.json": record_path(tasks_of(request_)[-1]),
+            "provenance.json": record_path(tasks_of(config)[-1]),
             "pyx": pyx_path(SETTING),
             "mask": train_mask_path(SETTING, "cl_pbc", "2021"),
         }[name]
@@ -368,7 +420,7 @@ def test_a_setting_that_is_not_as_it_was_written_is_collected_again(
     said, _ = process.communicate()
     assert process.returncode == 0
     assert said.count(": done before\n") == 4
-    assert state_of(tasks_of(request_)[-1], request_, folder) == "done"
+    assert state_of(tasks_of(config)[-1], config, folder) == "done"
     if name != "provenance.json":
         assert path.read_bytes() == (finished / path.relative_to(folder)).read_bytes()
 
@@ -416,14 +468,14 @@ def test_a_damaged_checkpoint_does_not_replace_the_one_before(
 
 
 def test_files_of_another_task_are_not_taken_for_its_own(
-    finished: Path, digits: Dataset, request_: Request, tmp_path: Path
+    finished: Path, digits: Dataset, config: RunConfig, tmp_path: Path
 ) -> None:
     """A record, and a checkpoint, that would have a fold predict what its network has seen."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    one, other, collect = tasks_of(request_)[0], tasks_of(request_)[1], tasks_of(request_)[-1]
+    one, other, collect = tasks_of(config)[0], tasks_of(config)[1], tasks_of(config)[-1]
     shutil.copy(tmp_path / record_path(one), tmp_path / record_path(other))
     (tmp_path / record_path(collect)).unlink()
-    assert state_of(other, request_, tmp_path) == "ready"
+    assert state_of(other, config, tmp_path) == "ready"
     (tmp_path / record_path(one)).unlink()
 
     def kill(task: Task, trainer: Trainer) -> None:
@@ -431,35 +483,35 @@ def test_files_of_another_task_are_not_taken_for_its_own(
             raise RecomputeError("killed")
 
     with pytest.raises(RecomputeError, match="killed"):
-        list(run_tasks(request_, digits, tmp_path, threads=1, on_step=kill))
+        list(run_tasks(config, digits, tmp_path, threads=1, on_step=kill))
     shutil.copy(checkpoint_files(one, tmp_path)[0], checkpoint_files(other, tmp_path)[0])
-    list(run_tasks(request_, digits, tmp_path, threads=1))
+    list(run_tasks(config, digits, tmp_path, threads=1))
     path = pyx_path(SETTING)
     assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
-    digits: Dataset, request_: Request, tmp_path: Path
+    digits: Dataset, config: RunConfig, tmp_path: Path
 ) -> None:
-    task = tasks_of(request_)[0]
+    task = tasks_of(config)[0]
     save_checkpoint(checkpoint_files(task, tmp_path), {"task": task.id, "configuration": "another"})
     with pytest.raises(RecomputeError, match="is of another configuration"):
-        list(run_tasks(request_, digits, tmp_path))
+        list(run_tasks(config, digits, tmp_path))
 
 
 def test_two_processes_do_not_run_the_same_task(
-    digits: Dataset, request_: Request, tmp_path: Path
+    digits: Dataset, config: RunConfig, tmp_path: Path
 ) -> None:
-    task = tasks_of(request_)[0]
+    task = tasks_of(config)[0]
     with (
-        checkpoints.only_one(work_folder(task, tmp_path), task.id),
+        checkpoints.exclusive_lock(work_folder(task, tmp_path), task.id),
         pytest.raises(RecomputeError, match="is being run by another process"),
     ):
-        list(run_tasks(request_, digits, tmp_path, task_ids=(task.id,)))
+        list(run_tasks(config, digits, tmp_path, task_ids=(task.id,)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_short_training_on_cuda(digits: Dataset, request_: Request, tmp_path: Path) -> None:
-    list(run_tasks(request_, digits, tmp_path, device="cuda"))
+def test_a_short_training_on_cuda(digits: Dataset, config: RunConfig, tmp_path: Path) -> None:
+    list(run_tasks(config, digits, tmp_path, device="cuda"))
     pyx = np.load(tmp_path / pyx_path(SETTING))
     assert np.isfinite(pyx).all()

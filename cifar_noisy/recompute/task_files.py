@@ -1,6 +1,6 @@
-"""Where the folder of a plan holds what, and what that says of its tasks.
+"""The files of a plan's folder, and what they say about its tasks.
 
-    plan.json                                            the request, and where the images are
+    plan.json                                            the configuration, and where the images are
     work/<task>/checkpoint.pt, checkpoint.before.pt      of a training under way
     work/<task>/{log.txt,probabilities.npy,about.json}   of a training that is done
     cifar10/cifar10_noisy_labels__.../                   pyx, five masks and provenance.json, as
@@ -8,8 +8,8 @@
     .../train_pruned_<method>/                           log and test_accuracy.json of a training
                                                          on a kept set
 
-How far a task is follows from these files alone. A task writes its record, the JSON file, last. One
-of another configuration raises `RecomputeError`.
+The state of a task follows from these files alone. A task writes its record, the JSON file, last. A
+record of another configuration raises `RecomputeError`.
 """
 
 import contextlib
@@ -18,54 +18,47 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_noisy.errors import RecomputeError
+from cifar_noisy.evaluation.escapes import printable
 from cifar_noisy.loading.recomputed import provenance_path, read_record
-from cifar_noisy.recompute.run_config import Request, Task
+from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path
 from cifar_noisy.store.files import abandoned_parts_of
 
 State = Literal["done", "started", "ready", "waiting"]
 
 
-def state_of(task: Task, request: Request, folder: Path) -> State:
-    """Say how far a task is: done only if all that it wrote is as it was written."""
-    if record_of(task, request, folder) is not None:
+def state_of(task: Task, config: RunConfig, folder: Path) -> State:
+    """Return the state of a task; it is done only if all its files are as they were written."""
+    if record_of(task, config, folder) is not None:
         return "done"
     if any(path.is_file() for path in checkpoint_files(task, folder)):
         return "started"
-    needed = (record_of(other, request, folder) for other in request.needs(task))
-    return "waiting" if None in needed else "ready"
+    needed = find_tasks(config, task.depends_on) if task.depends_on else []
+    is_ready = all(record_of(other, config, folder) is not None for other in needed)
+    return "ready" if is_ready else "waiting"
 
 
-def record_of(task: Task, request: Request, folder: Path) -> dict[str, Any] | None:
-    """Return what a task that is done wrote about itself; None if it is not done.
-
-    Of a collected setting the provenance record, summary included; of a training on a kept set its
-    test accuracy.
-    """
+def record_of(task: Task, config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """Return the record of a task; None if the task is not done."""
     path = record_path(task)
     record = read_record(folder, path, file_paths(task))
     if record is not None:
-        hold_configuration(folder / path, record, request)
+        check_configuration(folder / path, record, config)
     return record
 
 
-def hold_configuration(path: Path, content: Mapping[str, Any], request: Request) -> None:
-    """Hold what was read from a file of the folder to the request.
-
-    Raises
-    ------
-    RecomputeError
-        If it is of another configuration.
-    """
-    if content.get("configuration") != request.digest():
+def check_configuration(path: Path, content: Mapping[str, Any], config: RunConfig) -> None:
+    """Raise if what was read from a file is of another configuration."""
+    found = content.get("configuration")
+    if found != config.config_sha256():
         raise RecomputeError(
-            f"{path} is of another configuration ({str(content.get('configuration'))[:12]}, not "
-            f"{request.digest()[:12]}): name another folder"
+            f"{path} is of another configuration ({printable(found)[:12]}, not "
+            f"{config.config_sha256()[:12]}): name another folder"
         )
 
 
 def remove_leftovers(task: Task, folder: Path) -> None:
-    """Remove what killed processes left of the files of a task, and of the plan."""
+    """Remove partly written files of a task, and of the plan, that killed processes left."""
     names = ["plan.json", *file_paths(task), record_path(task)]
     for path in [*(folder / name for name in names), *checkpoint_files(task, folder)]:
         for part in abandoned_parts_of(path):
@@ -74,12 +67,12 @@ def remove_leftovers(task: Task, folder: Path) -> None:
 
 
 def work_folder(task: Task, folder: Path) -> Path:
-    """Return where a task keeps what only other tasks read."""
+    """Return the folder of files that only other tasks read."""
     return folder / "work" / task.id
 
 
 def checkpoint_files(task: Task, folder: Path) -> tuple[Path, Path]:
-    """Return where the state of a training under way is, and the one saved before."""
+    """Return the paths of the last checkpoint and of the one before."""
     work = work_folder(task, folder)
     return work / "checkpoint.pt", work / "checkpoint.before.pt"
 
@@ -94,7 +87,7 @@ def record_path(task: Task) -> str:
 
 
 def file_paths(task: Task) -> tuple[str, ...]:
-    """Return the paths of the other files that are left of a task; logs come first."""
+    """Return the paths of the other files that a task leaves; the log comes first."""
     if task.kind == "train":
         return f"work/{task.id}/log.txt", f"work/{task.id}/probabilities.npy"
     if task.kind == "collect":
