@@ -239,10 +239,10 @@ def recompute_slurm(
     from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.layout import state_of
     from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.recipes import check_device_name
     from cifar_noisy.recompute.run_config import tasks_of
-    from cifar_noisy.recompute.training import device_named
 
-    device_named(device or "cpu")
+    check_device_name(device or "cpu")
     request = load_plan(folder)
     tasks = tasks_of(request)
     done = {task.id for task in tasks if state_of(task, request, folder) == "done"}

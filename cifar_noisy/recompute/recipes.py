@@ -1,23 +1,178 @@
-"""The recipes by name, with their values for each dataset, and the trainer of each."""
+"""The recipes: their hyperparameters, the values for each dataset, and the trainer of each.
+
+Without torch, which is imported where a trainer is made or a device asked what it can do.
+"""
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.recompute.coteaching import CoteachingRecipe
-from cifar_noisy.recompute.datasets import DatasetName
-from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, suited_width
-from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
-from cifar_noisy.recompute.training import Trainer, Training, device_named
 from cifar_noisy.settings import check_choice
 
-RecipeName = Literal["fast", "paper"]
-Recipe = FastRecipe | PaperRecipe
-Values = TypeVar("Values", FastRecipe, PaperRecipe, CoteachingRecipe)
+if TYPE_CHECKING:
+    from cifar_noisy.recompute.datasets import DatasetName
+    from cifar_noisy.recompute.training import Trainer, TrainingData
 
+RecipeName = Literal["fast", "paper"]
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
+CHECKPOINTS = ("last", "best-test")
 COTEACHING_PREFIX = "coteaching."
+
+LARGEST = 1e9
+"""Upper end of a hyperparameter that has no other."""
+
+
+def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]) -> None:
+    """Raise InvalidInputError if a hyperparameter is outside its range, both ends included.
+
+    >>> from types import SimpleNamespace
+    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, LARGEST))
+    Traceback (most recent call last):
+    cifar_noisy.errors.InvalidInputError: epochs is 0: use 1 or more
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(recipe, name)
+        if not low <= value <= high:
+            said = f"{low:g} or more" if high == LARGEST > value else f"{low:g} to {high:g}"
+            raise InvalidInputError(f"{prefix}{name} is {value:g}: use {said}")
+
+
+@dataclass(frozen=True)
+class FastRecipe:
+    """The hyperparameters of `fast`; the defaults are for CIFAR-10.
+
+    Attributes
+    ----------
+    small_epochs : int
+        How many epochs, from the first on, see shrunk images (progressive resizing).
+    small_scale : float
+        Side of a shrunk image as a fraction of the side of the image.
+    peak_rate : float
+        Learning rate at the top of the triangular schedule.
+    warmup : float
+        Fraction of all steps on which the learning rate rises.
+    momentum, weight_decay : float
+        Of Nesterov SGD.
+    width : int
+        Channels of the first convolution. Plans take the `default_width` of their device.
+    """
+
+    epochs: int = 18
+    small_epochs: int = 12
+    small_scale: float = 0.625
+    batch_size: int = 256
+    peak_rate: float = 0.4
+    warmup: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self, epochs=(1, LARGEST), small_epochs=(0, LARGEST), small_scale=(0.01, 1),
+            batch_size=(2, LARGEST), peak_rate=(1e-9, LARGEST), warmup=(0, 0.99),
+            momentum=(0, 0.999), weight_decay=(0, LARGEST), width=(1, 4096),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PaperRecipe:
+    """The hyperparameters of the original experiment.
+
+    Attributes
+    ----------
+    rate : float
+        Learning rate; a tenth of it from 150/350 of the epochs on, a hundredth from 250/350 on.
+    momentum, weight_decay : float
+        Of SGD.
+    padding : int
+        Pixels of zeros on each side, from which the random crop may take some.
+    drop_last : bool
+        Leave out the last batch of an epoch if it is not full.
+    width : int
+        Channels per group of torchvision's ResNet-50; 64 is the network of that name.
+    checkpoint : {"last", "best-test"}
+        Which weights predict: the last, or those of the epoch that was best on the test set.
+    holdout_augmentation : bool
+        Predict held-out images through the random crop and flip of the training.
+    """
+
+    epochs: int = 350
+    batch_size: int = 64
+    rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    padding: int = 4
+    drop_last: bool = True
+    width: int = 64
+    checkpoint: str = "last"
+    holdout_augmentation: bool = False
+
+    def __post_init__(self) -> None:
+        if self.checkpoint not in CHECKPOINTS:
+            raise InvalidInputError(
+                f"checkpoint is {self.checkpoint!r}: it takes {' or '.join(CHECKPOINTS)}"
+            )
+        check_ranges(
+            self, epochs=(1, LARGEST), batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
+            momentum=(0, 0.999), weight_decay=(0, LARGEST), padding=(0, 64), width=(1, 4096),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CoteachingRecipe:
+    """The hyperparameters of the published Co-Teaching runs.
+
+    Attributes
+    ----------
+    epochs : int
+        As the published logs count them: the first is an evaluation before any training.
+    rate : float
+        Learning rate of Adam.
+    decay_start : int
+        Epoch, counted from 0, from which on the learning rate falls linearly to 0.
+    late_beta1 : float
+        Adam's beta1 from that epoch on; it is 0.9 before.
+    forget_rate : float
+        Final share of each batch that is not learned from.
+    estimate_forget_rate : bool
+        Use instead the share of label errors that confident learning estimates.
+    gradual_epochs : int
+        Epochs in which the forget rate rises from 0.
+    padding : int
+        As of `PaperRecipe`.
+    width : int
+        Channels of the first convolutions.
+    """
+
+    epochs: int = 250
+    batch_size: int = 128
+    rate: float = 0.001
+    decay_start: int = 80
+    late_beta1: float = 0.1
+    forget_rate: float = 0.2
+    estimate_forget_rate: bool = False
+    gradual_epochs: int = 10
+    padding: int = 4
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        if self.epochs < 2:
+            raise InvalidInputError(
+                f"coteaching.epochs is {self.epochs}: the first is an evaluation, so use 2 or more"
+            )
+        check_ranges(
+            self, COTEACHING_PREFIX, batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
+            decay_start=(0, LARGEST), late_beta1=(0, 0.999), forget_rate=(0, 0.999),
+            gradual_epochs=(0, LARGEST), padding=(0, 64), width=(1, 4096),
+        )  # fmt: skip
+
+
+Recipe = FastRecipe | PaperRecipe
+_AnyRecipe = TypeVar("_AnyRecipe", FastRecipe, PaperRecipe, CoteachingRecipe)
 
 # The digits are small, few and soon learned.
 _FAST_DIGITS: dict[str, Any] = {
@@ -32,63 +187,66 @@ _PAPER_DIGITS: dict[str, Any] = {"epochs": 12, "padding": 1, "width": 8}
 _COTEACHING_DIGITS: dict[str, Any] = {"epochs": 12, "decay_start": 6, "padding": 1, "width": 16}
 
 
+def check_device_name(name: str) -> None:
+    """Raise InvalidInputError unless it names a CPU or GPU, whether this machine has it or not."""
+    if not re.fullmatch(r"(cpu|cuda)(:(0|[1-9][0-9]?))?", name):
+        raise InvalidInputError(f"device {name!r} is unknown: use cpu, cuda or cuda:1")
+
+
+def default_width(device: str) -> int:
+    """Return the width of `fast` that a device trains within half an hour for a setting.
+
+    Wider networks give better probabilities; without fast bfloat16 two CPU cores have no time for
+    them. GPUs, for which nothing was measured, get what a CPU with AMX gets.
+    """
+    import torch
+
+    from cifar_noisy.recompute.hardware import has_fast_bfloat16
+
+    return 32 if has_fast_bfloat16(torch.device(device)) else 16
+
+
 def make_recipe(
-    name: str, dataset: DatasetName, overrides: Mapping[str, Any], device: str = "cpu"
+    name: str, dataset: "DatasetName", overrides: Mapping[str, Any], device: str = "cpu"
 ) -> Recipe:
-    """Return a recipe with its values for a dataset, but for those overridden.
+    """Return a recipe with its values for a dataset, except those overridden.
 
-    Parameters
-    ----------
-    name : {"fast", "paper"}
-    dataset : {"cifar10", "digits"}
-    overrides : mapping
-        Values, as numbers or text; names that begin with "coteaching." are passed over.
-    device : str, default "cpu"
-        What it is meant for: decides the width of `fast`.
+    Overrides are numbers or text; those whose names begin with "coteaching." are ignored. The
+    device decides the width of `fast`.
 
-    Raises
-    ------
-    UnknownArtifactError
-        If there is no such recipe.
-    InvalidInputError
-        If a hyperparameter is unknown or has no such value, or the device is no name of one.
-
-    Examples
-    --------
     >>> make_recipe("paper", "cifar10", {"epochs": "2"}).epochs
     2
     """
-    device_named(device)
+    check_device_name(device)
     own = {key: value for key, value in overrides.items() if not key.startswith(COTEACHING_PREFIX)}
     is_digits = dataset == "digits"
     if check_choice(name, RECIPES, "recipe") == "paper":
         return _filled(PaperRecipe, (_PAPER_DIGITS if is_digits else {}) | own)
-    defaults = _FAST_DIGITS if is_digits else {"width": suited_width(device)}
+    defaults = _FAST_DIGITS if is_digits else {}
+    if "width" not in defaults | own:
+        defaults = {"width": default_width(device)}
     return _filled(FastRecipe, defaults | own)
 
 
-def make_coteaching(dataset: DatasetName, overrides: Mapping[str, Any]) -> CoteachingRecipe:
-    """Return Co-Teaching's values: those overridden are called "coteaching.epochs" and so on.
-
-    Raises
-    ------
-    InvalidInputError
-        If a hyperparameter is unknown or has no such value.
-    """
+def make_coteaching(dataset: "DatasetName", overrides: Mapping[str, Any]) -> CoteachingRecipe:
+    """Return Co-Teaching's values; those overridden are called "coteaching.epochs" and so on."""
     prefix = COTEACHING_PREFIX
     own = {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
     defaults = _COTEACHING_DIGITS if dataset == "digits" else {}
     return _filled(CoteachingRecipe, defaults | own, prefix)
 
 
-def make_trainer(recipe: Recipe, training: Training, device: str) -> Trainer:
+def make_trainer(recipe: Recipe, data: "TrainingData", device: str) -> "Trainer":
     """Return the trainer of a recipe."""
+    from cifar_noisy.recompute.fast import FastTrainer
+    from cifar_noisy.recompute.paper import PaperTrainer
+
     if isinstance(recipe, PaperRecipe):
-        return PaperTrainer(recipe, training, device)
-    return FastTrainer(recipe, training, device)
+        return PaperTrainer(recipe, data, device)
+    return FastTrainer(recipe, data, device)
 
 
-def _filled(kind: type[Values], values: Mapping[str, Any], prefix: str = "") -> Values:
+def _filled(kind: type[_AnyRecipe], values: Mapping[str, Any], prefix: str = "") -> _AnyRecipe:
     defaults = dataclasses.asdict(kind())
     unknown = values.keys() - defaults.keys()
     if unknown:
@@ -96,8 +254,10 @@ def _filled(kind: type[Values], values: Mapping[str, Any], prefix: str = "") -> 
             f"hyperparameter {prefix + min(unknown)!r} is unknown: there are "
             f"{', '.join(prefix + name for name in defaults)}"
         )
-    return kind(**{name: _converted(prefix + name, value, defaults[name])
-                   for name, value in values.items()})  # fmt: skip
+    converted = {
+        name: _converted(prefix + name, value, defaults[name]) for name, value in values.items()
+    }
+    return kind(**converted)
 
 
 def _converted(name: str, value: Any, example: Any) -> Any:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.recompute.coteaching import CoteachingRecipe
 from cifar_noisy.recompute.datasets import DATASETS, DatasetName
-from cifar_noisy.recompute.paper import PaperRecipe
 from cifar_noisy.recompute.recipes import (
     COTEACHING_PREFIX,
     RECIPES,
+    CoteachingRecipe,
+    PaperRecipe,
     Recipe,
     RecipeName,
     make_coteaching,

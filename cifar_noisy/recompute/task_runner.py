@@ -18,7 +18,7 @@ from cifar_noisy.recompute.collecting import collect
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
 from cifar_noisy.recompute.datasets import Dataset, folds_of
 from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
-from cifar_noisy.recompute.kept_sets import kept_training, share_of_errors, with_test
+from cifar_noisy.recompute.kept_sets import estimated_error_rate, kept_training, with_test
 from cifar_noisy.recompute.layout import (
     State,
     checkpoint_files,
@@ -32,7 +32,7 @@ from cifar_noisy.recompute.layout import (
 from cifar_noisy.recompute.malloc import freed_memory_kept
 from cifar_noisy.recompute.plan import make_plan
 from cifar_noisy.recompute.progress import step_bar
-from cifar_noisy.recompute.recipes import make_trainer
+from cifar_noisy.recompute.recipes import check_device_name, make_trainer
 from cifar_noisy.recompute.run_config import (
     Request,
     Task,
@@ -42,7 +42,7 @@ from cifar_noisy.recompute.run_config import (
     tasks_of,
 )
 from cifar_noisy.recompute.stop_signals import stop_signals
-from cifar_noisy.recompute.training import Trainer, Training, device_named
+from cifar_noisy.recompute.training import Trainer, TrainingData
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.registry import npy_bytes
 
@@ -148,7 +148,8 @@ def check_device(device: str) -> None:
     RecomputeError
         If this machine does not have it.
     """
-    wanted = device_named(device)
+    check_device_name(device)
+    wanted = torch.device(device)
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise RecomputeError(
             f"device {device!r} is not there: this torch ({torch.__version__}) sees "
@@ -206,7 +207,7 @@ class _Run:
         pixels, labels, test = self.dataset.pixels, given, None
         if selects_on_test(self.request.recipe):
             pixels, labels, test = with_test(self.dataset, given)
-        training = Training(
+        data = TrainingData(
             pixels=pixels,
             labels=labels,
             train=np.setdiff1d(np.arange(len(self.dataset.labels)), held_out),
@@ -216,8 +217,8 @@ class _Run:
             key=f"{self.request.seed}/{self.request.dataset}/{task.id}",
             monitored=test,
         )
-        trainer = make_trainer(self.request.recipe, training, self.device)
-        bound = accuracy_bound(count_pairs(given, self.dataset.labels, training.n_classes))
+        trainer = make_trainer(self.request.recipe, data, self.device)
+        bound = accuracy_bound(count_pairs(given, self.dataset.labels, data.n_classes))
         trainer.log.append(f"The noise allows an accuracy of {bound:.2%} against given labels")
         return trainer
 
@@ -236,7 +237,7 @@ class _Run:
         forget_rate = None
         if self.request.coteaching.estimate_forget_rate:
             pyx = read_pyx(self.folder, task.setting, n_examples)
-            forget_rate = share_of_errors(given[is_kept], pyx[is_kept])
+            forget_rate = estimated_error_rate(given[is_kept], pyx[is_kept])
         return CoteachingTrainer(self.request.coteaching, training, self.device, forget_rate)
 
     def _train(self, trainer: Trainer, task: Task) -> list[dict[str, Any]]:
@@ -255,7 +256,7 @@ class _Run:
                 if not self.allow_other_hardware:
                     raise other_hardware(task.id, used[-1], here, self.folder)
                 used = [*used, here]
-            trainer.load_state(saved)
+            trainer.load_state_dict(saved)
         begun = {"configuration": self.request.digest(), "task": task.id, "hardware": used}
         last = time.monotonic()
 
@@ -264,7 +265,7 @@ class _Run:
             self.on_step(task, trainer)
             is_old = time.monotonic() - last > _SECONDS_BETWEEN_CHECKPOINTS
             if self.stops or is_old or trainer.step % trainer.steps_per_epoch == 0:
-                save_checkpoint(checkpoints, {**begun, **trainer.state()})
+                save_checkpoint(checkpoints, {**begun, **trainer.state_dict()})
                 last = time.monotonic()
             return bool(self.stops)
 
@@ -279,7 +280,7 @@ class _Run:
         self, task: Task, trainer: Trainer, probabilities: NDArray[np.float32]
     ) -> dict[str, Any]:
         """Return what the record of a training on a kept set has beside."""
-        training = trainer.training
+        training = trainer.data
         hits = probabilities.argmax(axis=1) == training.labels[training.held_out]
         record = {
             "setting": asdict(task.setting),
