@@ -21,154 +21,87 @@ RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 CHECKPOINTS = ("last", "best-test")
 COTEACHING_PREFIX = "coteaching."
 
-LARGEST = 1e9
-"""Upper end of a hyperparameter that has no other."""
+_MAX = 1e9  # upper end of a hyperparameter that has no other
+_RANGES = {
+    "epochs": (1, _MAX), "batch_size": (2, _MAX), "rate": (1e-9, _MAX), "peak_rate": (1e-9, _MAX),
+    "small_epochs": (0, _MAX), "small_scale": (0.01, 1), "warmup": (0, 0.99),
+    "momentum": (0, 0.999), "weight_decay": (0, _MAX), "decay_start": (0, _MAX),
+    "late_beta1": (0, 0.999), "forget_rate": (0, 0.999), "gradual_epochs": (0, _MAX),
+    "padding": (0, 64), "width": (1, 4096),
+}  # fmt: skip
 
 
-def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]) -> None:
-    """Raise InvalidInputError if a hyperparameter is outside its range, both ends included.
-
-    >>> from types import SimpleNamespace
-    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, LARGEST))
-    Traceback (most recent call last):
-    cifar_noisy.errors.InvalidInputError: epochs is 0: use 1 or more
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(recipe, name)
+def _check_ranges(recipe: object, prefix: str = "") -> None:
+    """Raise InvalidInputError if a hyperparameter is outside its range, both ends included."""
+    for name, (low, high) in _RANGES.items():
+        value = getattr(recipe, name, low)
         if not low <= value <= high:
-            said = f"{low:g} or more" if high == LARGEST > value else f"{low:g} to {high:g}"
+            said = f"{low:g} or more" if high == _MAX > value else f"{low:g} to {high:g}"
             raise InvalidInputError(f"{prefix}{name} is {value:g}: use {said}")
 
 
 @dataclass(frozen=True)
 class FastRecipe:
-    """The hyperparameters of `fast`; the defaults are for CIFAR-10.
-
-    Attributes
-    ----------
-    small_epochs : int
-        How many epochs, from the first on, see shrunk images (progressive resizing).
-    small_scale : float
-        Side of a shrunk image as a fraction of the side of the image.
-    peak_rate : float
-        Learning rate at the top of the triangular schedule.
-    warmup : float
-        Fraction of all steps on which the learning rate rises.
-    momentum, weight_decay : float
-        Of Nesterov SGD.
-    width : int
-        Channels of the first convolution. Plans take the `default_width` of their device.
-    """
+    """The hyperparameters of `fast`; the defaults are for CIFAR-10."""
 
     epochs: int = 18
-    small_epochs: int = 12
-    small_scale: float = 0.625
+    small_epochs: int = 12  # so many epochs, from the first on, see shrunk images
+    small_scale: float = 0.625  # side of a shrunk image as a fraction of the image's
     batch_size: int = 256
-    peak_rate: float = 0.4
-    warmup: float = 0.2
-    momentum: float = 0.9
+    peak_rate: float = 0.4  # learning rate at the top of the triangular schedule
+    warmup: float = 0.2  # fraction of all steps on which the learning rate rises
+    momentum: float = 0.9  # of Nesterov SGD, as the weight decay
     weight_decay: float = 5e-4
-    width: int = 16
+    width: int = 16  # channels of the first convolution; plans take their device's `default_width`
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self, epochs=(1, LARGEST), small_epochs=(0, LARGEST), small_scale=(0.01, 1),
-            batch_size=(2, LARGEST), peak_rate=(1e-9, LARGEST), warmup=(0, 0.99),
-            momentum=(0, 0.999), weight_decay=(0, LARGEST), width=(1, 4096),
-        )  # fmt: skip
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """The hyperparameters of the original experiment.
-
-    Attributes
-    ----------
-    rate : float
-        Learning rate; a tenth of it from 150/350 of the epochs on, a hundredth from 250/350 on.
-    momentum, weight_decay : float
-        Of SGD.
-    padding : int
-        Pixels of zeros on each side, from which the random crop may take some.
-    drop_last : bool
-        Leave out the last batch of an epoch if it is not full.
-    width : int
-        Channels per group of torchvision's ResNet-50; 64 is the network of that name.
-    checkpoint : {"last", "best-test"}
-        Which weights predict: the last, or those of the epoch that was best on the test set.
-    holdout_augmentation : bool
-        Predict held-out images through the random crop and flip of the training.
-    """
+    """The hyperparameters of the original experiment."""
 
     epochs: int = 350
     batch_size: int = 64
-    rate: float = 0.1
-    momentum: float = 0.9
+    rate: float = 0.1  # learning rate; a tenth of it from epoch 150 of 350 on, again from 250 on
+    momentum: float = 0.9  # of SGD, as the weight decay
     weight_decay: float = 1e-4
-    padding: int = 4
-    drop_last: bool = True
-    width: int = 64
-    checkpoint: str = "last"
-    holdout_augmentation: bool = False
+    padding: int = 4  # zeros on each side, from which the random crop may take some
+    drop_last: bool = True  # leave out the last batch of an epoch if it is not full
+    width: int = 64  # channels per group of torchvision's ResNet-50, which has 64
+    checkpoint: str = "last"  # these weights predict; or "best-test": the best on the test set
+    holdout_augmentation: bool = False  # crop and flip held-out images as in training
 
     def __post_init__(self) -> None:
         if self.checkpoint not in CHECKPOINTS:
             raise InvalidInputError(
                 f"checkpoint is {self.checkpoint!r}: it takes {' or '.join(CHECKPOINTS)}"
             )
-        check_ranges(
-            self, epochs=(1, LARGEST), batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
-            momentum=(0, 0.999), weight_decay=(0, LARGEST), padding=(0, 64), width=(1, 4096),
-        )  # fmt: skip
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
 class CoteachingRecipe:
-    """The hyperparameters of the published Co-Teaching runs.
+    """The hyperparameters of the published Co-Teaching runs."""
 
-    Attributes
-    ----------
-    epochs : int
-        As the published logs count them: the first is an evaluation before any training.
-    rate : float
-        Learning rate of Adam.
-    decay_start : int
-        Epoch, counted from 0, from which on the learning rate falls linearly to 0.
-    late_beta1 : float
-        Adam's beta1 from that epoch on; it is 0.9 before.
-    forget_rate : float
-        Final share of each batch that is not learned from.
-    estimate_forget_rate : bool
-        Use instead the share of label errors that confident learning estimates.
-    gradual_epochs : int
-        Epochs in which the forget rate rises from 0.
-    padding : int
-        As of `PaperRecipe`.
-    width : int
-        Channels of the first convolutions.
-    """
-
-    epochs: int = 250
+    epochs: int = 250  # the first is an evaluation before any training, as in the published logs
     batch_size: int = 128
-    rate: float = 0.001
-    decay_start: int = 80
-    late_beta1: float = 0.1
-    forget_rate: float = 0.2
-    estimate_forget_rate: bool = False
-    gradual_epochs: int = 10
+    rate: float = 0.001  # learning rate of Adam
+    decay_start: int = 80  # epoch, counted from 0, from which the learning rate falls to 0
+    late_beta1: float = 0.1  # Adam's beta1 from that epoch on; it is 0.9 before
+    forget_rate: float = 0.2  # final share of each batch that is not learned from
+    estimate_forget_rate: bool = False  # use the share of label errors that is estimated instead
+    gradual_epochs: int = 10  # epochs in which the forget rate rises from 0
     padding: int = 4
-    width: int = 128
+    width: int = 128  # channels of the first convolutions
 
     def __post_init__(self) -> None:
         if self.epochs < 2:
             raise InvalidInputError(
                 f"coteaching.epochs is {self.epochs}: the first is an evaluation, so use 2 or more"
             )
-        check_ranges(
-            self, COTEACHING_PREFIX, batch_size=(2, LARGEST), rate=(1e-9, LARGEST),
-            decay_start=(0, LARGEST), late_beta1=(0, 0.999), forget_rate=(0, 0.999),
-            gradual_epochs=(0, LARGEST), padding=(0, 64), width=(1, 4096),
-        )  # fmt: skip
+        _check_ranges(self, COTEACHING_PREFIX)
 
 
 Recipe = FastRecipe | PaperRecipe
@@ -176,13 +109,9 @@ _AnyRecipe = TypeVar("_AnyRecipe", FastRecipe, PaperRecipe, CoteachingRecipe)
 
 # The digits are small, few and soon learned.
 _FAST_DIGITS: dict[str, Any] = {
-    "epochs": 12,
-    "small_epochs": 0,
-    "small_scale": 1.0,
-    "batch_size": 64,
-    "peak_rate": 0.2,
-    "width": 16,
-}
+    "epochs": 12, "small_epochs": 0, "small_scale": 1.0,
+    "batch_size": 64, "peak_rate": 0.2, "width": 16,
+}  # fmt: skip
 _PAPER_DIGITS: dict[str, Any] = {"epochs": 12, "padding": 1, "width": 8}
 _COTEACHING_DIGITS: dict[str, Any] = {"epochs": 12, "decay_start": 6, "padding": 1, "width": 16}
 

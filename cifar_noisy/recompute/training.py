@@ -26,38 +26,20 @@ PREDICT_BATCH_SIZE = 1_000
 
 
 class TrainingData(NamedTuple):
-    """What a training sees and what it predicts.
+    """What a training sees and what it predicts."""
 
-    Attributes
-    ----------
-    pixels : (N, H, W, C) uint8
-        All images; those of the test set, if there are any, are the last.
-    labels : (N,) int64
-        Given labels; true ones of the test set.
-    train, held_out : (n,) int64
-        Rows to train on, and rows to predict.
-    is_mirrored : bool
-        Whether a mirror image shows the same class, so that images may be flipped.
-    key : str
-        All randomness is drawn from this and the epoch.
-    monitored : (m,) int64, optional
-        Rows whose accuracy is logged after each epoch; by default some of those held out.
-    class_weights : (K,) float32, optional
-        Of the loss; by default all are 1.
-    is_clean : (N,) bool, optional
-        Whether the given label is the true one; only logged, by Co-Teaching.
-    """
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
+    pixels: NDArray[np.uint8]  # (N, H, W, C), those of the test set last, if there are any
+    labels: NDArray[np.int64]  # (N,) given labels; true ones of the test set
+    train: NDArray[np.int64]  # rows to train on
+    held_out: NDArray[np.int64]  # rows to predict
     n_classes: int
-    is_mirrored: bool
-    key: str
-    monitored: NDArray[np.int64] | None = None
-    class_weights: NDArray[np.float32] | None = None
-    is_clean: NDArray[np.bool_] | None = None
+    is_mirrored: bool  # a mirror image shows the same class, so that images may be flipped
+    key: str  # all randomness is drawn from this and the epoch
+    monitored: NDArray[np.int64] | None = (
+        None  # rows to evaluate after an epoch, else held-out ones
+    )
+    class_weights: NDArray[np.float32] | None = None  # (K,) of the loss, else all 1
+    is_clean: NDArray[np.bool_] | None = None  # (N,) given label is true; only Co-Teaching logs it
 
     def seed(self, stream: str) -> int:
         """Return the seed of one stream of the training's randomness."""
@@ -86,17 +68,6 @@ class Trainer(ABC):
     """One training, which can be stopped after any step, saved, loaded and continued.
 
     A recipe's trainer fills in the hooks: it trains on a batch, predicts, and logs.
-
-    Attributes
-    ----------
-    step, n_steps, steps_per_epoch : int
-        Steps done, in all, and of an epoch.
-    seconds : float
-        Spent on steps and evaluations, before an interruption too.
-    log : list of str
-        Lines of a log that `parse_training_log` reads.
-    totals : Metrics
-        Sums over the batches of this epoch.
     """
 
     metrics_type: type[Metrics]
@@ -124,10 +95,10 @@ class Trainer(ABC):
         self.batch_size = batch_size
         self.steps_per_epoch = n_train // batch_size if drop_last else -(-n_train // batch_size)
         self.n_steps = epochs * self.steps_per_epoch
-        self.step = 0
-        self.seconds = 0.0
-        self.log: list[str] = []
-        self.totals: Any = self.metrics_type()
+        self.step = 0  # steps done
+        self.seconds = 0.0  # of steps and evaluations, before an interruption too
+        self.log: list[str] = []  # lines that `parse_training_log` reads
+        self.totals: Any = self.metrics_type()  # sums over the batches of this epoch
         self.labels = torch.from_numpy(data.labels).to(self.device)
         self.train_rows = torch.from_numpy(data.train)
         self.held_out_rows = torch.from_numpy(data.held_out)
@@ -185,7 +156,8 @@ class Trainer(ABC):
         """
         modules = self._stateful_modules()
         expected = {"step", "seconds", "log", "totals", *modules}
-        if not expected <= state.keys() or state["totals"].keys() != asdict(self.totals).keys():
+        names = asdict(self.totals)
+        if not expected <= state.keys() or list(state["totals"]) != list(names):
             raise RecomputeError(
                 "the checkpoint is one of another version of cifar-noisy, which cannot be "
                 "continued: train in a new folder"

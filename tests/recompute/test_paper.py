@@ -16,7 +16,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from cifar_noisy import InvalidInputError, Setting, UnknownArtifactError, parse_training_log
+from cifar_noisy import (
+    InvalidInputError,
+    RecomputeError,
+    Setting,
+    UnknownArtifactError,
+    parse_training_log,
+)
 from cifar_noisy.images.augmentation import Crops
 from cifar_noisy.loading.recomputed import provenance_path, read_record, write_record
 from cifar_noisy.recompute import coteaching, paper
@@ -28,7 +34,12 @@ from cifar_noisy.recompute.kept_sets import class_weights, estimated_error_rate,
 from cifar_noisy.recompute.layout import file_paths, record_path
 from cifar_noisy.recompute.paper import PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import load_plan, save_plan
-from cifar_noisy.recompute.recipes import CoteachingRecipe, FastRecipe, PaperRecipe
+from cifar_noisy.recompute.recipes import (
+    CoteachingRecipe,
+    FastRecipe,
+    PaperRecipe,
+    check_device_name,
+)
 from cifar_noisy.recompute.run_config import Request, Task, make_request, tasks_of
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.recompute.training import Trainer, TrainingData
@@ -219,6 +230,36 @@ def test_a_training_continues_from_any_step(
         assert resumed.run()
         np.testing.assert_array_equal(resumed.predict(), expected)
         assert [line for line in resumed.log if "Time" not in line] == lines
+
+
+def test_a_checkpoint_of_another_version_is_refused_before_it_is_loaded(
+    training: TrainingData,
+) -> None:
+    trainer = trainers(training)["paper"]
+    saved = {**trainer.state_dict(), "step": 3}
+    for other in (
+        {key: value for key, value in saved.items() if key != "totals"},
+        {key: value for key, value in saved.items() if key != "best"},
+        saved | {"totals": {"loss": 1.0}},
+        saved | {"totals": [1.0, 0.5, 0.5]},
+    ):
+        with pytest.raises(RecomputeError, match="is one of another version"):
+            trainer.load_state_dict(other)
+        assert trainer.step == 0
+
+
+def test_recipes_are_read_without_torch() -> None:
+    code = (
+        "import sys; from cifar_noisy.recompute.recipes import make_recipe; "
+        "make_recipe('fast', 'digits', {}, 'cuda:1'); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:01", "cuda:", "meta", "cpu "])
+def test_names_of_no_device_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="is unknown: use cpu, cuda or cuda:1"):
+        check_device_name(name)
 
 
 def test_a_killed_training_continues_to_the_same_bytes(
