@@ -30,12 +30,14 @@ import torchvision
 from torch import Tensor
 
 from cifar_noisy import Setting, evaluate_pyx
+from cifar_noisy.images.augmentation import Crops
 from cifar_noisy.loading.artifact_loading import published_pyx
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
-from cifar_noisy.recompute.fast import FastRecipe, FastTrainer, Network, rate_at, suited_width
+from cifar_noisy.recompute.fast import FastResNet, FastTrainer, learning_rate_at
 from cifar_noisy.recompute.malloc import freed_memory_kept
-from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer
-from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recompute.paper import PaperTrainer
+from cifar_noisy.recompute.recipes import FastRecipe, PaperRecipe, default_width
+from cifar_noisy.recompute.training import Trainer, TrainingData
 
 # At sparsity 0: accuracy against given and true labels, best F1 of a mask.
 TO_REACH = {
@@ -105,17 +107,17 @@ def print_settings(folder: Path) -> None:
             print(f"  {name}: published {theirs:.3f}{bound} / here {here:.4f}{verdict}")
 
 
-def fold_of(dataset: Dataset) -> Training:
+def fold_of(dataset: Dataset) -> TrainingData:
     (held_out, *_) = folds_of(dataset.labels, 4)
     train = np.setdiff1d(np.arange(len(dataset.labels)), held_out)
     labels = dataset.noisy_labels(Setting(0.4, 0))
-    return Training(dataset.pixels, labels, train, held_out, 10, dataset.is_mirrored, "bench")
+    return TrainingData(dataset.pixels, labels, train, held_out, 10, dataset.is_mirrored, "bench")
 
 
 def compare_fast(
-    dataset: Dataset, training: Training, root: Path, n_steps: int
+    dataset: Dataset, training: TrainingData, root: Path, n_steps: int
 ) -> dict[str, float]:
-    recipe = FastRecipe(small_epochs=0, width=suited_width("cpu"))
+    recipe = FastRecipe(small_epochs=0, width=default_width("cpu"))
     trainer = FastTrainer(recipe, training)
     data_seconds: list[float] = []
     note_data(trainer, data_seconds)
@@ -146,7 +148,7 @@ def steps_of(trainer: Trainer) -> Iterator[float]:
     """Yield the seconds of each step."""
     while trainer.step < trainer.n_steps:
         epoch_index, batch_index = divmod(trainer.step, trainer.steps_per_epoch)
-        epoch = trainer.draw(epoch_index)
+        epoch = trainer.sample_epoch(epoch_index)
         started = time.perf_counter()
         trainer._train_step(epoch_index, batch_index, epoch)
         yield time.perf_counter() - started
@@ -154,18 +156,18 @@ def steps_of(trainer: Trainer) -> Iterator[float]:
 
 def note_data(trainer: FastTrainer, seconds: list[float]) -> None:
     """Note what the preparation of each batch takes."""
-    cropped = trainer.images.cropped
+    augmented = trainer.images.augmented
 
-    def timed(rows: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+    def timed(rows: Tensor, crops: Crops) -> Tensor:
         started = time.perf_counter()
-        images = cropped(rows, shifts, flips)
+        images = augmented(rows, crops)
         seconds.append(time.perf_counter() - started)
         return images
 
-    trainer.images.cropped = timed  # type: ignore[method-assign]
+    trainer.images.augmented = timed  # type: ignore[method-assign]
 
 
-def ordinary_steps(recipe: FastRecipe, training: Training, root: Path) -> Iterator[float]:
+def ordinary_steps(recipe: FastRecipe, training: TrainingData, root: Path) -> Iterator[float]:
     """Yield the seconds of each step of the same network, trained as tutorials do it.
 
     The images are those of the first training rows in torchvision's order; which they are does not
@@ -185,7 +187,7 @@ def ordinary_steps(recipe: FastRecipe, training: Training, root: Path) -> Iterat
     loader = torch.utils.data.DataLoader(
         images, recipe.batch_size, shuffle=True, drop_last=True, num_workers=_WORKERS
     )
-    network = Network(3, 10, recipe.width)
+    network = FastResNet(3, 10, recipe.width)
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=0.0,
@@ -202,7 +204,7 @@ def ordinary_steps(recipe: FastRecipe, training: Training, root: Path) -> Iterat
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, n_steps, recipe)
+            group["lr"] = learning_rate_at(step, n_steps, recipe)
         optimizer.step()
         loss.item()
         yield time.perf_counter() - started
@@ -233,7 +235,7 @@ class OrdinaryImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.data[index])), self.targets[index]
 
 
-def project_paper(training: Training, n_steps: int) -> dict[str, float]:
+def project_paper(training: TrainingData, n_steps: int) -> dict[str, float]:
     recipe = PaperRecipe()
     trainer = PaperTrainer(recipe, training)
     steps = steps_of(trainer)

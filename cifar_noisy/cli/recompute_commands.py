@@ -253,13 +253,11 @@ def recompute_slurm(
     """
     from cifar_noisy.recompute import slurm
     from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.recipes import check_device_name
     from cifar_noisy.recompute.run_config import tasks_of
     from cifar_noisy.recompute.task_files import state_of
 
-    if device is not None:
-        from cifar_noisy.recompute.training import device_named
-
-        device_named(device)
+    check_device_name(device or "cpu")
     config = load_plan(folder)
     done = {task.id for task in tasks_of(config) if state_of(task, config, folder) == "done"}
     limit = slurm.site_array_limit() if array_limit is None else array_limit

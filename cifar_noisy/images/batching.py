@@ -1,7 +1,6 @@
 """Batches for training loops: pixels on the device as bytes, augmented a whole batch at a time.
 
-There are no workers and no Python per image. What an epoch does to an item follows from the seed,
-the epoch and the item alone, so it is the same for any batch size and number of processes.
+There are no workers and no Python per image.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import SupportsIndex
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Subset
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.images.augmentation import PADDING, Crops, PaddedImages
 from cifar_noisy.images.dataset import NoisyCIFAR10, replaced
 from cifar_noisy.loading.array_checks import as_array
 
@@ -26,12 +25,7 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 """Mean and standard deviation of the train set's pixels per channel, in units of 255."""
 
-PADDING = 4
-"""Pixels by which a random crop may be off the middle; what it finds there is black."""
-
-_ROWS_AT_ONCE = 5_000
-
-_LEAST_STD = 0.001
+_MIN_STD = 0.001
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -105,19 +99,23 @@ class Batches:
         self._dataset = noisy
         self._batch_size = _whole(batch_size, "batch_size", 1)
         self._world_size = _whole(world_size, "world_size", 1)
-        self._rank = _whole(rank, f"with world_size {world_size}, rank", 0, self._world_size)
+        self._rank = _whole(rank, f"with world_size {self._world_size}, rank", 0, self._world_size)
         self._seed, self.epoch = _whole(seed, "seed"), _whole(epoch, "epoch")
         self._device = _usable(device)
-        self._shuffle = noisy.train if shuffle is None else shuffle
-        self._drop_last = drop_last
-        averages = _per_channel(mean, "mean", 0).to(self._device)
-        deviations = _per_channel(std, "std", _LEAST_STD).to(self._device)
+        self._shuffle = _flag(noisy.train if shuffle is None else shuffle, "shuffle")
+        self._drop_last = _flag(drop_last, "drop_last")
+        means = _per_channel(mean, "mean", 0).to(self._device)
+        stds = _per_channel(std, "std", _MIN_STD).to(self._device)
         # (x / 255 - mean) / std in two passes instead of three.
-        self._scale, self._shift = 1 / (255 * deviations), -averages / deviations
+        self._scale, self._shift = 1 / (255 * stds), -means / stds
         self._rows = torch.from_numpy(np.array(noisy.imagefolder_index))
         self._index = self._rows.to(self._device)
-        augment = noisy.train if augment is None else augment
-        self._pixels = (_PaddedPixels if augment else _Pixels)(noisy, self._device)
+        self._pixels: PaddedImages | _PlainImages
+        if _flag(noisy.train if augment is None else augment, "augment"):
+            pixels = noisy.images.pixels
+            self._pixels = PaddedImages(pixels, PADDING, self._device, rows=noisy.imagefolder_index)
+        else:
+            self._pixels = _PlainImages(noisy.data, self._device)
 
     def __len__(self) -> int:
         n_mine = -(-len(self._positions) // self._world_size)
@@ -136,97 +134,47 @@ class Batches:
         order = torch.arange(n_items, device=cpu)
         if self._shuffle:
             order = torch.randperm(n_items, generator=generator, device=cpu)
-        # Drawn for every row of the data set, so that a row's do not hang on who else is in it.
-        shape = (3, len(self._dataset.images))
-        draws = torch.rand(shape, generator=generator, dtype=torch.float32, device=cpu)
+        # For every row of CIFAR-10, so that an image's crop does not depend on the subset.
+        crops = _sample_crops(len(self._dataset.images), generator).select(self._rows)
         n_mine = -(-n_items // self._world_size)
         dealt = torch.arange(self._rank, n_mine * self._world_size, self._world_size, device=cpu)
         mine = torch.from_numpy(self._positions)[order[dealt % n_items]]
         for number in range(len(self)):
             positions = mine[number * self._batch_size : (number + 1) * self._batch_size]
             chosen = positions.to(self._device)
-            yield self._images(positions, draws), targets[chosen], self._index[chosen]
-
-    def _images(self, positions: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        images = self._taken(positions, draws).permute(0, 3, 1, 2)
-        # One pass that changes layout and type together.
-        images = images.to(torch.float32, memory_format=torch.contiguous_format)
-        return images.mul_(self._scale).add_(self._shift)
-
-    def _taken(self, positions: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        if isinstance(self._pixels, _Pixels):
-            return self._pixels.take(positions)
-        down, right, flip = draws[:, self._rows[positions]]
-        n_places = 2 * PADDING + 1
-        return self._pixels.take(
-            positions, (down * n_places).long(), (right * n_places).long(), flip < 0.5
-        )
+            images = self._pixels.crop(positions, crops.select(positions)).permute(0, 3, 1, 2)
+            # One pass that changes layout and type together.
+            images = images.to(torch.float32, memory_format=torch.contiguous_format)
+            images = images.mul_(self._scale).add_(self._shift)
+            yield images, targets[chosen], self._index[chosen]
 
 
 batches = Batches  # the public name: people call it as they call a function
 
 
-class _Pixels:
-    """The items' pixels on a device as they are, (n, 3072) uint8."""
+class _PlainImages:
+    """Images on a device as they are; on a CPU the memory map itself, where `pixels` is one."""
 
-    def __init__(self, dataset: NoisyCIFAR10, device: torch.device) -> None:
-        self._shape = dataset.images.pixels.shape[1:]
-        flat = dataset.data.reshape(len(dataset), -1)
+    def __init__(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        self._shape = pixels.shape[1:]
+        flat = pixels.reshape(len(pixels), -1)
         on_cpu = device.type == "cpu"
         self._flat = flat if on_cpu else torch.from_numpy(np.array(flat)).to(device)
 
-    def take(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return (b, 32, 32, 3) uint8 on the device, for positions on the CPU."""
+    def crop(self, rows: torch.Tensor, _: Crops) -> torch.Tensor:
+        """Return (B, H, W, C) uint8 on the device, not cropped."""
         if isinstance(self._flat, torch.Tensor):
-            taken = self._flat.index_select(0, positions.to(self._flat.device))
+            images = self._flat.index_select(0, rows.to(self._flat.device))
         else:
-            taken = torch.from_numpy(self._flat.take(positions.numpy(), axis=0))
-        return taken.view(-1, *self._shape)
+            images = torch.from_numpy(self._flat.take(rows.numpy(), axis=0))
+        return images.view(-1, *self._shape)
 
 
-class _PaddedPixels:
-    """The items' pixels on a device, padded for random crops, and the same mirrored.
-
-    Black pixels follow each row of an image and black rows each image; they pad what comes before
-    them and what comes after. So a random crop is one run of bytes per row, wherever it lies. The
-    mirrored images spare turning around pixels of 3 bytes, which is slow on a CPU.
-    """
-
-    def __init__(self, dataset: NoisyCIFAR10, device: torch.device) -> None:
-        self._n_items = len(dataset)
-        self._height, self._width, self._channels = dataset.images.pixels.shape[1:]
-        self._row = (self._width + PADDING) * self._channels
-        self._image = (self._height + PADDING) * self._row
-        head = PADDING * self._row + PADDING * self._channels
-        store = np.zeros(head + 2 * self._n_items * self._image + head, np.uint8)
-        images = store[head:-head].reshape(2, self._n_items, self._height + PADDING, -1)
-        pixels = images.reshape(*images.shape[:3], self._width + PADDING, self._channels)
-        pixels = pixels[:, :, : self._height, : self._width]
-        for start in range(0, self._n_items, _ROWS_AT_ONCE):
-            some = dataset.images.pixels[dataset.imagefolder_index[start : start + _ROWS_AT_ONCE]]
-            pixels[0, start : start + len(some)] = some
-            pixels[1, start : start + len(some)] = some[:, :, ::-1]
-        self._store = torch.from_numpy(store).to(device)
-
-    def take(
-        self, positions: torch.Tensor, down: torch.Tensor, right: torch.Tensor, flip: torch.Tensor
-    ) -> torch.Tensor:
-        """Return items padded, cropped from `down` and `right`, and then flipped where told."""
-        # Cropping and then flipping is cropping the mirrored image at the mirrored place.
-        right = torch.where(flip, 2 * PADDING - right, right)
-        place = (positions + flip * self._n_items, down, right)
-        n_places = 2 * PADDING + 1
-        window = (self._height, self._width * self._channels)
-        shape = (2 * self._n_items, n_places, n_places, *window)
-        strides = (self._image, self._row, self._channels, self._row, 1)
-        if self._store.device.type == "cpu":
-            # numpy copies whole rows of a window, torch byte by byte.
-            views = as_strided(self._store.numpy(), shape, strides, writeable=False)
-            taken = torch.from_numpy(views[tuple(index.numpy() for index in place)])
-        else:
-            on_device = tuple(index.to(self._store.device) for index in place)
-            taken = self._store.as_strided(shape, strides)[on_device]
-        return taken.view(-1, self._height, self._width, self._channels)
+def _sample_crops(n: int, generator: torch.Generator) -> Crops:
+    shape, cpu = (3, n), torch.device("cpu")
+    down, right, flip = torch.rand(shape, generator=generator, dtype=torch.float32, device=cpu)
+    n_places = 2 * PADDING + 1
+    return Crops((down * n_places).long(), (right * n_places).long(), flip < 0.5)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
@@ -275,7 +223,15 @@ def _whole(value: SupportsIndex, name: str, least: int = 0, below: int = 2**32) 
     with contextlib.suppress(TypeError):
         if not isinstance(value, bool) and least <= operator.index(value) < below:
             return operator.index(value)
-    raise InvalidInputError(f"{name} is {value!r}: pass a whole number from {least} to {below - 1}")
+    is_huge = isinstance(value, int) and value.bit_length() > 128
+    said = "an integer of many digits" if is_huge else reprlib.repr(value)
+    raise InvalidInputError(f"{name} is {said}: pass a whole number from {least} to {below - 1}")
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInputError(f"{name} is {reprlib.repr(value)}: pass True or False")
+    return bool(value)
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,21 @@ import torch
 
 import cifar_noisy
 from cifar_noisy.errors import RecomputeError
-from cifar_noisy.recompute.fast import has_fast_bfloat16
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices of bfloat16 faster than those of float32.
+
+    GPUs do, and of CPUs those with AMX; on others PyTorch's bfloat16 is slower.
+
+    >>> has_fast_bfloat16(torch.device("meta"))
+    False
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Versions of torch that cannot tell are taken for not having it.
+    capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
 
 
 def hardware(device: str) -> dict[str, Any]:

@@ -8,31 +8,18 @@ from numpy.typing import NDArray
 from cifar_noisy.confident_learning.label_errors import estimate_joint
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.recompute.datasets import Dataset
-from cifar_noisy.recompute.training import Training
+from cifar_noisy.recompute.training import TrainingData
 
 
 def kept_training(
     dataset: Dataset, given: NDArray[np.int64], is_kept: NDArray[np.bool_], key: str
-) -> Training:
-    """Train on what a mask keeps, predict and monitor the test set.
+) -> TrainingData:
+    """Return data to train on what a mask keeps, and to predict and monitor the test set.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        With a test set.
-    given : (N,) int64
-        Given labels.
-    is_kept : (N,) bool
-    key : str
-        As of `Training`.
-
-    Raises
-    ------
-    InvalidInputError
-        If a class is missing among those kept, or there is no test set.
+    Raises InvalidInputError if no example of a class is kept, or there is no test set.
     """
     pixels, labels, test = with_test(dataset, given)
-    return Training(
+    return TrainingData(
         pixels=pixels,
         labels=labels,
         train=np.flatnonzero(is_kept),
@@ -49,13 +36,7 @@ def kept_training(
 def with_test(
     dataset: Dataset, given: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Return images and given labels with those of the test set behind, and the test set's rows.
-
-    Raises
-    ------
-    InvalidInputError
-        If the dataset was opened without a test set.
-    """
+    """Return images and given labels followed by those of the test set, and the test set's rows."""
     if dataset.test_pixels is None or dataset.test_labels is None:
         raise InvalidInputError("this dataset was opened without a test set: pass with_test=True")
     pixels = np.concatenate([dataset.pixels, dataset.test_pixels])
@@ -68,13 +49,6 @@ def class_weights(
 ) -> NDArray[np.float32]:
     """Return each class's true count in the full set, divided by its count among those kept.
 
-    Raises
-    ------
-    InvalidInputError
-        If a class is missing among those kept.
-
-    Examples
-    --------
     >>> class_weights(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])).tolist()
     [2.0, 0.6666666865348816]
     """
@@ -90,13 +64,11 @@ def class_weights(
     return weights
 
 
-def share_of_errors(given: NDArray[np.int64], pyx: NDArray[np.floating[Any]]) -> float:
+def estimated_error_rate(given: NDArray[np.int64], pyx: NDArray[np.floating[Any]]) -> float:
     """Return the share of label errors that confident learning estimates.
 
-    Examples
-    --------
     >>> pyx = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.7, 0.3]], dtype=np.float32)
-    >>> share_of_errors(np.array([0, 0, 1, 1]), pyx)
+    >>> estimated_error_rate(np.array([0, 0, 1, 1]), pyx)
     0.0
     """
     joint = estimate_joint(given, pyx)

@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Optional, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from cifar_noisy.recompute.datasets import DATASETS, DatasetName
 from cifar_noisy.recompute.recipes import (
     COTEACHING_PREFIX,
     RECIPES,
+    CoteachingRecipe,
     Recipe,
     RecipeName,
     make_coteaching,
@@ -24,9 +25,6 @@ from cifar_noisy.recompute.recipes import (
 )
 from cifar_noisy.settings import METHODS, Method, Setting, check_choice
 from cifar_noisy.store.files import user_path
-
-if TYPE_CHECKING:
-    from cifar_noisy.recompute.coteaching import CoteachingRecipe
 
 DType = Literal["float16", "float32"]
 
@@ -53,7 +51,7 @@ class RunConfig:
     data_digest: str
     kept_methods: tuple[Method, ...] = ()
     coteaching_methods: tuple[Method, ...] = ()
-    coteaching: Optional["CoteachingRecipe"] = None
+    coteaching: CoteachingRecipe | None = None
     root: str | None = dataclasses.field(default=None, compare=False)
     trust: str | None = dataclasses.field(default=None, compare=False)
 

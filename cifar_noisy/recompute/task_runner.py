@@ -20,12 +20,12 @@ from cifar_noisy.recompute.checkpoints import exclusive_lock, load_checkpoint, s
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
-from cifar_noisy.recompute.kept_sets import kept_training, share_of_errors, with_test
+from cifar_noisy.recompute.kept_sets import estimated_error_rate, kept_training, with_test
 from cifar_noisy.recompute.malloc import freed_memory_kept
 from cifar_noisy.recompute.merge_folds import merge_folds
 from cifar_noisy.recompute.plan import make_plan
 from cifar_noisy.recompute.progress import step_bar
-from cifar_noisy.recompute.recipes import make_trainer
+from cifar_noisy.recompute.recipes import check_device_name, make_trainer
 from cifar_noisy.recompute.run_config import (
     RunConfig,
     Task,
@@ -44,7 +44,7 @@ from cifar_noisy.recompute.task_files import (
     state_of,
     work_folder,
 )
-from cifar_noisy.recompute.training import Trainer, Training, device_named
+from cifar_noisy.recompute.training import Trainer, TrainingData
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.registry import npy_bytes
 
@@ -112,7 +112,8 @@ def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
 
 def check_device(device: str) -> None:
     """Raise if a text names no device, or one that this machine does not have."""
-    wanted = device_named(device)
+    check_device_name(device)
+    wanted = torch.device(device)
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise RecomputeError(
             f"device {device!r} is not there: this torch ({torch.__version__}) sees "
@@ -171,7 +172,7 @@ class _TaskRunner:
         pixels, labels, test = self.dataset.pixels, given, None
         if self.config.selects_on_test:
             pixels, labels, test = with_test(self.dataset, given)
-        training = Training(
+        data = TrainingData(
             pixels=pixels,
             labels=labels,
             train=np.setdiff1d(np.arange(len(self.dataset.labels)), held_out),
@@ -181,8 +182,8 @@ class _TaskRunner:
             key=self._key(task),
             monitored=test,
         )
-        trainer = make_trainer(self.config.recipe, training, self.device)
-        bound = accuracy_bound(count_pairs(given, self.dataset.labels, training.n_classes))
+        trainer = make_trainer(self.config.recipe, data, self.device)
+        bound = accuracy_bound(count_pairs(given, self.dataset.labels, data.n_classes))
         trainer.log.append(f"The noise allows an accuracy of {bound:.2%} against given labels")
         return trainer
 
@@ -200,7 +201,7 @@ class _TaskRunner:
         forget_rate = None
         if self.config.coteaching.estimate_forget_rate:
             pyx = read_pyx(self.folder, task.setting, n_examples)
-            forget_rate = share_of_errors(given[is_kept], pyx[is_kept])
+            forget_rate = estimated_error_rate(given[is_kept], pyx[is_kept])
         return CoteachingTrainer(self.config.coteaching, training, self.device, forget_rate)
 
     def _key(self, task: Task) -> str:
@@ -222,7 +223,7 @@ class _TaskRunner:
                 if not self.allow_other_hardware:
                     raise other_hardware(task.id, used[-1], here, self.folder)
                 used = [*used, here]
-            trainer.load_state(saved)
+            trainer.load_state_dict(saved)
         origin = {"configuration": self.config.config_sha256(), "task": task.id, "hardware": used}
         last_saved = time.monotonic()
 
@@ -231,7 +232,7 @@ class _TaskRunner:
             self.on_step(task, trainer)
             is_old = time.monotonic() - last_saved > _SECONDS_BETWEEN_CHECKPOINTS
             if self.signals or is_old or trainer.step % trainer.steps_per_epoch == 0:
-                save_checkpoint(checkpoints, {**origin, **trainer.state()})
+                save_checkpoint(checkpoints, {**origin, **trainer.state_dict()})
                 last_saved = time.monotonic()
             return bool(self.signals)
 
@@ -246,7 +247,7 @@ class _TaskRunner:
         self, task: Task, trainer: Trainer, probabilities: NDArray[np.float32]
     ) -> dict[str, Any]:
         """Return what only the record of a training on a kept set has."""
-        training = trainer.training
+        training = trainer.data
         is_hit = probabilities.argmax(axis=1) == training.labels[training.held_out]
         result = {
             "setting": asdict(task.setting),

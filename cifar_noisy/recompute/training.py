@@ -1,13 +1,15 @@
-"""What all recipes share: what a training sees, an epoch's randomness, images, the loop of steps.
+"""What all recipes share: the data of a training, the randomness of an epoch, the training loop.
 
 All randomness of an epoch is drawn at once from (seed, dataset, task, epoch), so a checkpoint after
 any step continues to the same bits on the same device and thread count.
 """
 
 import hashlib
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict, astuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,108 +18,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError
+from cifar_noisy.images.augmentation import Crops, NormalizedImages
+from cifar_noisy.recompute.log_writers import BatchTime, Metrics
 
-LARGEST = 1e9
-"""Of a hyperparameter that has no other bound."""
-
-_MONITORED = 1_000
-_PREDICTED_AT_ONCE = 1_000
-
-
-def device_named(name: str) -> torch.device:
-    """Return the device of a name, whether this machine has it or not.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is none that trains here.
-
-    Examples
-    --------
-    >>> device_named("cuda:1")
-    device(type='cuda', index=1)
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InvalidInputError(f"device {name!r} is unknown: use cpu, cuda or cuda:1")
-    return device
+MAX_EVAL_ROWS = 1_000
+PREDICT_BATCH_SIZE = 1_000
 
 
-def check_ranges(recipe: object, prefix: str = "", **ranges: tuple[float, float]) -> None:
-    """Hold hyperparameters to ranges, both ends included.
+class TrainingData(NamedTuple):
+    """What a training sees and what it predicts."""
 
-    Raises
-    ------
-    InvalidInputError
-        If one is outside, or no number.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> check_ranges(SimpleNamespace(epochs=0), epochs=(1, LARGEST))
-    Traceback (most recent call last):
-    cifar_noisy.errors.InvalidInputError: epochs is 0: use 1 or more
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(recipe, name)
-        if not low <= value <= high:
-            said = f"{low:g} or more" if high == LARGEST > value else f"{low:g} to {high:g}"
-            raise InvalidInputError(f"{prefix}{name} is {value:g}: use {said}")
-
-
-class Training(NamedTuple):
-    """What a training sees and what it predicts.
-
-    Attributes
-    ----------
-    pixels : (N, H, W, C) uint8
-        All images, those of the test set behind the others where there are any.
-    labels : (N,) int64
-        Given labels; true ones of the test set.
-    train, held_out : (n,) int64
-        Rows to train on, and rows to predict.
-    n_classes : int
-    is_mirrored : bool
-        Whether a mirror image shows the same class.
-    key : str
-        What, with the epoch, all randomness is drawn from.
-    monitored : (m,) int64, optional
-        Rows whose accuracy is logged after each epoch; by default some of those held out.
-    class_weights : (K,) float32, optional
-        Of the loss; by default all are 1.
-    is_clean : (N,) bool, optional
-        Whether the given label is the true one. Only logged, and by Co-Teaching alone.
-    """
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
+    pixels: NDArray[np.uint8]  # (N, H, W, C), those of the test set last, if there are any
+    labels: NDArray[np.int64]  # (N,) given labels; true ones of the test set
+    train: NDArray[np.int64]  # rows to train on
+    held_out: NDArray[np.int64]  # rows to predict
     n_classes: int
-    is_mirrored: bool
-    key: str
-    monitored: NDArray[np.int64] | None = None
-    class_weights: NDArray[np.float32] | None = None
-    is_clean: NDArray[np.bool_] | None = None
+    is_mirrored: bool  # a mirror image shows the same class, so that images may be flipped
+    key: str  # all randomness is drawn from this and the epoch
+    monitored: NDArray[np.int64] | None = (
+        None  # rows to evaluate after an epoch, else held-out ones
+    )
+    class_weights: NDArray[np.float32] | None = None  # (K,) of the loss, else all 1
+    is_clean: NDArray[np.bool_] | None = None  # (N,) given label is true; only Co-Teaching logs it
 
-    def seed(self, part: str) -> int:
-        """Return the seed of one part of the training's randomness."""
-        digest = hashlib.sha256(f"{self.key}/{part}".encode()).digest()
+    def seed(self, stream: str) -> int:
+        """Return the seed of one stream of the training's randomness."""
+        digest = hashlib.sha256(f"{self.key}/{stream}".encode()).digest()
         return int.from_bytes(digest[:7], "big")
 
 
-class Epoch(NamedTuple):
+class EpochRandomness(NamedTuple):
     """The randomness of one epoch, all on the CPU, so that devices see the same."""
 
     order: Tensor  # (n,) int64, indices into the training rows
-    shifts: Tensor  # (n, 2) int64, where each crop begins
-    flips: Tensor  # (n,) bool
+    crops: Crops  # of the n images in this order
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """The images of a step, on the device."""
 
     epoch: int
@@ -127,96 +64,23 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,) int64
 
 
-class Images:
-    """Images on a device as uint8, padded once; one gather crops and flips a batch of them.
-
-    Parameters
-    ----------
-    pixels : (N, H, W, C) uint8
-    pad : int
-        Pixels added on each side.
-    mode : {"reflect", "constant"}
-        What is added: the mirrored image, or zeros.
-    mean, deviation : (C,) sequence of float
-        Of pixel values from 0 to 255.
-    device : torch.device
-    """
-
-    def __init__(
-        self,
-        pixels: NDArray[np.uint8],
-        pad: int,
-        mode: Any,
-        mean: list[float],
-        deviation: list[float],
-        device: torch.device,
-    ) -> None:
-        self.pad, self.side, self.device = pad, pixels.shape[1], device
-        edges = ((0, 0), (pad, pad), (pad, pad), (0, 0))
-        self.pixels = torch.from_numpy(np.pad(pixels, edges, mode=mode)).to(device)
-        self.mean = torch.tensor(mean, dtype=torch.float32, device=device)
-        self.deviation = torch.tensor(deviation, dtype=torch.float32, device=device)
-
-    def cropped(self, rows: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-        """Crop and flip (B,) rows; return normalised (B, C, H, W), channels last."""
-        rows, shifts, flips = (t.to(self.device) for t in (rows, shifts, flips))
-        side = torch.arange(self.side, device=self.device)  # device and dtype are always given
-        down = shifts[:, :1] + side
-        across = shifts[:, 1:] + torch.where(flips[:, None], side.flip(0), side)
-        images = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
-        return ((images - self.mean) / self.deviation).permute(0, 3, 1, 2)
-
-    def centred(self, rows: Tensor, is_flipped: bool = False, offset: int = 0) -> Tensor:
-        """Return rows as they are, or mirrored, or moved up and left, as `cropped` does."""
-        shifts = torch.full((len(rows), 2), self.pad + offset, dtype=torch.int64, device="cpu")
-        flips = torch.full((len(rows),), is_flipped, dtype=torch.bool, device="cpu")
-        return self.cropped(rows, shifts, flips)
-
-    def draw(self, n: int, is_mirrored: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw where n crops begin, and which are flipped."""
-        shifts = torch.randint(2 * self.pad + 1, (n, 2), generator=generator, device="cpu")
-        flips = torch.rand(n, generator=generator, dtype=torch.float32, device="cpu") < 0.5
-        return shifts, flips & is_mirrored
-
-
 class Trainer(ABC):
     """One training, which can be stopped after any step, saved, loaded and continued.
 
-    A recipe's trainer learns from a batch, predicts, and logs the end of an epoch.
-
-    Parameters
-    ----------
-    training : Training
-    images : Images
-        On the device to train on.
-    epochs, batch_size : int
-    drop_last : bool, default True
-        Whether what is left over of an epoch, less than a batch, is left out.
-
-    Attributes
-    ----------
-    step, n_steps, steps_per_epoch : int
-        Steps done, in all, and of an epoch.
-    seconds : float
-        Spent on steps and evaluations, before an interruption too.
-    log : list of str
-        Lines of a log that `parse_training_log` reads.
-
-    Raises
-    ------
-    InvalidInputError
-        If a batch is larger than the training set, or the last batch would hold a single example.
+    A recipe's trainer fills in the hooks: it trains on a batch, predicts, and logs.
     """
+
+    metrics_type: type[Metrics]
 
     def __init__(
         self,
-        training: Training,
-        images: Images,
+        data: TrainingData,
+        images: NormalizedImages,
         epochs: int,
         batch_size: int,
         drop_last: bool = True,
     ) -> None:
-        n_train = len(training.train)
+        n_train = len(data.train)
         if not 0 < batch_size <= n_train:
             raise InvalidInputError(
                 f"batch_size {batch_size:,} does not fit {n_train:,} training examples: "
@@ -227,70 +91,80 @@ class Trainer(ABC):
                 f"batch_size {batch_size:,} leaves one of {n_train:,} training examples over, "
                 "which batch normalisation cannot take: choose another, or drop_last"
             )
-        self.training, self.images, self.device = training, images, images.device
+        self.data, self.images, self.device = data, images, images.device
         self.batch_size = batch_size
         self.steps_per_epoch = n_train // batch_size if drop_last else -(-n_train // batch_size)
         self.n_steps = epochs * self.steps_per_epoch
-        self.step = 0
-        self.seconds = 0.0
-        self.log: list[str] = []
-        self.running: list[float] = []  # sums over this epoch, for the log
-        self.labels = torch.from_numpy(training.labels).to(self.device)
-        self.train_rows = torch.from_numpy(training.train)
-        monitored = training.monitored
+        self.step = 0  # steps done
+        self.seconds = 0.0  # of steps and evaluations, before an interruption too
+        self.log: list[str] = []  # lines that `parse_training_log` reads
+        self.totals: Any = self.metrics_type()  # sums over the batches of this epoch
+        self.labels = torch.from_numpy(data.labels).to(self.device)
+        self.train_rows = torch.from_numpy(data.train)
+        self.held_out_rows = torch.from_numpy(data.held_out)
+        monitored = data.monitored
         if monitored is None:
-            monitored = training.held_out[:: max(1, len(training.held_out) // _MONITORED)]
+            monitored = data.held_out[:: max(1, len(data.held_out) // MAX_EVAL_ROWS)]
         self.monitored = torch.from_numpy(monitored)
-        weights = training.class_weights
+        weights = data.class_weights
         self.class_weights = None if weights is None else torch.from_numpy(weights).to(self.device)
 
     def run(self, should_stop: Callable[["Trainer"], bool] = lambda _: False) -> bool:
         """Train to the end, or until `should_stop`, asked after each step; True at the end.
 
-        Raises
-        ------
-        RecomputeError
-            If the loss is no longer a number.
+        Raises RecomputeError if the loss is no longer finite.
         """
         if self.step == 0:
-            self._begin()
+            self._on_train_start()
         while self.step < self.n_steps:
-            epoch_index, first = divmod(self.step, self.steps_per_epoch)
-            epoch = self.draw(epoch_index)
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            randomness = self.sample_epoch(epoch)
             if first == 0:
-                self.running = []
-            for batch_index in range(first, self.steps_per_epoch):
-                self._train_step(epoch_index, batch_index, epoch)
-                if batch_index + 1 == self.steps_per_epoch:
+                self.totals = self.metrics_type()
+                self._on_epoch_start(epoch)
+            for number in range(first, self.steps_per_epoch):
+                self._train_step(epoch, number, randomness)
+                if number + 1 == self.steps_per_epoch:
                     started = time.perf_counter()
-                    self._end_epoch(epoch_index)
+                    self._on_epoch_end(epoch)
                     self.seconds += time.perf_counter() - started
                 if should_stop(self):
                     return self.step == self.n_steps
         return True
 
-    def draw(self, epoch: int) -> Epoch:
+    def sample_epoch(self, epoch: int) -> EpochRandomness:
         """Draw all randomness of an epoch."""
-        generator = torch.Generator().manual_seed(self.training.seed(str(epoch)))
+        generator = torch.Generator().manual_seed(self.data.seed(str(epoch)))
         n = len(self.train_rows)
         order = torch.randperm(n, generator=generator, device="cpu")
-        return Epoch(order, *self.images.draw(n, self.training.is_mirrored, generator))
+        return EpochRandomness(order, self._sample_crops(n, generator))
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a later `load_state` needs to continue to the same bits."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a later `load_state_dict` needs to continue to the same bits."""
         return {
             "step": self.step,
             "seconds": self.seconds,
             "log": list(self.log),
-            "running": list(self.running),
-            **{name: part.state_dict() for name, part in self._parts().items()},
+            "totals": asdict(self.totals),
+            **{name: part.state_dict() for name, part in self._stateful_modules().items()},
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned.
+
+        Raises RecomputeError, and changes nothing, if another version's trainer returned it.
+        """
+        modules = self._stateful_modules()
+        expected = {"step", "seconds", "log", "totals", *modules}
+        names = asdict(self.totals)
+        if not expected <= state.keys() or list(state["totals"]) != list(names):
+            raise RecomputeError(
+                "the checkpoint is one of another version of cifar-noisy, which cannot be "
+                "continued: train in a new folder"
+            )
         self.step, self.seconds = state["step"], state["seconds"]
-        self.log, self.running = list(state["log"]), list(state["running"])
-        for name, part in self._parts().items():
+        self.log, self.totals = list(state["log"]), self.metrics_type(**state["totals"])
+        for name, part in modules.items():
             part.load_state_dict(state[name])
 
     @abstractmethod
@@ -298,66 +172,76 @@ class Trainer(ABC):
         """Return the (n, K) float32 probabilities of the held-out rows."""
 
     @abstractmethod
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """Return what has weights to save."""
+    def _stateful_modules(self) -> dict[str, Any]:
+        """Return what a checkpoint saves beside the counters."""
 
     @abstractmethod
-    def _learn(self, batch: Batch) -> list[float]:
-        """Take a step; return what of it is logged, the losses first."""
+    def _train_batch(self, batch: TrainingBatch) -> Metrics:
+        """Take a step; return its metrics."""
 
     @abstractmethod
-    def _log_step(self, batch: Batch, numbers: list[float], seconds: float, data: float) -> None:
-        """Log a step where it is due; `running` has its numbers added."""
+    def _log_batch(self, batch: TrainingBatch, metrics: Any, seconds: BatchTime) -> None:
+        """Log a step if it is due; its metrics are in `totals`."""
 
     @abstractmethod
-    def _end_epoch(self, epoch: int) -> None:
-        """Evaluate the monitored rows and log that."""
+    def _on_epoch_end(self, epoch: int) -> None:
+        """Evaluate the monitored rows and log the result."""
 
-    def _begin(self) -> None:  # noqa: B027 - most recipes have nothing to do before the first step
+    @abstractmethod
+    def _learning_rate_label(self) -> str:
+        """Return name and value of the learning-rate hyperparameter, for the error on a NaN."""
+
+    def _on_train_start(self) -> None:  # noqa: B027 - most recipes do nothing here
         """Do what comes before the first step."""
 
-    def _prepare(self, images: Tensor, epoch: int) -> Tensor:
-        """Return the cropped images as this epoch sees them."""
+    def _on_epoch_start(self, epoch: int) -> None:  # noqa: B027
+        """Do what comes before the first step of an epoch."""
+
+    def _transform_batch(self, images: Tensor, epoch: int) -> Tensor:
+        """Return the augmented images as this epoch sees them."""
         return images
 
-    def _train_step(self, epoch_index: int, batch_index: int, epoch: Epoch) -> None:
+    def _sample_crops(self, n: int, generator: torch.Generator) -> Crops:
+        places, allow_flip = 2 * self.images.padding + 1, self.data.is_mirrored
+        down, right = torch.randint(places, (n, 2), generator=generator, device="cpu").unbind(1)
+        flip = torch.rand(n, generator=generator, dtype=torch.float32, device="cpu") < 0.5
+        return Crops(down, right, flip & allow_flip)
+
+    def _train_step(self, epoch: int, number: int, randomness: EpochRandomness) -> None:
         started = time.perf_counter()
-        part = slice(batch_index * self.batch_size, (batch_index + 1) * self.batch_size)
-        rows = self.train_rows[epoch.order[part]]
-        images = self.images.cropped(rows, epoch.shifts[part], epoch.flips[part])
-        images = self._prepare(images, epoch_index)
+        chosen = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        rows = self.train_rows[randomness.order[chosen]]
+        images = self.images.augmented(rows, randomness.crops.select(chosen))
+        images = self._transform_batch(images, epoch)
         labels = self.labels[rows.to(self.device)]
         ready = time.perf_counter()
-        batch = Batch(epoch_index, batch_index, rows, images, labels)
-        numbers = self._learn(batch)
+        batch = TrainingBatch(epoch, number, rows, images, labels)
+        metrics = self._train_batch(batch)
         self.step += 1
-        if not np.isfinite(numbers).all():
-            raise RecomputeError(
-                f"the loss of epoch {epoch_index + 1}, batch {batch_index + 1} is {numbers[0]}: "
-                f"lower {self._rate_name()}; the last checkpoint is kept"
-            )
-        sums = self.running or [0.0] * len(numbers)
-        self.running = [total + number for total, number in zip(sums, numbers, strict=True)]
+        for value in astuple(metrics):
+            if not math.isfinite(value):
+                raise RecomputeError(
+                    f"the loss of epoch {epoch + 1}, batch {number + 1} is {value}: "
+                    f"lower {self._learning_rate_label()}; the last checkpoint is kept"
+                )
+        self.totals = self.totals + metrics
         now = time.perf_counter()
         self.seconds += now - started
-        self._log_step(batch, numbers, now - started, ready - started)
-
-    @abstractmethod
-    def _rate_name(self) -> str:
-        """Return name and value of the hyperparameter that a loss may be too high for."""
+        seconds = BatchTime(now - started, ready - started, self.seconds / self.step)
+        self._log_batch(batch, metrics, seconds)
 
 
 def make_network(
-    training: Training, make: Callable[[], nn.Module], part: str, device: torch.device
+    data: TrainingData, make: Callable[[], nn.Module], stream: str, device: torch.device
 ) -> nn.Module:
     """Make a network with weights drawn from the training's key, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(training.seed(part))  # and no device's
+        torch.default_generator.manual_seed(data.seed(stream))  # and no device's
         network = make()
     return network.to(device).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def in_parts(rows: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Tensor:
+def predict_in_chunks(rows: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the probabilities of rows, computed for so many at a time that memory suffices."""
-    return torch.cat([probabilities(some) for some in torch.split(rows, _PREDICTED_AT_ONCE)])
+    return torch.cat([probabilities(chunk) for chunk in torch.split(rows, PREDICT_BATCH_SIZE)])

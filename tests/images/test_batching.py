@@ -17,7 +17,8 @@ from cifar_noisy import (
     load_images,
     load_noisy_labels,
 )
-from cifar_noisy.images.batching import CIFAR10_MEAN, CIFAR10_STD, PADDING, Batches
+from cifar_noisy.images.augmentation import PADDING
+from cifar_noisy.images.batching import CIFAR10_MEAN, CIFAR10_STD, Batches
 from cifar_noisy.settings import Order
 from tests.conftest import JpegCopy
 
@@ -203,6 +204,11 @@ class OwnSubset(Subset[Any]):
         ({"seed": -1}, "seed is -1: pass a whole number from 0"),
         ({"seed": 2**32}, "seed is 4294967296: pass a whole number from 0 to 4294967295"),
         ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"seed": 10**5000}, "seed is an integer of many digits: pass"),
+        ({"batch_size": "64" * 99}, r"batch_size is '6464.{,40}: pass a whole number"),
+        ({"shuffle": "no"}, "shuffle is 'no': pass True or False"),
+        ({"augment": 0}, "augment is 0: pass True or False"),
+        ({"drop_last": None}, "drop_last is None: pass True or False"),
         ({"epoch": 1.5}, r"epoch is 1\.5"),
         ({"epoch": -1}, "epoch is -1"),
         ({"mean": (125.3, 123.0, 113.9)}, "mean is .125.3.*: pass three .* divide by 255"),

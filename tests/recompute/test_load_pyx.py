@@ -26,7 +26,7 @@ from cifar_noisy import (
 from cifar_noisy.cli import main
 from cifar_noisy.loading.recomputed import provenance_path, read_record, write_record
 from cifar_noisy.recompute import recipes
-from cifar_noisy.recompute.fast import FastRecipe
+from cifar_noisy.recompute.recipes import FastRecipe
 from cifar_noisy.settings import Setting, pyx_path, train_mask_path
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.registry import npy_bytes
@@ -158,7 +158,7 @@ def one_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "small_scale": 0.25,
     }
     monkeypatch.setattr(FastRecipe.__init__, "__defaults__", tuple(fields.values()))
-    monkeypatch.setattr(recipes, "suited_width", lambda device: 2)
+    monkeypatch.setattr(recipes, "default_width", lambda device: 2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -16,20 +16,33 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from cifar_noisy import InvalidInputError, Setting, UnknownArtifactError, parse_training_log
+from cifar_noisy import (
+    InvalidInputError,
+    RecomputeError,
+    Setting,
+    UnknownArtifactError,
+    parse_training_log,
+)
+from cifar_noisy.images.augmentation import Crops
 from cifar_noisy.loading.recomputed import provenance_path, read_record, write_record
 from cifar_noisy.recompute import coteaching, paper
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
-from cifar_noisy.recompute.coteaching import CNN, CoteachingRecipe, CoteachingTrainer, small_losses
+from cifar_noisy.recompute.coteaching import CNN, CoteachingTrainer, select_small_loss
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
-from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
-from cifar_noisy.recompute.kept_sets import class_weights, kept_training, share_of_errors
-from cifar_noisy.recompute.paper import PaperRecipe, PaperTrainer, resnet50
+from cifar_noisy.recompute.fast import FastTrainer
+from cifar_noisy.recompute.kept_sets import class_weights, estimated_error_rate, kept_training
+from cifar_noisy.recompute.paper import PaperTrainer, resnet50
 from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.recipes import (
+    CoteachingRecipe,
+    FastRecipe,
+    PaperRecipe,
+    check_device_name,
+)
 from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import file_paths, record_path
 from cifar_noisy.recompute.task_runner import run_tasks
-from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recompute.training import Trainer, TrainingData
 from cifar_noisy.settings import train_mask_path, training_log_path
 from cifar_noisy.store.registry import npy_bytes
 
@@ -56,14 +69,14 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def training() -> Training:
+def training() -> TrainingData:
     """Two hundred made-up colour images of 16x16, half of them to train on."""
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 10
     pixels = rng.integers(0, 256, (200, 16, 16, 3)).astype(np.uint8)
     pixels[np.arange(200), labels] = 255  # the class is the row that is white
     rows = np.arange(200)
-    return Training(
+    return TrainingData(
         pixels, labels, rows[:100], rows[100:], 10, True, "k", rows[100:], is_clean=labels < 8
     )
 
@@ -110,7 +123,7 @@ def test_the_defaults_are_those_of_the_original() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.momentum) == (350, 64, 0.9)
     assert (recipe.weight_decay, recipe.padding, recipe.drop_last) == (1e-4, 4, True)
     assert (recipe.checkpoint, recipe.holdout_augmentation) == ("last", False)
-    rates = np.array([paper.rate_at(epoch, recipe) for epoch in range(350)])
+    rates = np.array([paper.learning_rate_at(epoch, recipe) for epoch in range(350)])
     expected = np.repeat([0.1, 0.01, 0.001], [150, 100, 100])
     np.testing.assert_allclose(rates, expected)
     assert sum(p.numel() for p in resnet50(3, 10).parameters()) == 23_528_522
@@ -119,7 +132,7 @@ def test_the_defaults_are_those_of_the_original() -> None:
 def test_the_schedule_is_that_of_a_published_log(upstream: Path) -> None:
     path = upstream / training_log_path(SETTING, "cl_pbc", "resnet50")
     log = parse_training_log(path.read_text())
-    rates = [paper.rate_at(epoch - 1, PaperRecipe()) for epoch in log.epochs["epoch"]]
+    rates = [paper.learning_rate_at(epoch - 1, PaperRecipe()) for epoch in log.epochs["epoch"]]
     np.testing.assert_allclose(log.epochs["learning_rate"], rates)
     assert len(rates) == 350
 
@@ -130,7 +143,7 @@ def test_the_schedules_of_coteaching_are_those_of_a_plain_loop() -> None:
     for i in range(80, 250):
         rates[i] = float(250 - i) / (250 - 80) * 0.001
     forget[:10] = np.linspace(0, 0.2, 10).tolist()
-    np.testing.assert_allclose([coteaching.rate_at(i, recipe) for i in range(250)], rates)
+    np.testing.assert_allclose([coteaching.learning_rate_at(i, recipe) for i in range(250)], rates)
     got = [coteaching.forget_rate_at(i, 0.2, recipe.gradual_epochs) for i in range(250)]
     np.testing.assert_allclose(got, forget)
 
@@ -143,7 +156,7 @@ def test_the_network_of_coteaching_has_nine_convolutions() -> None:
     assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_a_step_of_coteaching_is_that_of_a_plain_loop(training: Training) -> None:
+def test_a_step_of_coteaching_is_that_of_a_plain_loop(training: TrainingData) -> None:
     """Each network learns, from what the other finds easiest, what Adam says."""
     weights = np.linspace(0.5, 2, 10).astype(np.float32)
     recipe = replace(TAUGHT, forget_rate=0.5, gradual_epochs=1)
@@ -154,9 +167,9 @@ def test_a_step_of_coteaching_is_that_of_a_plain_loop(training: Training) -> Non
     networks = [CNN(3, 10, 4, 16) for _ in range(2)]
     for network, state in zip(networks, before, strict=True):
         network.to(memory_format=torch.channels_last).load_state_dict(state)
-    epoch = trainer.draw(0)
+    epoch = trainer.sample_epoch(0)
     rows = trainer.train_rows[epoch.order[:64]]
-    images = trainer.images.cropped(rows, epoch.shifts[:64], epoch.flips[:64])
+    images = trainer.images.augmented(rows, epoch.crops.select(slice(64)))
     labels = torch.from_numpy(training.labels)[rows]
     torch.manual_seed(training.seed("0/0"))
     logits = [network.train()(images) for network in networks]
@@ -169,7 +182,7 @@ def test_a_step_of_coteaching_is_that_of_a_plain_loop(training: Training) -> Non
         chosen = easiest[1 - k]
         loss = F.cross_entropy(logits[k][chosen], labels[chosen], torch.from_numpy(weights))
         loss.backward()  # type: ignore[no-untyped-call]
-        rate = coteaching.rate_at(1, TAUGHT)
+        rate = coteaching.learning_rate_at(1, TAUGHT)
         optimizer = torch.optim.Adam(network.parameters(), rate, (0.1, 0.999))
         optimizer.step()
         for name, value in trainer.networks[k].state_dict().items():
@@ -178,10 +191,10 @@ def test_a_step_of_coteaching_is_that_of_a_plain_loop(training: Training) -> Non
 
 
 def test_small_losses_keep_one_at_least() -> None:
-    assert len(small_losses(torch.zeros(3, 2), torch.tensor([0, 0, 1]), 0.99)) == 1
+    assert len(select_small_loss(torch.zeros(3, 2), torch.tensor([0, 0, 1]), 0.99)) == 1
 
 
-def trainers(training: Training) -> dict[str, Trainer]:
+def trainers(training: TrainingData) -> dict[str, Trainer]:
     quirks = replace(SMALL, checkpoint="best-test", holdout_augmentation=True, drop_last=False,
                      batch_size=30)  # fmt: skip
     return {
@@ -192,7 +205,9 @@ def trainers(training: Training) -> dict[str, Trainer]:
 
 
 @pytest.mark.parametrize("name", ["paper", "quirks", "coteaching"])
-def test_a_training_continues_from_any_step(name: str, training: Training, tmp_path: Path) -> None:
+def test_a_training_continues_from_any_step(
+    name: str, training: TrainingData, tmp_path: Path
+) -> None:
     """From the first step, the end of an epoch and the middle of the next."""
     whole = trainers(training)[name]
     states = []
@@ -201,7 +216,7 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
         return tmp_path / str(step), tmp_path / "before"
 
     def keep(trainer: Trainer) -> bool:
-        save_checkpoint(paths_of(trainer.step), {"task": "it", **trainer.state()})
+        save_checkpoint(paths_of(trainer.step), {"task": "it", **trainer.state_dict()})
         states.append(trainer.step)
         return False
 
@@ -211,10 +226,40 @@ def test_a_training_continues_from_any_step(name: str, training: Training, tmp_p
     for step in (states[0], whole.steps_per_epoch, whole.steps_per_epoch + 1):
         torch.rand(step)  # what was drawn elsewhere does not matter
         resumed = trainers(training)[name]
-        resumed.load_state(load_checkpoint(paths_of(step), "it") or {})
+        resumed.load_state_dict(load_checkpoint(paths_of(step), "it") or {})
         assert resumed.run()
         np.testing.assert_array_equal(resumed.predict(), expected)
         assert [line for line in resumed.log if "Time" not in line] == lines
+
+
+def test_a_checkpoint_of_another_version_is_refused_before_it_is_loaded(
+    training: TrainingData,
+) -> None:
+    trainer = trainers(training)["paper"]
+    saved = {**trainer.state_dict(), "step": 3}
+    for other in (
+        {key: value for key, value in saved.items() if key != "totals"},
+        {key: value for key, value in saved.items() if key != "best"},
+        saved | {"totals": {"loss": 1.0}},
+        saved | {"totals": [1.0, 0.5, 0.5]},
+    ):
+        with pytest.raises(RecomputeError, match="is one of another version"):
+            trainer.load_state_dict(other)
+        assert trainer.step == 0
+
+
+def test_recipes_are_read_without_torch() -> None:
+    code = (
+        "import sys; from cifar_noisy.recompute.recipes import make_recipe; "
+        "make_recipe('fast', 'digits', {}, 'cuda:1'); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:01", "cuda:", "meta", "cpu "])
+def test_names_of_no_device_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="is unknown: use cpu, cuda or cuda:1"):
+        check_device_name(name)
 
 
 def test_a_killed_training_continues_to_the_same_bytes(
@@ -247,7 +292,7 @@ def test_a_killed_training_continues_to_the_same_bytes(
 
 
 def test_the_checkpoint_best_on_the_test_set_is_kept_only_when_asked_for(
-    training: Training,
+    training: TrainingData,
 ) -> None:
     for checkpoint in ("last", "best-test"):
         trainer = PaperTrainer(
@@ -266,42 +311,42 @@ def test_the_checkpoint_best_on_the_test_set_is_kept_only_when_asked_for(
             assert torch.equal(value, chosen[name]), (checkpoint, name)
 
 
-def test_held_out_images_are_augmented_only_when_asked_for(training: Training) -> None:
+def test_held_out_images_are_augmented_only_when_asked_for(training: TrainingData) -> None:
     honest = PaperTrainer(replace(SMALL, batch_size=30), training)
     honest.run()
     quirk = PaperTrainer(replace(SMALL, batch_size=30, holdout_augmentation=True), training)
-    quirk.load_state(honest.state())
+    quirk.load_state_dict(honest.state_dict())
     rows = torch.from_numpy(training.held_out)
-    normalised = (training.pixels[training.held_out] / 255 - paper.MEAN) / paper.DEVIATION
+    normalised = (training.pixels[training.held_out] / 255 - paper.MEAN) / paper.STD
     images = torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()
-    torch.testing.assert_close(honest.images.centred(rows).contiguous(), images)
+    torch.testing.assert_close(honest.images.centered(rows).contiguous(), images)
     with torch.inference_mode():
         expected = honest.network.eval()(images).softmax(1).numpy()
     np.testing.assert_allclose(honest.predict(), expected, atol=1e-5)
     assert not np.allclose(quirk.predict(), expected, atol=1e-3)
 
 
-def test_the_crop_has_borders_of_zeros(training: Training) -> None:
+def test_the_crop_has_borders_of_zeros(training: TrainingData) -> None:
     trainer = PaperTrainer(replace(SMALL, padding=4), training)
-    rows, flips = torch.tensor([7]), torch.tensor([False])
-    corner = trainer.images.cropped(rows, torch.tensor([[0, 0]]), flips)[0]
-    black = torch.tensor([-m / s for m, s in zip(paper.MEAN, paper.DEVIATION, strict=True)])
+    first = Crops(torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
+    corner = trainer.images.augmented(torch.tensor([7]), first)[0]
+    black = torch.tensor([-m / s for m, s in zip(paper.MEAN, paper.STD, strict=True)])
     for border in (corner[:, :4], corner[:, :, :4]):
         torch.testing.assert_close(border, black[:, None, None].expand_as(border))
 
 
-def test_class_weights_enter_the_loss(training: Training) -> None:
+def test_class_weights_enter_the_loss(training: TrainingData) -> None:
     weights = np.linspace(0.1, 2, 10).astype(np.float32)
     losses = []
     for some in (None, weights):
         trainer = PaperTrainer(SMALL, training._replace(class_weights=some))
         trainer.run(lambda t: t.step == 1)
-        losses.append(trainer.running[0])
+        losses.append(trainer.totals.loss)
         if some is not None:
-            epoch = trainer.draw(0)
+            epoch = trainer.sample_epoch(0)
             fresh = PaperTrainer(SMALL, training)
             rows = fresh.train_rows[epoch.order[:64]]
-            images = fresh.images.cropped(rows, epoch.shifts[:64], epoch.flips[:64])
+            images = fresh.images.augmented(rows, epoch.crops.select(slice(64)))
             labels = training.labels[rows]
             each = -fresh.network.train()(images).log_softmax(1)[range(64), labels].detach().numpy()
             expected = (each * weights[labels]).sum() / weights[labels].sum()
@@ -367,7 +412,7 @@ def kept_without(digits: Dataset, missing: int) -> tuple[NDArray[np.int64], NDAr
     return given, given != missing
 
 
-def test_bad_input_is_refused(digits: Dataset, training: Training) -> None:
+def test_bad_input_is_refused(digits: Dataset, training: TrainingData) -> None:
     with pytest.raises(InvalidInputError, match="keeps no example of class 3"):
         kept_training(digits, *kept_without(digits, 3), "k")
     with pytest.raises(InvalidInputError, match=r"class 9 \(1 of 10 classes"):
@@ -423,12 +468,14 @@ def test_the_forget_rate_is_the_share_of_wrong_labels(digits: Dataset) -> None:
     given = digits.noisy_labels(SETTING)
     pyx = np.full((len(given), 10), 0.01, dtype=np.float32)
     pyx[np.arange(len(given)), digits.labels] = 0.91
-    assert share_of_errors(given, pyx) == pytest.approx((given != digits.labels).mean(), abs=1e-3)
+    assert estimated_error_rate(given, pyx) == pytest.approx(
+        (given != digits.labels).mean(), abs=1e-3
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["paper", "quirks", "coteaching"])
-def test_a_short_training_on_cuda(name: str, training: Training) -> None:
+def test_a_short_training_on_cuda(name: str, training: TrainingData) -> None:
     recipes = {"paper": SMALL, "quirks": replace(SMALL, holdout_augmentation=True)}
     trainer = (
         CoteachingTrainer(TAUGHT, training, "cuda")

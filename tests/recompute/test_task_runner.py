@@ -29,8 +29,9 @@ from cifar_noisy.loading.recomputed import read_record, write_record
 from cifar_noisy.recompute import checkpoints
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
-from cifar_noisy.recompute.fast import FastRecipe, FastTrainer
+from cifar_noisy.recompute.fast import FastTrainer
 from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.recipes import FastRecipe
 from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import (
     checkpoint_files,
@@ -40,7 +41,7 @@ from cifar_noisy.recompute.task_files import (
     work_folder,
 )
 from cifar_noisy.recompute.task_runner import run_tasks
-from cifar_noisy.recompute.training import Trainer, Training
+from cifar_noisy.recompute.training import Trainer, TrainingData
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path
 from cifar_noisy.store.registry import npy_bytes
 from cifar_noisy.store.sealed import write_sealed
@@ -165,7 +166,7 @@ def test_a_training_continues_from_any_step(
         key = f"0/digits/{tasks_of(config)[0].id}"
         assert isinstance(config.recipe, FastRecipe)
         return FastTrainer(
-            config.recipe, Training(digits.pixels, labels, train, held_out, 10, False, key)
+            config.recipe, TrainingData(digits.pixels, labels, train, held_out, 10, False, key)
         )
 
     threads = torch.get_num_threads()
@@ -173,9 +174,9 @@ def test_a_training_continues_from_any_step(
     first = trainer()
     assert not first.run(lambda t: t.step == stop)
     paths = (tmp_path / "c", tmp_path / "before")
-    save_checkpoint(paths, {"task": "it", **first.state()})
+    save_checkpoint(paths, {"task": "it", **first.state_dict()})
     second = trainer()
-    second.load_state(load_checkpoint(paths, "it") or {})
+    second.load_state_dict(load_checkpoint(paths, "it") or {})
     assert second.run()
     expected = np.load(finished / "work" / tasks_of(config)[0].id / "probabilities.npy")
     np.testing.assert_array_equal(second.predict(), expected)
@@ -194,27 +195,27 @@ def test_held_out_rows_do_not_enter_a_training(digits: Dataset) -> None:
     recipe = FastRecipe(epochs=1, small_epochs=0, batch_size=64, width=4)
     states = []
     for pixels, given in ((digits.pixels, labels), (other_pixels, other_labels)):
-        trainer = FastTrainer(recipe, Training(pixels, given, train, held_out, 10, False, "k"))
+        trainer = FastTrainer(recipe, TrainingData(pixels, given, train, held_out, 10, False, "k"))
         trainer.run()
-        states.append(trainer.state()["network"])
+        states.append(trainer.state_dict()["network"])
     for name, weights in states[0].items():
         assert torch.equal(weights, states[1][name]), name
 
 
 def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
-    training = Training(pixels, np.arange(6), np.arange(6), np.arange(6), 6, True, "k")
+    training = TrainingData(pixels, np.arange(6), np.arange(6), np.arange(6), 6, True, "k")
     trainer = FastTrainer(FastRecipe(batch_size=2, width=4), training)
-    epoch = trainer.draw(0)
+    epoch = trainer.sample_epoch(0)
     rows = trainer.train_rows[epoch.order]
-    got = trainer.images.cropped(rows, epoch.shifts, epoch.flips)
+    got = trainer.images.augmented(rows, epoch.crops)
     padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    assert epoch.flips.any()
-    assert not epoch.flips.all()
+    assert epoch.crops.flip.any()
+    assert not epoch.crops.flip.all()
     for i, row in enumerate(rows.tolist()):
-        y, x = epoch.shifts[i].tolist()
+        y, x = int(epoch.crops.down[i]), int(epoch.crops.right[i])
         image = padded[row, y : y + 16, x : x + 16].astype(np.float32)
-        image = image[:, ::-1] if epoch.flips[i] else image
+        image = image[:, ::-1] if epoch.crops.flip[i] else image
         flat = pixels.reshape(-1, 3).astype(np.float64)
         expected = (image - flat.mean(axis=0)) / flat.std(axis=0)
         np.testing.assert_allclose(got[i].permute(1, 2, 0), expected, atol=1e-5)
@@ -234,13 +235,13 @@ def test_predictions_are_averages_over_views_of_a_plain_loop(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, side, side, 3)).astype(np.uint8)
     rows = np.arange(6)
-    training = Training(pixels, rows, rows, rows[::2], 6, is_mirrored, "k")
+    training = TrainingData(pixels, rows, rows, rows[::2], 6, is_mirrored, "k")
     recipe = FastRecipe(batch_size=2, width=4, small_epochs=small_epochs)
     trainer = FastTrainer(recipe, training)
     pad = side // 8
     padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     flat = pixels.reshape(-1, 3).astype(np.float64)
-    trainer.is_bfloat16 = False  # to be compared closely
+    trainer.use_bfloat16 = False  # to be compared closely
     network = trainer.network.eval()
     with torch.no_grad():
         network.head.weight *= 100  # type: ignore[union-attr, operator]  # views differ visibly
