@@ -34,7 +34,7 @@ from cifar_noisy.images.augmentation import Crops
 from cifar_noisy.loading.artifact_loading import published_pyx
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastResNet, FastTrainer, learning_rate_at
-from cifar_noisy.recompute.malloc import freed_memory_kept
+from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.paper import PaperTrainer
 from cifar_noisy.recompute.recipes import FastRecipe, PaperRecipe, default_width
 from cifar_noisy.recompute.training import Trainer, TrainingData
@@ -111,7 +111,7 @@ def fold_of(dataset: Dataset) -> TrainingData:
     (held_out, *_) = folds_of(dataset.labels, 4)
     train = np.setdiff1d(np.arange(len(dataset.labels)), held_out)
     labels = dataset.noisy_labels(Setting(0.4, 0))
-    return TrainingData(dataset.pixels, labels, train, held_out, 10, dataset.is_mirrored, "bench")
+    return TrainingData(dataset.pixels, labels, train, held_out, 10, dataset.allow_flip, "bench")
 
 
 def compare_fast(
@@ -123,7 +123,7 @@ def compare_fast(
     note_data(trainer, data_seconds)
     ours, theirs = steps_of(trainer), ordinary_steps(recipe, training, root)
     turns = (
-        ("fast", ours, freed_memory_kept),
+        ("fast", ours, keep_freed_memory),
         ("given back", ours, nullcontext),
         ("ordinary", theirs, nullcontext),
     )

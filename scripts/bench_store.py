@@ -90,12 +90,12 @@ from pathlib import Path
 import filelock, requests
 from cifar_noisy.store.http_download import download
 url, target, size, sha256 = sys.argv[1:]
-def complaint(file):
+def problem_of(file):
     return None if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "wrong"
 # Not getrusage, whose high-water mark begins with the parent's.
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1000
 before, start = peak(), time.perf_counter()
-download([url], Path(target), complaint, size=int(size))
+download([url], Path(target), problem, size=int(size))
 print(time.perf_counter() - start, peak() - before)
 """
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, CIFAR10, Release
-from cifar_noisy.loading.row_order import official_train_labels
+from cifar_noisy.loading.row_order import torchvision_order_labels
 from cifar_noisy.settings import CLASSES
 
 BATCHES = tuple(CIFAR10.batch_md5)
@@ -49,7 +49,7 @@ class FakeCifar:
                 images[:, 0, 0, digit] = np.arange(n_images) // 256**digit % 256
             pixels[train] = images
         labels = rng.permutation(np.arange(n_test) % 10)
-        return cls(pixels, {True: official_train_labels().astype(np.int64), False: labels})
+        return cls(pixels, {True: torchvision_order_labels().astype(np.int64), False: labels})
 
     @property
     def labels_sha256(self) -> str:

@@ -13,7 +13,7 @@ from cifar_noisy.cli.options import AsJson, Edition, Kind, Method, Noise, Sparsi
 from cifar_noisy.cli.output import artifact_progress, counted, print_json, print_table, say
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.http_download import readable_size
+from cifar_noisy.store.http_download import format_size
 from cifar_noisy.store.registry import KINDS, Artifact, artifacts
 
 
@@ -110,7 +110,7 @@ def download(
 
 def total_size(files: Collection[Artifact]) -> str:
     """Return the size of some files together, for people."""
-    return readable_size(sum(artifact.size for artifact in files))
+    return format_size(sum(artifact.size for artifact in files))
 
 
 def setting_rows(
@@ -146,8 +146,8 @@ def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
                 f"{row['noise']:g}",
                 f"{row['sparsity']:g}",
                 *("{}/{}".format(*row[kind].values()) for kind in kinds),
-                readable_size(row["published_size"]),
-                readable_size(row["size"]),
+                format_size(row["published_size"]),
+                format_size(row["size"]),
             )
             for row in rows
         ),
@@ -164,7 +164,7 @@ def _print_files(files: Sequence[Artifact], store: Store) -> None:
                 "" if artifact.sparsity is None else f"{artifact.sparsity:g}",
                 artifact.method or "",
                 artifact.edition or artifact.trainer or "",
-                readable_size(artifact.size),
+                format_size(artifact.size),
                 _where(artifact, store),
             )
             for artifact in files

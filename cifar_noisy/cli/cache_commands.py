@@ -19,8 +19,8 @@ from cifar_noisy.cli.output import (
 )
 from cifar_noisy.errors import ExitCode
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.http_download import readable_size
-from cifar_noisy.store.registry import all_artifacts, artifacts, at_least_one
+from cifar_noisy.store.http_download import format_size
+from cifar_noisy.store.registry import all_artifacts, artifacts, require_nonempty
 
 
 @cache_app.command("path", epilog="Example: cifar-noisy cache path")
@@ -60,8 +60,8 @@ def cache_verify(as_json: AsJson = False) -> None:
             remedy = "remove it, or let cifar-noisy download replace it"
             problems[str(file.path)] = None if file.is_right else remedy
     for images in check_images(store):
-        remedy = f"{images.complaint}: remove it, and cifar-noisy images makes it again"
-        problems[str(images.path)] = remedy if images.complaint else None
+        remedy = f"{images.problem}: remove it, and cifar-noisy images makes it again"
+        problems[str(images.path)] = remedy if images.problem else None
     n_right = sum(problem is None for problem in problems.values())
     if as_json:
         print_json([{"path": path, "is_right": not said} for path, said in problems.items()])
@@ -106,7 +106,7 @@ def cache_prune(as_json: AsJson = False) -> None:
     if as_json:
         print_json([{"path": path, "size": size} for path, size in removed])
     else:
-        size = readable_size(sum(size for _, size in removed))
+        size = format_size(sum(size for _, size in removed))
         say(f"{counted(len(removed), 'leftover')} ({size}) removed")
 
 
@@ -128,7 +128,7 @@ def cache_export(
     from cifar_noisy.store.bundle import export_bundle
 
     store, file = Store.from_environment(), output_path(file)
-    wanted = at_least_one(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
+    wanted = require_nonempty(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
     with artifact_progress("reading", wanted) as progress:
         paths = export_bundle(store, file, wanted, images=images, progress=progress)
     _report_bundle(file, paths, "written to", as_json, err=is_stdout(file))

@@ -10,7 +10,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Edition, Order, RequiredNoise, Sparsity
-from cifar_noisy.cli.output import print_json, print_table, rate, say
+from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def evaluate(
 
     Exit status: 0 compared, 3 evaluated, but the published masks could not be had.
     """
-    from cifar_noisy.loading.npy_files import read_array
+    from cifar_noisy.loading.npy_files import open_npy
 
-    array = read_array(file)
+    array = open_npy(file)
     options: dict[str, Any] = {"order": order, "edition": edition}
     result: Evaluation | PyxEvaluation = (
         cifar_noisy.evaluate_pyx(array, noise, sparsity, **options)
@@ -71,7 +71,7 @@ def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
         print_table(
             ("probabilities against", ">accuracy", ">at most", ">ECE", ">Brier"),
             (
-                (name, *map(rate, (fit.accuracy, bound, fit.ece, fit.brier)))
+                (name, *map(format_fraction, (fit.accuracy, bound, fit.ece, fit.brier)))
                 for name, fit, bound in (
                     ("given labels", given, result.accuracy_bound),
                     ("true labels", true, 1.0),
@@ -104,7 +104,7 @@ def _print_rankings(rankings: Sequence["Ranking"]) -> None:
             (
                 row.name,
                 *map(
-                    rate,
+                    format_fraction,
                     (row.average_precision, row.roc_auc, row.precision_at_n_errors, row.best_f1),
                 ),
                 "-" if row.best_cut is None else f"{row.best_cut:.6g}",
@@ -121,7 +121,7 @@ def _print_detections(head: str, detections: Sequence["Detection"]) -> None:
         (
             (
                 row.name,
-                *map(rate, (row.precision, row.recall, row.f1, row.accuracy)),
+                *map(format_fraction, (row.precision, row.recall, row.f1, row.accuracy)),
                 f"{row.n_found:,}",
                 f"{row.n_errors:,}",
             )

@@ -103,7 +103,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def rate(value: float | None) -> str:
+def format_fraction(value: float | None) -> str:
     """Return a fraction as shown in tables; a dash if it is undefined."""
     return "-" if value is None else f"{value:.4f}"
 

@@ -13,7 +13,7 @@ import typer
 
 from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
-from cifar_noisy.cli.output import print_json, print_table, rate, say
+from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.settings import Setting
@@ -401,7 +401,7 @@ def dispatch_tasks(
         config.dataset,
         command.root or config.root,
         trust=command.trust or config.trust,
-        with_test=config.needs_test,
+        load_test_set=config.needs_test,
     )
     if len(slots) > 1:
         tasks = run_tasks_in_parallel(config, command, slots, task_ids=chosen)
@@ -469,7 +469,7 @@ def _print_summary(
         ("method", *(f">{name}" for name in names),
          *(f">published {name}" for name in names if theirs)),
         (
-            (method, *(rate(row[name.lower()]) for row in rows for name in names))
+            (method, *(format_fraction(row[name.lower()]) for row in rows for name in names))
             for method, score in summary["scores"].items()
             for rows in ([score, theirs[method]] if theirs else [score],)
         ),

@@ -18,7 +18,7 @@ from cifar_noisy.cli.output import (
 )
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
-from cifar_noisy.store.http_download import readable_size
+from cifar_noisy.store.http_download import format_size
 
 
 @app.command(epilog="Example: cifar-noisy tables --format markdown --rule best")
@@ -80,7 +80,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: figures, tables, verdict and a label explorer."""
-    from cifar_noisy.loading.npy_files import read_array
+    from cifar_noisy.loading.npy_files import open_npy
 
     images, no_images = None, ""
     try:
@@ -91,8 +91,8 @@ def report(
             "that has them, or run cifar-noisy images --download once."
         )
     arrays: dict[str, Any] = {
-        "pyx": None if pyx is None else read_array(pyx),
-        "mask": None if mask is None else read_array(mask),
+        "pyx": None if pyx is None else open_npy(pyx),
+        "mask": None if mask is None else open_npy(mask),
         "order": order,
     }
     with spinner("making the page"):
@@ -104,6 +104,6 @@ def report(
     if as_json:
         print_json({"path": str(path), "size": size, "has_images": images is not None}, err=err)
     else:
-        written = "written" if size is None else readable_size(size)
+        written = "written" if size is None else format_size(size)
         without = ", without images (the page says how to have them)" if images is None else ""
         say(f"{path}: {written}{without}", err=err)

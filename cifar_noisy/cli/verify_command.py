@@ -14,10 +14,10 @@ from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, 
 from cifar_noisy.cli.output import (
     artifact_progress,
     counted,
+    format_fraction,
     is_stdout,
     print_json,
     print_table,
-    rate,
     say,
     spinner,
 )
@@ -120,8 +120,8 @@ def _compare_recomputed(
             (
                 (
                     row.quantity,
-                    rate(row.recomputed),
-                    rate(row.published),
+                    format_fraction(row.recomputed),
+                    format_fraction(row.published),
                     "{:.3f} to {:.3f}".format(*row.expected),
                     row.verdict,
                 )

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.confident_learning.label_errors import (
+    CheckedInput,
     Counts,
     Mask,
-    Problem,
     class_means,
     class_thresholds,
     keep_enough,
@@ -88,7 +88,7 @@ class RoundingAnalysis:
     """
 
     def __init__(self, labels: ArrayLike, pyx: ArrayLike) -> None:
-        self._problem = problem = Problem.of(labels, pyx)
+        self._problem = problem = CheckedInput.of(labels, pyx)
         if problem.pyx.dtype != np.float16:
             raise InvalidInputError(f"pyx has dtype {problem.pyx.dtype}: only float16 was rounded")
         low, high = half_ulp_interval(problem.pyx)
@@ -171,7 +171,7 @@ class _ConfidentClasses:
 
 
 def _bound_confident_classes(
-    problem: Problem, low: _Floats, high: _Floats, may_be_top: Mask
+    problem: CheckedInput, low: _Floats, high: _Floats, may_be_top: Mask
 ) -> _ConfidentClasses:
     # The bounds of a mean are the means of the bounds.
     lowest, highest = (
@@ -188,7 +188,9 @@ def _bound_confident_classes(
     )
 
 
-def _bound_count_joint(problem: Problem, confident: _ConfidentClasses) -> tuple[_Floats, _Floats]:
+def _bound_count_joint(
+    problem: CheckedInput, confident: _ConfidentClasses
+) -> tuple[_Floats, _Floats]:
     n_open = np.count_nonzero(confident.may_be, axis=1) + confident.may_be_none
     is_certain = confident.may_be & (n_open == 1)[:, None]
     members = np.eye(problem.n_classes)[problem.labels].T
@@ -198,7 +200,9 @@ def _bound_count_joint(problem: Problem, confident: _ConfidentClasses) -> tuple[
     return fewest, most
 
 
-def _bound_calibrate(problem: Problem, fewest: _Floats, most: _Floats) -> tuple[Counts, Counts]:
+def _bound_calibrate(
+    problem: CheckedInput, fewest: _Floats, most: _Floats
+) -> tuple[Counts, Counts]:
     totals = problem.label_counts[:, None]
     others_fewest = fewest.sum(axis=1, keepdims=True) - fewest
     others_most = most.sum(axis=1, keepdims=True) - most
@@ -208,7 +212,7 @@ def _bound_calibrate(problem: Problem, fewest: _Floats, most: _Floats) -> tuple[
 
 
 def _bound_prune(
-    problem: Problem, low: _Floats, high: _Floats, fewest: Counts, most: Counts
+    problem: CheckedInput, low: _Floats, high: _Floats, fewest: Counts, most: Counts
 ) -> tuple[Bounds, Bounds]:
     by_class, by_noise_rate = (
         Bounds(*np.zeros((2, len(problem.labels)), dtype=np.bool_)) for _ in range(2)
@@ -229,13 +233,13 @@ def _bound_prune(
     return by_class, by_noise_rate
 
 
-def _of_given(problem: Problem, classes: Mask) -> Mask:
+def _of_given(problem: CheckedInput, classes: Mask) -> Mask:
     """Return whether the given label is marked."""
     is_marked: Mask = classes[np.arange(len(classes)), problem.labels]
     return is_marked
 
 
-def _of_another(problem: Problem, classes: Mask) -> Mask:
+def _of_another(problem: CheckedInput, classes: Mask) -> Mask:
     """Return whether a class other than the given label is marked."""
     is_marked: Mask = np.count_nonzero(classes, axis=1) > _of_given(problem, classes)
     return is_marked

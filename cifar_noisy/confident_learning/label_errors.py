@@ -47,7 +47,7 @@ Probabilities = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Problem:
+class CheckedInput:
     """Checked labels and probabilities, in the form that all methods share."""
 
     labels: Labels  # (N,) given labels
@@ -56,7 +56,7 @@ class Problem:
     predicted: Labels  # (N,) the most probable class; the first of them where several tie
 
     @classmethod
-    def of(cls, labels: ArrayLike, pyx: ArrayLike) -> "Problem":
+    def of(cls, labels: ArrayLike, pyx: ArrayLike) -> "CheckedInput":
         """Check that these are labels and probabilities of the same examples."""
         probabilities = check_probabilities(as_array(pyx, "pyx", beside=labels))
         given = _checked_labels(as_array(labels, "labels", beside=pyx), *probabilities.shape)
@@ -105,7 +105,7 @@ def label_errors(labels: ArrayLike, pyx: ArrayLike) -> dict[Method, Mask]:
     >>> {method: int(found.sum()) for method, found in label_errors(labels, pyx).items()}
     {'argmax': 1, 'conf_joint_only': 1, 'cl_pbc': 1, 'cl_pbnr': 1, 'cl_both': 1}
     """
-    problem = Problem.of(labels, pyx)
+    problem = CheckedInput.of(labels, pyx)
     confident = confident_classes(problem)
     kept_counts = keep_enough(calibrate(count_joint(problem, confident), problem.label_counts))
     by_class, by_noise_rate = prune(problem, kept_counts)
@@ -138,7 +138,7 @@ def confident_joint(labels: ArrayLike, pyx: ArrayLike) -> Counts:
     array([[1, 1],
            [0, 2]])
     """
-    problem = Problem.of(labels, pyx)
+    problem = CheckedInput.of(labels, pyx)
     return calibrate(count_joint(problem, confident_classes(problem)), problem.label_counts)
 
 
@@ -194,7 +194,7 @@ def estimate_noise_matrix(labels: ArrayLike, pyx: ArrayLike) -> NDArray[np.float
     return noise_matrix
 
 
-def confident_classes(problem: Problem) -> Labels:
+def confident_classes(problem: CheckedInput) -> Labels:
     """Return the class that each example confidently belongs to, or `NOT_CONFIDENT`.
 
     An example is confident in a class where its probability reaches the class's threshold; where
@@ -210,7 +210,9 @@ def confident_classes(problem: Problem) -> Labels:
     return np.where(n_reached > 1, problem.predicted, classes)
 
 
-def class_means(problem: Problem, pyx: Probabilities, dtype: type[np.floating]) -> Probabilities:
+def class_means(
+    problem: CheckedInput, pyx: Probabilities, dtype: type[np.floating]
+) -> Probabilities:
     """Return each class's mean probability over its examples; infinity for an absent class."""
     means = np.full(problem.n_classes, np.inf, dtype)
     for k in np.flatnonzero(problem.label_counts):
@@ -224,7 +226,7 @@ def class_thresholds(means: Probabilities) -> Probabilities:
     return thresholds
 
 
-def count_joint(problem: Problem, confident: Labels) -> Counts:
+def count_joint(problem: CheckedInput, confident: Labels) -> Counts:
     """Count the confident examples by given label (row) and confident class (column).
 
     A diagonal count is at least 1, so that no row is empty.
@@ -273,7 +275,7 @@ def _round_keeping_sum(row: NDArray[np.float64]) -> Counts:
     return whole.astype(np.int64)
 
 
-def prune(problem: Problem, kept_counts: Counts) -> tuple[Mask, Mask]:
+def prune(problem: CheckedInput, kept_counts: Counts) -> tuple[Mask, Mask]:
     """Return the masks of pruning by class and of pruning by noise rate.
 
     By class, of `kept_counts[i, i]` examples the last one sets the least own probability that is
@@ -291,7 +293,7 @@ def prune(problem: Problem, kept_counts: Counts) -> tuple[Mask, Mask]:
     return by_class, by_noise_rate
 
 
-def pruned_classes(problem: Problem) -> Iterator[tuple[int, Labels]]:
+def pruned_classes(problem: CheckedInput) -> Iterator[tuple[int, Labels]]:
     """Yield each class that is large enough to prune, and the rows of its examples."""
     for given in np.flatnonzero(problem.label_counts > MIN_EXAMPLES_KEPT).tolist():
         yield given, np.flatnonzero(problem.labels == given)

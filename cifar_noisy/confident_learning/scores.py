@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.confident_learning.label_errors import Problem
+from cifar_noisy.confident_learning.label_errors import CheckedInput
 
 
 def label_error_scores(labels: ArrayLike, pyx: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -29,7 +29,7 @@ def label_error_scores(labels: ArrayLike, pyx: ArrayLike) -> dict[str, NDArray[n
     >>> scores["normalized_margin"]
     array([0.25, 0.75, 0.5 ])
     """
-    problem = Problem.of(labels, pyx)
+    problem = CheckedInput.of(labels, pyx)
     # Exact for float16 probabilities, so that only those that tie tie here.
     probabilities = problem.pyx.astype(np.float64)
     rows = np.arange(len(problem.labels))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.confident_learning.label_errors import Problem, label_errors
+from cifar_noisy.confident_learning.label_errors import CheckedInput, label_errors
 from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnavailableError
 from cifar_noisy.evaluation.metrics import GroundTruth, Scores, prediction_fit
@@ -31,7 +31,7 @@ from cifar_noisy.evaluation.results import (
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import default_edition, load_label_errors
 from cifar_noisy.loading.noise_matrices import N_CLASSES, N_EXAMPLES
-from cifar_noisy.loading.row_order import in_published_order
+from cifar_noisy.loading.row_order import to_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, Edition, Method, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.registry import artifacts
@@ -100,7 +100,7 @@ def evaluate(
     setting = Setting.of(noise, sparsity)
     truth = GroundTruth.of(setting)
     checked = _check_found(found)
-    rows = in_published_order(checked, order)
+    rows = to_imagefolder_order(checked, order)
     masks, used, missing = _published_masks(setting, edition)
     if checked.dtype == np.bool_:
         problem = input_problem("found", check_mask, truth, checked, order)
@@ -171,7 +171,7 @@ def evaluate_pyx(
     setting = Setting.of(noise, sparsity)
     truth = GroundTruth.of(setting)
     checked = _check_pyx(pyx, truth.given)
-    rows = in_published_order(checked, order)
+    rows = to_imagefolder_order(checked, order)
     masks, used, missing = _published_masks(setting, edition)
     problem = input_problem("pyx", check_pyx, truth, checked, order)
     _warn(problem, stacklevel=4)  # np.errstate's is one
@@ -298,4 +298,4 @@ def _check_pyx(pyx: ArrayLike, given: NDArray[np.int64]) -> NDArray[np.floating]
             f"pyx has shape {array.shape}: pass a row for each of the {N_EXAMPLES:,} examples and "
             f"a column for each of the {N_CLASSES} classes"
         )
-    return Problem.of(given, array).pyx
+    return CheckedInput.of(given, array).pyx

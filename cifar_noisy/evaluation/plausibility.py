@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cifar_noisy.evaluation.metrics import GroundTruth, Scores, roc_auc
 from cifar_noisy.evaluation.results import Mask
 from cifar_noisy.loading.noise_matrices import N_CLASSES
-from cifar_noisy.loading.row_order import in_published_order
+from cifar_noisy.loading.row_order import to_imagefolder_order
 from cifar_noisy.loading.train_masks import Z_CERTAIN, Z_UNCORRELATED, association
 from cifar_noisy.settings import ORDERS, Order
 
@@ -30,13 +30,13 @@ def input_problem(
     what: str, check: Check, truth: GroundTruth, rows: NDArray[Any], order: Order
 ) -> str | None:
     """Return a warning if rows look inverted, or as if they were in the other order."""
-    z, problem = check(truth, in_published_order(rows, order))
+    z, problem = check(truth, to_imagefolder_order(rows, order))
     if problem:
         return f"{what} {problem}"
     if abs(z) > Z_UNCORRELATED:
         return None
     other = next(other for other in ORDERS if other != order)
-    z, problem = check(truth, in_published_order(rows, other))
+    z, problem = check(truth, to_imagefolder_order(rows, other))
     if z < Z_CERTAIN and not problem:
         return None
     return (

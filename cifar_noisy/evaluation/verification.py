@@ -26,9 +26,9 @@ from cifar_noisy.store.registry import (
     Artifact,
     array_digest,
     artifacts,
-    at_least_one,
     find,
     npy_bytes,
+    require_nonempty,
 )
 
 Verdict = Literal["exact", "explained", "known", "unexplained", "not reachable"]
@@ -134,7 +134,7 @@ def verify(
         for artifact in artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
         if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
     ]
-    return _checks(at_least_one(wanted), store or Store.from_environment(), progress)
+    return _checks(require_nonempty(wanted), store or Store.from_environment(), progress)
 
 
 def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None) -> Iterator[Check]:

@@ -31,7 +31,7 @@ from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.images.dataset_reader import Rows, read_rows
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels, published_pyx
 from cifar_noisy.loading.noise_matrices import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
-from cifar_noisy.loading.row_order import official_indices_published
+from cifar_noisy.loading.row_order import published_torchvision_index
 from cifar_noisy.settings import CLASSES, SETTINGS, Setting
 
 Float = TypeVar("Float", bound="np.floating[Any]")
@@ -201,7 +201,7 @@ def published_labels(labels: NDArray[np.int64]) -> str | None:
 
 def _judge_by_labels(rows: Rows) -> Alignment | None:
     """Return a verdict where labels decide it; None where they may be somebody's own noisy ones."""
-    published = published_labels(rows.labels[official_indices_published()])
+    published = published_labels(rows.labels[published_torchvision_index()])
     agreement = float((rows.labels == load_true_labels()).mean())
     detail = f"its labels are no published ones; {agreement:.1%} equal the true label of their row"
     mistake: Mistake
@@ -288,7 +288,7 @@ def _judge_by_images(
 
 def _mistake_within_classes(rows: Rows, found: _ImageStatistics) -> tuple[Mistake, str]:
     """Name what was done to the order, by undoing it; else say how much is out of place."""
-    indices = official_indices_published()
+    indices = published_torchvision_index()
     by_class = indices.reshape(N_CLASSES, EXAMPLES_PER_CLASS)
     starts = np.arange(N_CLASSES)[:, None] * EXAMPLES_PER_CLASS
     # For each mistake, the rows of a dataset that made it, in the published order.

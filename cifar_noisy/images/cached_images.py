@@ -23,7 +23,7 @@ class CachedImages:
     """
 
     path: Path
-    complaint: str | None
+    problem: str | None
 
 
 def cached_images(store: Store) -> tuple[Path, ...]:
@@ -35,15 +35,15 @@ def check_images(store: Store) -> Iterator[CachedImages]:
     """Hash CIFAR-10's images in the cache, without a network."""
     for path in cached_images(store):
         try:
-            complaint = None
+            problem = None
             if path.name == ARCHIVE or path.name in readers.CIFAR10.png_blobs:
                 with open_regular(path) as file:
-                    complaint = readers.CIFAR10.complaint(file, path.name)
+                    problem = readers.CIFAR10.problem_of(file, path.name)
             else:
                 Images.open(path)
         except OSError as error:  # a StorageError is one
-            complaint = str(error)
-        yield CachedImages(path, complaint)
+            problem = str(error)
+        yield CachedImages(path, problem)
 
 
 def prune(store: Store) -> tuple[tuple[str, int], ...]:

@@ -21,7 +21,7 @@ from cifar_noisy.images.batch_transforms import whole_batch_transform
 from cifar_noisy.images.packs import load_images, renamed
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
-from cifar_noisy.loading.train_masks import kept_rows
+from cifar_noisy.loading.train_masks import resolve_train_mask
 from cifar_noisy.settings import (
     CLASSES,
     NOISE_LEVELS,
@@ -163,7 +163,9 @@ class NoisyCIFAR10(Dataset[Any]):
             given = load_noisy_labels(self.setting.noise, self.setting.sparsity)
         rows: NDArray[np.intp] = np.arange(len(given))
         if train_mask is not None and self.setting:
-            rows = kept_rows(train_mask, self.setting, edition, given, true, torchvision_index)
+            rows = resolve_train_mask(
+                train_mask, self.setting, edition, given, true, torchvision_index
+            )
         if order == "torchvision":
             rows = rows[np.argsort(torchvision_index[rows])]
         self.imagefolder_index = _read_only(rows)

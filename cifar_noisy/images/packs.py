@@ -52,7 +52,7 @@ from cifar_noisy.images.readers import (
     read_first,
     split_name,
 )
-from cifar_noisy.loading.row_order import official_indices
+from cifar_noisy.loading.row_order import torchvision_index_of
 from cifar_noisy.settings import CLASSES, check_choice
 from cifar_noisy.store.artifact_store import (
     CACHE_VARIABLE,
@@ -501,7 +501,7 @@ def _opened(path: Path, release: Release, *, check: bool = True) -> Images | Non
         return None
     values = np.frombuffer(content, np.uint8)
     pixels, given = values[:-n_images].reshape(-1, SIDE, SIDE, 3), values[-n_images:]
-    index = official_indices(given).astype(np.int64)
+    index = torchvision_index_of(given).astype(np.int64)
     labels = np.repeat(np.arange(len(CLASSES)), n_images // len(CLASSES))
     if check and is_official:
         digests = _record_digests(pixels, given, np.argsort(index), release, train)
@@ -532,7 +532,7 @@ def _travelled(path: Path) -> Images:
 
 def _chunks(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[memoryview]:
     """Yield the content of a pack, without a second copy of it in memory."""
-    indices = official_indices(labels)
+    indices = torchvision_index_of(labels)
     for start in range(0, len(indices), _CHUNK_ROWS):
         yield pixels[indices[start : start + _CHUNK_ROWS]].data
     yield labels.data
@@ -577,7 +577,7 @@ def _download(
         download_file(
             [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
             target,
-            functools.partial(release.complaint, name=ARCHIVE),
+            functools.partial(release.problem_of, name=ARCHIVE),
             progress,
             size=release.archive_size,
         )
@@ -604,7 +604,7 @@ def _download_pngs(
                 *(url.format(name=name, blob=blob) for url in PNG_URLS),
             ],
             folder / name,
-            functools.partial(release.complaint, name=name),
+            functools.partial(release.problem_of, name=name),
             progress,
         )
     return PngArchives(folder, release)

@@ -109,7 +109,7 @@ class Release:
         """Return the names of a split's PNG archives."""
         return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
-    def complaint(self, file: IO[bytes], name: str) -> str | None:
+    def problem_of(self, file: IO[bytes], name: str) -> str | None:
         """Return what is wrong with an archive or batch file of this name; None if nothing is."""
         if name in self.png_blobs:
             expected = {_GIT_BLOB_ID: self.png_blobs[name]}
@@ -151,13 +151,13 @@ class Source(abc.ABC):
     def _read(self, train: bool) -> Split:
         """Read a split without checking its checksums or the order of its labels."""
 
-    def _complaint(self, train: bool) -> str | None:
+    def _problem_of(self, train: bool) -> str | None:
         """Return which file has not the official checksum; None if all have it."""
         for file in map(Path, self.files(train)):
             with open_regular(file) as opened:
-                complaint = self.release.complaint(opened, self.official_name or file.name)
-            if complaint:
-                return f"{file} {complaint}"
+                problem = self.release.problem_of(opened, self.official_name or file.name)
+            if problem:
+                return f"{file} {problem}"
         return None
 
     def fingerprint(self, train: bool) -> str:
@@ -180,10 +180,10 @@ class Source(abc.ABC):
         the labels are not CIFAR-10's.
         """
         with readable():
-            complaint = self._complaint(train) if self.needs_trust else None
-            if complaint and trust != PIXELS:
+            problem = self._problem_of(train) if self.needs_trust else None
+            if problem and trust != PIXELS:
                 raise ImagesError(
-                    f"{complaint}: replace it, or pass trust='pixels' if it is a re-encoded copy "
+                    f"{problem}: replace it, or pass trust='pixels' if it is a re-encoded copy "
                     "whose pixels are to be taken as they are"
                 )
             pixels, labels = self._read(train)

@@ -27,9 +27,9 @@ from cifar_noisy.loading.noise_matrices import (
     shipped_noisy_labels,
     true_labels,
 )
-from cifar_noisy.loading.npy_files import read_array
+from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.loading.recomputed import read_train_mask
-from cifar_noisy.loading.row_order import in_order
+from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -46,7 +46,14 @@ from cifar_noisy.settings import (
 )
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.files import user_path
-from cifar_noisy.store.registry import Artifact, Kind, array_digest, artifacts, at_least_one, find
+from cifar_noisy.store.registry import (
+    Artifact,
+    Kind,
+    array_digest,
+    artifacts,
+    find,
+    require_nonempty,
+)
 
 if TYPE_CHECKING:
     from cifar_noisy.loading.training_logs import TrainingLog
@@ -64,7 +71,7 @@ def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16
     """Return the published probabilities of a setting, in the published order."""
     artifact, store = find("pyx", setting), Store.from_environment()
     if mmap:
-        pyx = read_array(store.path(artifact))
+        pyx = open_npy(store.path(artifact))
         _check_array(pyx, artifact)
     else:
         pyx = decode_array(store.read(artifact), artifact)
@@ -132,7 +139,7 @@ def load_train_mask(
         )
     else:
         mask = read_train_mask(user_path(source), setting, method)
-    return in_order(mask, order)
+    return from_imagefolder_order(mask, order)
 
 
 def default_edition(setting: Setting) -> Edition:
@@ -203,7 +210,7 @@ def load_noisy_labels(
     artifact = find("noisy_labels", Setting.of(noise, sparsity))
     labels = shipped_noisy_labels(artifact.setting)
     _check_published(labels, artifact, "reinstall cifar-noisy")
-    return in_order(labels, order)
+    return from_imagefolder_order(labels, order)
 
 
 def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
@@ -224,7 +231,7 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     >>> load_true_labels()[4998:5002]
     array([0, 0, 1, 1])
     """
-    return in_order(true_labels(), order)
+    return from_imagefolder_order(true_labels(), order)
 
 
 def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> NDArray[np.float64]:
@@ -364,7 +371,7 @@ def download(
     wanted = artifacts(
         kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
     )
-    return Store.from_environment().fetch(at_least_one(wanted), progress, copy=copy)
+    return Store.from_environment().fetch(require_nonempty(wanted), progress, copy=copy)
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ from cifar_noisy.store.files import open_regular, reason
 _MAX_HEADER = 1 << 13
 
 
-def read_array(path: str | PathLike[str]) -> NDArray[Any]:
+def open_npy(path: str | PathLike[str]) -> NDArray[Any]:
     """Map the array of an ``.npy`` file, read-only; nothing is unpickled.
 
     Its bytes are read when they are used, so a file that is too large costs nothing.

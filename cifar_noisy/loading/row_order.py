@@ -24,10 +24,10 @@ OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a77
 """Hex digest of the train set's, a byte each, as the published label file of noise 0 gives them."""
 
 
-def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
+def torchvision_index_of(official_labels: ArrayLike) -> NDArray[np.intp]:
     """Return the (N,) official index of each row of the published order.
 
-    ``official_array[official_indices(official_labels)]`` is in the published order.
+    ``official_array[torchvision_index_of(official_labels)]`` is in the published order.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
 
     >>> labels = [1] * 11
     >>> labels[2] = labels[10] = 0
-    >>> official_indices(labels)[:3].tolist()
+    >>> torchvision_index_of(labels)[:3].tolist()
     [10, 2, 0]
     """
     labels = np.asarray(official_labels)
@@ -45,21 +45,21 @@ def official_indices(official_labels: ArrayLike) -> NDArray[np.intp]:
 
 
 @functools.cache
-def official_indices_published() -> NDArray[np.intp]:
+def published_torchvision_index() -> NDArray[np.intp]:
     """Return the official index of each published row, (50000,) intp, read-only.
 
-    >>> official_indices_published()[:3]
+    >>> published_torchvision_index()[:3]
     array([10008, 10010, 10020])
     """
-    indices = official_indices(official_train_labels())
+    indices = torchvision_index_of(torchvision_order_labels())
     indices.flags.writeable = False
     return indices
 
 
-def official_train_labels() -> NDArray[np.uint8]:
+def torchvision_order_labels() -> NDArray[np.uint8]:
     """Return the train set's labels in the official order, (50000,) uint8; they are shipped.
 
-    >>> official_train_labels()[:5]
+    >>> torchvision_order_labels()[:5]
     array([6, 9, 9, 4, 1], dtype=uint8)
     """
     with np.load(registry_folder() / OFFICIAL_LABELS_FILE, allow_pickle=False) as arrays:
@@ -67,7 +67,7 @@ def official_train_labels() -> NDArray[np.uint8]:
     return labels
 
 
-def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
+def from_imagefolder_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     """Return an array of the published order in the order asked for.
 
     "imagefolder" returns the array itself, "torchvision" a copy.
@@ -75,15 +75,15 @@ def in_order(published: NDArray[Scalar], order: str) -> NDArray[Scalar]:
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return published
     reordered = np.empty_like(published)
-    reordered[official_indices_published()] = published
+    reordered[published_torchvision_index()] = published
     return reordered
 
 
-def in_published_order(array: NDArray[Scalar], order: str) -> NDArray[Scalar]:
-    """Return an array whose rows are in some order in the published one: `in_order` undone.
+def to_imagefolder_order(array: NDArray[Scalar], order: str) -> NDArray[Scalar]:
+    """Return an array of some order in the published order; undoes `from_imagefolder_order`.
 
     "imagefolder" returns the array itself, "torchvision" a copy.
     """
     if check_choice(order, ORDERS, "order") == "imagefolder":
         return array
-    return array[official_indices_published()]
+    return array[published_torchvision_index()]

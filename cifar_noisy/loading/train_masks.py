@@ -21,13 +21,13 @@ Z_UNCORRELATED = 5.0
 """The z score below which it may have nothing to do with them."""
 
 
-def kept_rows(
+def resolve_train_mask(
     train_mask: str | ArrayLike,
     setting: Setting,
     edition: str | None,
     given: NDArray[np.int64],
     true: NDArray[np.int64],
-    official_indices: NDArray[np.int64],
+    torchvision_index_of: NDArray[np.int64],
 ) -> NDArray[np.intp]:
     """Return the published rows that a train mask keeps, ascending.
 
@@ -46,7 +46,7 @@ def kept_rows(
     agrees = association(mask, given, true)
     if abs(agrees) < Z_UNCORRELATED:
         # The same mask, if its rows were in torchvision's order.
-        as_official = association(mask[official_indices], given, true)
+        as_official = association(mask[torchvision_index_of], given, true)
         if abs(as_official) > Z_CERTAIN:
             raise InvalidInputError(
                 f"train_mask has nothing to do with which labels are wrong (z = {agrees:.1f}) "

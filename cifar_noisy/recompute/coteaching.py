@@ -82,7 +82,7 @@ class CoteachingTrainer(Trainer):
         _, side, _, n_channels = data.pixels.shape
         mean, std = [0.0] * n_channels, [255.0] * n_channels
         images = NormalizedImages(
-            data.pixels, recipe.padding, place, mean, std, allow_flip=data.is_mirrored
+            data.pixels, recipe.padding, place, mean, std, allow_flip=data.allow_flip
         )
         super().__init__(data, images, recipe.epochs - 1, recipe.batch_size)
         self.networks = [

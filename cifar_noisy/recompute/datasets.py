@@ -30,7 +30,7 @@ class Dataset:
     name: DatasetName
     pixels: NDArray[np.uint8]  # (N, H, W, C)
     labels: NDArray[np.int64]  # (N,)
-    is_mirrored: bool  # whether a mirror image shows the same class
+    allow_flip: bool  # whether a mirror image shows the same class
     test_pixels: NDArray[np.uint8] | None = None
     test_labels: NDArray[np.int64] | None = None
 
@@ -67,21 +67,21 @@ def open_dataset(
     root: str | os.PathLike[str] | None = None,
     *,
     trust: str | None = None,
-    with_test: bool = False,
+    load_test_set: bool = False,
 ) -> Dataset:
     """Open a dataset by name; `root` and `trust` are those of `load_images`.
 
-    The digits have no test set, so their last 297 become it `with_test`.
+    The digits have no test set, so their last 297 become it `load_test_set`.
     """
     if check_choice(name, DATASETS, "dataset") == "digits":
-        return _load_digits(with_test)
+        return _load_digits(load_test_set)
     if root is not None and re.search(r"[\x00-\x1f\x7f-\x9f]", os.fspath(root)):
         raise InvalidInputError(
             f"root {os.fspath(root)!a} has control characters: name a path without them"
         )
     images = load_images(root, trust=trust)
-    dataset = Dataset("cifar10", images.pixels, images.labels, is_mirrored=True)
-    if not with_test:
+    dataset = Dataset("cifar10", images.pixels, images.labels, allow_flip=True)
+    if not load_test_set:
         return dataset
     test = load_images(root, train=False, trust=trust)
     return replace(dataset, test_pixels=test.pixels, test_labels=test.labels)
@@ -95,13 +95,13 @@ def folds_of(labels: NDArray[np.int64], n_folds: int) -> tuple[NDArray[np.int64]
     return tuple(rows.astype(np.int64) for _, rows in folds.split(labels, labels))
 
 
-def _load_digits(with_test: bool) -> Dataset:
+def _load_digits(load_test_set: bool) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0 to 16 as shipped
     labels = digits.target.astype(np.int64)
-    if not with_test:
-        return Dataset("digits", pixels, labels, is_mirrored=False)
+    if not load_test_set:
+        return Dataset("digits", pixels, labels, allow_flip=False)
     n = len(labels) - _N_DIGITS_TEST
     return Dataset("digits", pixels[:n], labels[:n], False, pixels[n:], labels[n:])

@@ -97,7 +97,7 @@ class FastTrainer(SingleNetworkTrainer):
             nesterov=recipe.momentum > 0,
         )
         images = NormalizedImages(
-            pixels, side // 8, place, mean, std, mode="reflect", allow_flip=data.is_mirrored
+            pixels, side // 8, place, mean, std, mode="reflect", allow_flip=data.allow_flip
         )
         super().__init__(
             data, images, recipe.epochs, recipe.batch_size, network, optimizer,
@@ -137,7 +137,7 @@ class FastTrainer(SingleNetworkTrainer):
     def _averaged(self, rows: Tensor, views: dict[tuple[int, int], float]) -> Tensor:
         """Average probabilities over views, by their weights, and over mirror images."""
         self.network.eval()
-        flips = (False, True) if self.data.is_mirrored else (False,)
+        flips = (False, True) if self.data.allow_flip else (False,)
 
         def seen(rows: Tensor, flip: bool, offset: int, side: int) -> Tensor:
             images = resize(self.images.centered(rows, flip, offset), side)

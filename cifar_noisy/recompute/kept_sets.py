@@ -18,14 +18,14 @@ def kept_training(
 
     Raises InvalidInputError if no example of a class is kept, or there is no test set.
     """
-    pixels, labels, test = with_test(dataset, given)
+    pixels, labels, test = append_test_set(dataset, given)
     return TrainingData(
         pixels=pixels,
         labels=labels,
         train=np.flatnonzero(is_kept),
         held_out=test,
         n_classes=int(dataset.labels.max()) + 1,
-        is_mirrored=dataset.is_mirrored,
+        allow_flip=dataset.allow_flip,
         key=key,
         monitored=test,
         class_weights=class_weights(dataset.labels, given[is_kept]),
@@ -33,12 +33,14 @@ def kept_training(
     )
 
 
-def with_test(
+def append_test_set(
     dataset: Dataset, given: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Return images and given labels followed by those of the test set, and the test set's rows."""
     if dataset.test_pixels is None or dataset.test_labels is None:
-        raise InvalidInputError("this dataset was opened without a test set: pass with_test=True")
+        raise InvalidInputError(
+            "this dataset was opened without a test set: pass load_test_set=True"
+        )
     pixels = np.concatenate([dataset.pixels, dataset.test_pixels])
     labels = np.concatenate([given, dataset.test_labels])
     return pixels, labels, np.arange(len(given), len(labels))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loading.artifact_loading import published_pyx
 from cifar_noisy.loading.recomputed import read_pyx
-from cifar_noisy.loading.row_order import in_order
+from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.files import user_path
@@ -87,7 +87,7 @@ def load_pyx(
             f"get {'a source' if source is not None else f'order={order!r}'}"
         )
     if source is not None:
-        return in_order(read_pyx(user_path(source), setting), order)
+        return from_imagefolder_order(read_pyx(user_path(source), setting), order)
     try:
         pyx = published_pyx(setting, mmap=mmap)
     except UnavailableError as error:
@@ -95,7 +95,7 @@ def load_pyx(
             message = f"{error.message}; or {_how_to_recompute(setting)}"
             raise UnavailableError(message, error.causes) from None
         pyx = _recompute(setting)
-    return in_order(pyx, order)
+    return from_imagefolder_order(pyx, order)
 
 
 def _how_to_recompute(setting: Setting) -> str:

@@ -12,7 +12,7 @@ _DEFAULTS = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 2**10, _TOP_PAD: 128 * 2**
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Let this process keep freed memory meanwhile; on leaving it goes back to the system.
 
     glibc maps every large tensor afresh and unmaps it when it is freed, so that the kernel has to

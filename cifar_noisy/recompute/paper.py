@@ -70,7 +70,7 @@ class PaperTrainer(SingleNetworkTrainer):
         )
         mean, std = ([255 * value for value in values[:n_channels]] for values in (MEAN, STD))
         images = NormalizedImages(
-            data.pixels, recipe.padding, place, mean, std, allow_flip=data.is_mirrored
+            data.pixels, recipe.padding, place, mean, std, allow_flip=data.allow_flip
         )
         super().__init__(
             data, images, recipe.epochs, recipe.batch_size, network, optimizer,

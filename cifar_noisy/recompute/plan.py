@@ -32,7 +32,7 @@ def make_plan(config: RunConfig, folder: Path) -> RunConfig:
     Returns it with the digest of the images. Raises what `open_dataset` and `save_plan` raise.
     """
     dataset = open_dataset(
-        config.dataset, config.root, trust=config.trust, with_test=config.needs_test
+        config.dataset, config.root, trust=config.trust, load_test_set=config.needs_test
     )
     dataset.check_row_order()
     check_folds_and_batch_size(config, dataset.labels)

@@ -24,7 +24,7 @@ from pathlib import Path
 from cifar_noisy.errors import InvalidInputError, RecomputeError
 from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.run_config import Task
-from cifar_noisy.store.files import abandoned_parts_of
+from cifar_noisy.store.files import stale_partial_files
 from cifar_noisy.store.sealed import write_durably
 
 _SECONDS_TO_SAVE = 120
@@ -227,7 +227,7 @@ def write_scripts(
     folder = command.folder / "slurm"
     for name, text in scripts.items():
         write_durably(folder / name, (text.encode(),))
-        for part in abandoned_parts_of(folder / name):
+        for part in stale_partial_files(folder / name):
             part.unlink(missing_ok=True)
     for old in folder.glob("level*-part*.sh"):
         if old.name not in scripts:

@@ -22,7 +22,7 @@ from cifar_noisy.evaluation.escapes import printable
 from cifar_noisy.loading.recomputed import provenance_path, read_record
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path
-from cifar_noisy.store.files import abandoned_parts_of
+from cifar_noisy.store.files import stale_partial_files
 
 State = Literal["done", "started", "ready", "waiting"]
 
@@ -61,7 +61,7 @@ def remove_leftovers(task: Task, folder: Path) -> None:
     """Remove partly written files of a task, and of the plan, that killed processes left."""
     names = ["plan.json", *file_paths(task), record_path(task)]
     for path in [*(folder / name for name in names), *checkpoint_files(task, folder)]:
-        for part in abandoned_parts_of(path):
+        for part in stale_partial_files(path):
             with contextlib.suppress(OSError):
                 part.unlink()
 

@@ -20,8 +20,8 @@ from cifar_noisy.recompute.checkpoints import exclusive_lock, load_checkpoint, s
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
-from cifar_noisy.recompute.kept_sets import estimated_error_rate, kept_training, with_test
-from cifar_noisy.recompute.malloc import freed_memory_kept
+from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rate, kept_training
+from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
 from cifar_noisy.recompute.plan import make_plan
 from cifar_noisy.recompute.progress import step_bar
@@ -93,7 +93,7 @@ def run_tasks(
             with (
                 exclusive_lock(work_folder(task, folder), task.id),
                 stop_signals(runner.signals),
-                freed_memory_kept(),
+                keep_freed_memory(),
                 defaults_of_libraries(threads),
             ):
                 remove_leftovers(task, folder)
@@ -104,7 +104,7 @@ def run_tasks(
 def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     """Plan and run some settings with the images in the cache; show the progress on stderr."""
     config = make_plan(make_run_config(settings), folder)
-    dataset = open_dataset(config.dataset, with_test=config.needs_test)
+    dataset = open_dataset(config.dataset, load_test_set=config.needs_test)
     with step_bar() as show:
         for _ in run_tasks(config, dataset, folder, on_step=show):
             pass
@@ -171,14 +171,14 @@ class _TaskRunner:
         given = self.dataset.noisy_labels(task.setting)
         pixels, labels, test = self.dataset.pixels, given, None
         if self.config.selects_on_test:
-            pixels, labels, test = with_test(self.dataset, given)
+            pixels, labels, test = append_test_set(self.dataset, given)
         data = TrainingData(
             pixels=pixels,
             labels=labels,
             train=np.setdiff1d(np.arange(len(self.dataset.labels)), held_out),
             held_out=held_out,
             n_classes=int(self.dataset.labels.max()) + 1,
-            is_mirrored=self.dataset.is_mirrored,
+            allow_flip=self.dataset.allow_flip,
             key=self._key(task),
             monitored=test,
         )

@@ -33,7 +33,7 @@ class TrainingData(NamedTuple):
     train: NDArray[np.int64]  # rows to train on
     held_out: NDArray[np.int64]  # rows to predict
     n_classes: int
-    is_mirrored: bool  # a mirror image shows the same class, so that images may be flipped
+    allow_flip: bool  # a mirror image shows the same class, so that images may be flipped
     key: str  # all randomness is drawn from this and the epoch
     monitored: NDArray[np.int64] | None = (
         None  # rows to evaluate after an epoch, else held-out ones
@@ -202,7 +202,7 @@ class Trainer(ABC):
         return images
 
     def _sample_crops(self, n: int, generator: torch.Generator) -> Crops:
-        places, allow_flip = 2 * self.images.padding + 1, self.data.is_mirrored
+        places, allow_flip = 2 * self.images.padding + 1, self.data.allow_flip
         down, right = torch.randint(places, (n, 2), generator=generator, device="cpu").unbind(1)
         flip = torch.rand(n, generator=generator, dtype=torch.float32, device="cpu") < 0.5
         return Crops(down, right, flip & allow_flip)

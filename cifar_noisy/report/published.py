@@ -35,7 +35,7 @@ from cifar_noisy.loading.artifact_loading import (
     load_training_log,
     load_true_labels,
 )
-from cifar_noisy.loading.row_order import in_published_order, official_indices_published
+from cifar_noisy.loading.row_order import published_torchvision_index, to_imagefolder_order
 from cifar_noisy.recompute.load_pyx import load_pyx
 from cifar_noisy.report import plot
 from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
@@ -136,7 +136,7 @@ def _to_imagefolder_order(array: ArrayLike, order: str, name: str) -> NDArray[An
         raise InvalidInputError(
             f"{name} has shape {rows.shape}: pass a row for each of the {n_examples:,} examples"
         )
-    return in_published_order(rows, order)
+    return to_imagefolder_order(rows, order)
 
 
 def _setting_page(
@@ -162,7 +162,7 @@ def _setting_page(
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
     indices = {"imagefolder": np.arange(len(given))}
-    indices["torchvision"] = official_indices_published()
+    indices["torchvision"] = published_torchvision_index()
     return build_page(
         f"CIFAR-10 with {setting.noise:.0%} label noise, sparsity {setting.sparsity:g}",
         Examples(

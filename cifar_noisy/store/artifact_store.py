@@ -36,8 +36,14 @@ from cifar_noisy.store.files import (
     storage_errors,
     write_atomically,
 )
-from cifar_noisy.store.http_download import Batch, Progress, fill, in_parallel, readable_size
-from cifar_noisy.store.http_get import is_http_url, shown_url
+from cifar_noisy.store.http_download import (
+    DownloadSession,
+    Progress,
+    download_into,
+    format_size,
+    in_parallel,
+)
+from cifar_noisy.store.http_get import is_http_url, redact_url
 from cifar_noisy.store.locks import locked
 from cifar_noisy.store.registry import REPOSITORY, REVISION, Artifact
 
@@ -71,7 +77,7 @@ class Host:
 
     def __repr__(self) -> str:
         """Show no credentials."""
-        return f"Host({shown_url(self.pattern)!r})"
+        return f"Host({redact_url(self.pattern)!r})"
 
     def url(self, artifact: Artifact) -> str:
         """Return the artifact's address on this host."""
@@ -123,7 +129,7 @@ class Store:
         """Return a file on this machine that should be the artifact, its bytes not checked."""
         folders = [source.path for source in self.mirrors if isinstance(source, Folder)]
         paths = [self.cache_path(artifact), *(folder / artifact.source_path for folder in folders)]
-        return next(filter(is_there, paths), None)
+        return next(filter(is_accessible_file, paths), None)
 
     def urls(self, artifact: Artifact) -> list[str]:
         """Return the addresses of the artifact in the order in which they are asked."""
@@ -135,11 +141,11 @@ class Store:
         Raises `UnavailableError` with the answers of all sources if none has the right bytes, and
         `StorageError` if the cache folder cannot be used.
         """
-        return self._obtain(artifact, Batch(progress))[1]
+        return self._obtain(artifact, DownloadSession(progress))[1]
 
     def path(self, artifact: Artifact, progress: Progress | None = None) -> Path:
         """Return a file on this machine that holds the artifact, its bytes just checked."""
-        return self._obtain(artifact, Batch(progress))[0]
+        return self._obtain(artifact, DownloadSession(progress))[0]
 
     def fetch(
         self,
@@ -176,7 +182,7 @@ class Store:
         Return for each of them, in order, its checked file, or the error that names all that are
         missing.
         """
-        batch = Batch(progress)
+        batch = DownloadSession(progress)
 
         def outcome(artifact: Artifact) -> Path | UnavailableError:
             try:
@@ -195,7 +201,7 @@ class Store:
         return (*self.mirrors, *(map(Host, artifact.urls) if artifact.urls else self.public_hosts))
 
     def _obtain(
-        self, artifact: Artifact, batch: Batch, *, copy: bool = False
+        self, artifact: Artifact, batch: DownloadSession, *, copy: bool = False
     ) -> tuple[Path, bytearray]:
         """Return the artifact's file on this machine and its checked bytes."""
         cached, causes = self.cache_path(artifact), list[str]()
@@ -213,7 +219,7 @@ class Store:
             causes.append("the web was not asked, since this store is offline")
         raise self._unavailable([artifact], tuple(causes))
 
-    def _attempts(self, artifact: Artifact, batch: Batch) -> Iterator[_Attempt]:
+    def _attempts(self, artifact: Artifact, batch: DownloadSession) -> Iterator[_Attempt]:
         """Yield the ways to get an artifact in order, each with the file that then has it."""
         cached = self.cache_path(artifact)
         yield cached, functools.partial(_read_local, cached, artifact, batch)
@@ -228,7 +234,7 @@ class Store:
                 yield cached, functools.partial(self._download, artifact, urls, batch)
 
     def _download(
-        self, artifact: Artifact, urls: Sequence[str], batch: Batch
+        self, artifact: Artifact, urls: Sequence[str], batch: DownloadSession
     ) -> bytearray | _Failure:
         """Fetch a file into the cache unless another process does at the same time."""
         target, content = self.cache_path(artifact), bytearray()
@@ -246,7 +252,7 @@ class Store:
                 with resumable_file(target, artifact.size) as file:
                     batch.count(file.seek(0, os.SEEK_END))
                     try:
-                        fill(file, urls, problem, artifact.size, batch)
+                        download_into(file, urls, problem, artifact.size, batch)
                     except UnavailableError:
                         batch.count(-file.seek(0, os.SEEK_END))
                         raise
@@ -272,7 +278,7 @@ class Store:
         self, missing: Sequence[Artifact], causes: tuple[str, ...]
     ) -> UnavailableError:
         """Return the error that says what is missing and how to get it; `causes` of the first."""
-        first, size = missing[0], readable_size(sum(artifact.size for artifact in missing))
+        first, size = missing[0], format_size(sum(artifact.size for artifact in missing))
         what = (
             f"{first.path} ({size})"
             if len(missing) == 1
@@ -285,7 +291,7 @@ class Store:
         )
 
 
-def is_there(path: Path) -> bool:
+def is_accessible_file(path: Path) -> bool:
     """Return whether a file is there for this user; a folder that is closed to him has none."""
     try:
         return path.is_file()
@@ -308,7 +314,7 @@ def file_problem(path: Path, artifact: Artifact) -> str | None:
     return None if digest == artifact.sha256 else said
 
 
-def _read_local(path: Path, artifact: Artifact, batch: Batch) -> bytearray | _Failure:
+def _read_local(path: Path, artifact: Artifact, batch: DownloadSession) -> bytearray | _Failure:
     content = _read_path(path, artifact)
     if not isinstance(content, _Failure):
         batch.count(artifact.size)
@@ -383,7 +389,7 @@ def _mirror(entry: str) -> Folder | Host:
         return Host(f"{entry.rstrip('/')}/{{path}}")
     if "://" in entry:
         raise ConfigurationError(
-            f"{MIRRORS_VARIABLE} has {shown_url(entry)}, which is neither a folder nor an http or "
+            f"{MIRRORS_VARIABLE} has {redact_url(entry)}, which is neither a folder nor an http or "
             "https URL: separate entries by commas"
         )
     return Folder(_folder(entry, MIRRORS_VARIABLE))

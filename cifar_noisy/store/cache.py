@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_noisy.errors import StorageError
-from cifar_noisy.store.artifact_store import Store, file_problem, is_there
-from cifar_noisy.store.files import abandoned_parts_of, reason
+from cifar_noisy.store.artifact_store import Store, file_problem, is_accessible_file
+from cifar_noisy.store.files import reason, stale_partial_files
 from cifar_noisy.store.locks import is_unheld, lock_path
 from cifar_noisy.store.registry import Artifact, all_artifacts, artifacts
 
@@ -27,7 +27,7 @@ class CachedFile:
 
 def cached_artifacts(store: Store) -> tuple[Artifact, ...]:
     """Return the artifacts other than images that are in the cache, their bytes not checked."""
-    return tuple(a for a in artifacts() if is_there(store.cache_path(a)))
+    return tuple(a for a in artifacts() if is_accessible_file(store.cache_path(a)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:
@@ -49,7 +49,7 @@ def prune_cache(store: Store, others: Iterable[Path] = ()) -> tuple[tuple[str, i
         if _is_behind_link(target):
             continue
         locks = [lock for lock in [lock_path(target)] if is_unheld(lock)]
-        for path in (*abandoned_parts_of(target), *locks):
+        for path in (*stale_partial_files(target), *locks):
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 size = path.stat().st_size
                 _remove(path, store)

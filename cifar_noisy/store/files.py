@@ -102,7 +102,7 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
     finally:
         if n_kept < WORTH_KEEPING:
             part.unlink(missing_ok=True)
-    for leftover, _ in parts_of(path):
+    for leftover, _ in partial_files(path):
         with contextlib.suppress(OSError):
             leftover.unlink()
 
@@ -172,7 +172,7 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
-def parts_of(path: Path) -> list[tuple[Path, os.stat_result]]:
+def partial_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     """Return the unfinished files of `path`, those of live processes included; links are none."""
     pattern = re.compile(rf"\.{re.escape(_short_name(path))}\.[0-9a-f]{{8}}\.part")
     parts = []
@@ -185,10 +185,10 @@ def parts_of(path: Path) -> list[tuple[Path, os.stat_result]]:
     return parts
 
 
-def abandoned_parts_of(path: Path) -> list[Path]:
+def stale_partial_files(path: Path) -> list[Path]:
     """Return the unfinished files of `path` that were not written for `SECONDS_UNTIL_ABANDONED`."""
     latest = time.time() - SECONDS_UNTIL_ABANDONED
-    return [part for part, status in parts_of(path) if status.st_mtime < latest]
+    return [part for part, status in partial_files(path) if status.st_mtime < latest]
 
 
 def _new_part(path: Path) -> Path:
@@ -208,7 +208,9 @@ def _short_name(path: Path) -> str:
 
 def _copy_leftover(path: Path, part: Path, file: IO[bytes], size: int | None) -> int:
     """Begin `file` with the largest leftover of `path`, and remove that; return its size."""
-    sizes = {leftover: status.st_size for leftover, status in parts_of(path) if leftover != part}
+    sizes = {
+        leftover: status.st_size for leftover, status in partial_files(path) if leftover != part
+    }
     fitting = [leftover for leftover in sizes if size is None or sizes[leftover] <= size]
     if fitting:
         largest = max(fitting, key=sizes.__getitem__)

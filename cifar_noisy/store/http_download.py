@@ -29,7 +29,7 @@ from cifar_noisy.store.files import (
     resumable_file,
     storage_errors,
 )
-from cifar_noisy.store.http_get import Answer, Failure, SourceFailedError, shown_url
+from cifar_noisy.store.http_get import Answer, Failure, SourceFailedError, redact_url
 from cifar_noisy.store.locks import LockTimeout, locked
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
@@ -44,7 +44,7 @@ INTERRUPT_SECONDS = 0.5
 _CHUNK = 1 << 18
 _NO_MEMORY = "too little memory for this download: end other programs, or raise ulimit -v"
 
-Complaint = Callable[[IO[bytes]], str | None]
+Validator = Callable[[IO[bytes]], str | None]
 """Reads a complete file and says what is wrong with it; None if nothing is."""
 
 Item = TypeVar("Item")
@@ -59,7 +59,7 @@ class Progress(Protocol):
 
 
 @dataclass
-class Batch:
+class DownloadSession:
     """What the transfers of one call have in common; `unreachable` hosts are not asked again."""
 
     progress: Progress | None = None
@@ -85,7 +85,7 @@ class _StoppedError(Exception):
 def download(
     urls: Sequence[str],
     target: Path,
-    complaint: Complaint,
+    validate: Validator,
     progress: Progress | None = None,
     *,
     size: int | None = None,
@@ -102,29 +102,33 @@ def download(
     StorageError
         If the file cannot be written.
     """
-    batch, kept = Batch(progress), 0
+    batch, kept = DownloadSession(progress), 0
     remedy = "make room, or name another folder"
     try:
         with storage_errors(target, remedy), locked(target, batch.lock_timeout):
             with contextlib.suppress(OSError), open_regular(target) as there:
-                if complaint(there) is None:
+                if validate(there) is None:
                     return target
             with resumable_file(target, size) as file:
                 batch.count(_end(file))
                 try:
-                    fill(file, urls, complaint, size, batch)
+                    download_into(file, urls, validate, size, batch)
                 finally:
                     kept = _end(file)
     except UnavailableError as error:
         said = f"{target.name} could not be had"
         if kept >= WORTH_KEEPING:
-            said += f"; the {readable_size(kept)} that arrived are kept for the next try"
+            said += f"; the {format_size(kept)} that arrived are kept for the next try"
         raise UnavailableError(said, error.causes) from None
     return target
 
 
-def fill(
-    file: IO[bytes], urls: Sequence[str], complaint: Complaint, size: int | None, batch: Batch
+def download_into(
+    file: IO[bytes],
+    urls: Sequence[str],
+    validate: Validator,
+    size: int | None,
+    batch: DownloadSession,
 ) -> None:
     """Fill a file, of which a beginning may be there, from the first address that has the rest."""
     causes = []
@@ -133,16 +137,16 @@ def fill(
         cause = batch.unreachable.get(host)
         if cause is None:
             try:
-                return _fill_from(url, file, complaint, size, batch)
+                return _fill_from(url, file, validate, size, batch)
             except SourceFailedError as failure:
                 cause = str(failure)
                 if failure.kind is Failure.UNREACHABLE:
                     batch.unreachable[host] = cause
-        causes.append(f"{shown_url(url)} {cause}")
+        causes.append(f"{redact_url(url)} {cause}")
     raise UnavailableError("no address has it", tuple(causes or ["there is no host to ask"]))
 
 
-def readable_size(size: float) -> str:
+def format_size(size: float) -> str:
     """Return a number of bytes for people, such as ``1.0 MB``, in decimal units."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
@@ -152,7 +156,7 @@ def readable_size(size: float) -> str:
 
 
 def in_parallel(
-    function: Callable[[Item], Result], items: Sequence[Item], batch: Batch
+    function: Callable[[Item], Result], items: Sequence[Item], batch: DownloadSession
 ) -> list[Result]:
     """Return the function's result for each item, in order, from a bounded number of threads.
 
@@ -197,7 +201,7 @@ def in_parallel(
 
 
 def _fill_from(
-    url: str, file: IO[bytes], complaint: Complaint, size: int | None, batch: Batch
+    url: str, file: IO[bytes], validate: Validator, size: int | None, batch: DownloadSession
 ) -> None:
     """Complete the file from one address, asked as often as `_seconds_to_retry` says."""
     waited, may_restart = 0.0, True
@@ -206,7 +210,7 @@ def _fill_from(
         try:
             _request_rest(url, file, size, batch)
             file.seek(0)
-            if wrong := complaint(file):
+            if wrong := validate(file):
                 raise SourceFailedError(wrong, Failure.WRONG_BYTES)
             return
         except SourceFailedError as failure:
@@ -235,7 +239,7 @@ def _seconds_to_retry(
     return 0 if has_progress or is_mixed else None
 
 
-def _request_rest(url: str, file: IO[bytes], size: int | None, batch: Batch) -> None:
+def _request_rest(url: str, file: IO[bytes], size: int | None, batch: DownloadSession) -> None:
     """Append to the file what is missing of it."""
     start = _end(file)
     if start and start == size:
@@ -255,7 +259,7 @@ def _request_rest(url: str, file: IO[bytes], size: int | None, batch: Batch) -> 
         _append(answer, file, size, batch)
 
 
-def _append(answer: Answer, file: IO[bytes], size: int | None, batch: Batch) -> None:
+def _append(answer: Answer, file: IO[bytes], size: int | None, batch: DownloadSession) -> None:
     # Without a length nobody knows whether a short answer is whole: the checksum has the last word.
     total = None if answer.length is None else _end(file) + answer.length
     if None not in (size, total) and total != size:
@@ -273,7 +277,7 @@ def _append(answer: Answer, file: IO[bytes], size: int | None, batch: Batch) -> 
         raise SourceFailedError(said, Failure.CONNECTION_LOST)
 
 
-def _chunks(answer: Answer, batch: Batch) -> Iterator[bytes]:
+def _chunks(answer: Answer, batch: DownloadSession) -> Iterator[bytes]:
     """Yield bytes as they come; raise where that is too slow."""
     n_bytes, since = 0, time.monotonic()
     while chunk := answer.read(_CHUNK):
@@ -299,7 +303,7 @@ def _end(file: IO[bytes]) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def _discard(file: IO[bytes], batch: Batch) -> None:
+def _discard(file: IO[bytes], batch: DownloadSession) -> None:
     batch.count(-_end(file))
     file.seek(0)
     file.truncate()

@@ -116,7 +116,7 @@ def is_http_url(text: str) -> bool:
         return False
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without the credentials that it may carry in its user name or query."""
     try:
         parts = urlsplit(url)
@@ -188,7 +188,7 @@ def _adapter(deadline: _Deadline) -> "requests.adapters.HTTPAdapter":
             url = request.url or ""
             parts = urlsplit(url)
             if parts.scheme not in self.schemes:
-                allowed, shown = " or ".join(self.schemes), printable(shown_url(url), 200)
+                allowed, shown = " or ".join(self.schemes), printable(redact_url(url), 200)
                 raise SourceFailedError(f"leads to {shown}, which is not {allowed}")
             _ = parts.port  # a ValueError where it is none
             self.schemes = ("https",) if parts.scheme == "https" else self.schemes
@@ -291,4 +291,4 @@ def _proxy_failure(proxy: str, cause: str) -> SourceFailedError:
 
 
 def _shown_proxy(proxy: str) -> str:
-    return shown_url(proxy if "://" in proxy else f"http://{proxy}")
+    return redact_url(proxy if "://" in proxy else f"http://{proxy}")

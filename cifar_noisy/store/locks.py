@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_noisy.store.files import parts_of
+from cifar_noisy.store.files import partial_files
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -87,4 +87,4 @@ def _acquire(lock: "BaseFileLock", targets: Sequence[Path], timeout: LockTimeout
 
 def _bytes_arrived(targets: Sequence[Path]) -> int:
     """Return how much of the targets lies in parts: grows while some process writes them."""
-    return sum(status.st_size for target in targets for _, status in parts_of(target))
+    return sum(status.st_size for target in targets for _, status in partial_files(target))

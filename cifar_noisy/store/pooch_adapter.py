@@ -73,7 +73,7 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
             if action == "update" and not self.allow_updates:
                 raise InvalidInputError(f"{path} is damaged, and allow_updates is False: remove it")
             verb = "Updating" if action == "update" else "Downloading"
-            said = (verb, fname, http_get.shown_url(self.get_url(fname)), self.abspath)
+            said = (verb, fname, http_get.redact_url(self.get_url(fname)), self.abspath)
             pooch.get_logger().info("%s file '%s' from '%s' to '%s'.", *said)
         with _progress(progressbar if action != "fetch" else False, artifact.size) as progress:
             store.fetch([artifact], progress, copy=True)

@@ -238,7 +238,7 @@ def artifacts(
     )
 
 
-def at_least_one(found: Sequence[Artifact]) -> Sequence[Artifact]:
+def require_nonempty(found: Sequence[Artifact]) -> Sequence[Artifact]:
     """Return what filters left; raise `UnknownArtifactError` if that is nothing."""
     if not found:
         raise UnknownArtifactError("nothing published matches all filters: leave one of them out")

@@ -26,7 +26,7 @@ from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
 from cifar_noisy.images import packs, readers
-from cifar_noisy.loading.row_order import in_order
+from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, ORDERS, OTHER_METHODS, SETTINGS, TRAINERS
 from cifar_noisy.store.registry import KINDS
 from conftest import MIRROR, NO_FILES
@@ -294,7 +294,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         pyx, found = load_pyx(0.4, 0.2), load_label_errors("cl_pbnr", 0.4, 0.2)
         np.save(folder / "pyx.npy", pyx)
         np.save(folder / "mask.npy", found)
-        np.save(folder / "official.npy", in_order(found, "torchvision"))
+        np.save(folder / "official.npy", from_imagefolder_order(found, "torchvision"))
         export = shlex.split("cache export pyx.tar --kind pyx")
         subprocess.run([PROGRAM, *export], cwd=folder, check=True, capture_output=True)
         yield environment | {"CIFAR_NOISY_MIRRORS": server.url}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.images.readers import BATCH_FOLDER
-from cifar_noisy.loading.row_order import in_order
+from cifar_noisy.loading.row_order import from_imagefolder_order
 from tests.conftest import JpegCopy
 from tests.fake_cifar import FakeCifar
 
@@ -65,7 +65,7 @@ def test_a_wrong_order_is_status_1(jpeg: JpegCopy, published: str) -> None:
 
 def test_the_remedy_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    labels = in_order(cifar_noisy.load_true_labels(), "torchvision")
+    labels = from_imagefolder_order(cifar_noisy.load_true_labels(), "torchvision")
     found = cifar_noisy.check_alignment([(image, label) for label in labels])
     monkeypatch.setattr(cifar_noisy, "check_alignment", lambda _: found)
     result = CliRunner().invoke(app, ["check-alignment", "batches"])

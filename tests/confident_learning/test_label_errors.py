@@ -31,11 +31,11 @@ CLEANLAB_NAMES: dict[Method, str] = {
     "cl_both": "both",
 }
 
-Problem = tuple[NDArray[np.int64], NDArray[np.floating]]
+CheckedInput = tuple[NDArray[np.int64], NDArray[np.floating]]
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn) -> CheckedInput:
     """Draw problems with ties, tiny, absent and unpredicted classes, some of a few rows only."""
     k = draw(st.integers(2, 20))
     n = draw(st.integers(1, 12) | st.integers(1, 150))
@@ -59,7 +59,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @given(problems())
 @settings(max_examples=300, deadline=None)
-def test_equals_the_plain_loop(problem: Problem) -> None:
+def test_equals_the_plain_loop(problem: CheckedInput) -> None:
     found, expected = label_errors(*problem), plain.label_errors(*problem)
     assert list(found) == list(METHODS)
     for method in METHODS:
@@ -68,7 +68,7 @@ def test_equals_the_plain_loop(problem: Problem) -> None:
 
 @given(problems())
 @settings(max_examples=100, deadline=None)
-def test_joint_keeps_the_totals_of_the_given_labels(problem: Problem) -> None:
+def test_joint_keeps_the_totals_of_the_given_labels(problem: CheckedInput) -> None:
     labels, pyx = problem
     joint = confident_joint(labels, pyx)
     assert (joint >= 0).all()

@@ -39,7 +39,7 @@ from cifar_noisy import (
     load_train_mask,
     load_true_labels,
 )
-from cifar_noisy.loading.row_order import in_order
+from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import Method, Setting
 from tests.cli.test_app import run
 
@@ -226,7 +226,7 @@ def test_without_the_published_files_the_reason_is_there() -> None:
 def test_rows_in_torchvision_order_come_out_the_same(published: str) -> None:
     mask, scores, pyx = noisy_mask(), noisy_scores(), load_pyx(0.4, 0.2)
     for evaluation, rows in ((evaluate, mask), (evaluate, scores), (evaluate_pyx, pyx)):
-        other: Any = in_order(rows, "torchvision")
+        other: Any = from_imagefolder_order(rows, "torchvision")
         assert evaluation(other, 0.4, 0.2, order="torchvision") == evaluation(rows, 0.4, 0.2)
     unknown: Any = "cifar"
     with pytest.raises(UnknownArtifactError, match="order 'cifar' is unknown"):
@@ -341,7 +341,7 @@ def test_rows_in_the_other_order_are_recognised(published: str) -> None:
         (noisy_scores(), evaluate),
         (load_pyx(0.4, 0.2), evaluate_pyx),
     ):
-        other: Any = in_order(rows, "torchvision")
+        other: Any = from_imagefolder_order(rows, "torchvision")
         with pytest.warns(SuspectMaskWarning, match="pass order='torchvision'"):
             evaluation(other, 0.4, 0.2)
         with pytest.warns(SuspectMaskWarning, match="pass order='imagefolder'"):
@@ -379,7 +379,10 @@ def test_what_columns_look_like_is_said(kind: str, published: str) -> None:
 
 
 def test_rows_in_the_other_order_and_columns_besides(published: str) -> None:
-    pyx, scores = load_pyx(0.4, 0.2, order="torchvision"), in_order(noisy_scores(), "torchvision")
+    pyx, scores = (
+        load_pyx(0.4, 0.2, order="torchvision"),
+        from_imagefolder_order(noisy_scores(), "torchvision"),
+    )
     with pytest.warns(SuspectMaskWarning, match=r"in torchvision order .*it also .* reversed"):
         evaluate_pyx(pyx[:, ::-1], 0.4, 0.2)
     with pytest.warns(SuspectMaskWarning, match=r"in torchvision order .*it also .* pass -found"):

@@ -28,7 +28,7 @@ from cifar_noisy.images.readers import (
     _decode_png,
 )
 from cifar_noisy.loading.artifact_loading import decode_array
-from cifar_noisy.loading.npy_files import read_array
+from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.bundle import export_bundle, import_bundle
 from tests.fake_cifar import FakeCifar
@@ -216,7 +216,7 @@ def _npy_case(folder: Path) -> Case:
 
     def feed(changed: bytearray) -> None:
         file.write_bytes(changed)
-        read_array(file).sum()
+        open_npy(file).sum()
 
     return lambda rng: (feed, content, len(content), 128)
 

@@ -58,11 +58,11 @@ def pause(word: str) -> None:
 
 def hold_up(word: str) -> None:
     """Make this process pause at a place."""
-    complaint, chunks = readers.Source._complaint, packs._chunks
+    problem, chunks = readers.Source._problem_of, packs._chunks
 
     def paused_complaint(self: readers.Source, train: bool) -> str | None:
         pause(word)
-        return complaint(self, train)
+        return problem(self, train)
 
     def paused_chunks(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[memoryview]:
         whole = list(chunks(pixels, labels))
@@ -71,7 +71,7 @@ def hold_up(word: str) -> None:
         yield from whole[1:]
 
     if word == "found":
-        readers.Source._complaint = paused_complaint  # type: ignore[method-assign]
+        readers.Source._problem_of = paused_complaint  # type: ignore[method-assign]
     else:
         packs._chunks = paused_chunks
 

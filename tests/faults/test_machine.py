@@ -70,8 +70,8 @@ def task_of(server: FaultServer, target: Path) -> dict[str, object]:
 def finish(server: FaultServer, target: Path) -> None:
     """Download in this process, and see that nothing but the right file is there."""
     task = task_of(server, target)
-    complaint = worker.sha256_complaint(str(task["sha256"]))
-    download([f"{server.url}/file"], target, complaint, size=SIZE)
+    problem = worker.sha256_validator(str(task["sha256"]))
+    download([f"{server.url}/file"], target, problem, size=SIZE)
     assert target.read_bytes() == (server.folder / "file").read_bytes()
     assert files_below(target.parent) == [target]
 
@@ -263,7 +263,7 @@ def test_leftover_is_a_link(large: FaultServer, tmp_path: Path) -> None:
     link.symlink_to(victim)
     before = victim.read_bytes()
     task = task_of(large, target)
-    download([str(task["url"])], target, worker.sha256_complaint(str(task["sha256"])), size=SIZE)
+    download([str(task["url"])], target, worker.sha256_validator(str(task["sha256"])), size=SIZE)
     assert target.read_bytes() == (large.folder / "file").read_bytes()
     assert victim.read_bytes() == before
     assert len(large.ranges) == 0
@@ -274,7 +274,7 @@ def test_leftover_is_a_pipe(large: FaultServer, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     os.mkfifo(tmp_path / "cache" / ".file.0123abcd.part")
     task = task_of(large, tmp_path / "cache" / "file")
-    check = worker.sha256_complaint(str(task["sha256"]))
+    check = worker.sha256_validator(str(task["sha256"]))
     download([str(task["url"])], tmp_path / "cache" / "file", check, size=SIZE)
 
 
@@ -478,7 +478,7 @@ def test_odd_path(good: FaultServer, tmp_path: Path) -> None:
     assert store.fetch(FILES) == [cache / artifact.path for artifact in FILES]
     assert len(files_below(cache)) == len(FILES)
     target = cache / "a b" / "mask ☃.npy"
-    mask = worker.sha256_complaint(MASK.sha256)
+    mask = worker.sha256_validator(MASK.sha256)
     assert download([f"{good.url}/{MASK.path}"], target, mask, size=MASK.size) == target
 
 

@@ -57,21 +57,21 @@ def end(worker: "subprocess.Popen[str]") -> None:
     worker.communicate()
 
 
-def sha256_complaint(sha256: str) -> Callable[[IO[bytes]], str | None]:
+def sha256_validator(sha256: str) -> Callable[[IO[bytes]], str | None]:
     """Return what is wrong with a file that should have a checksum."""
 
-    def complaint(file: IO[bytes]) -> str | None:
+    def problem_of(file: IO[bytes]) -> str | None:
         digest = hashlib.sha256(file.read()).hexdigest()
         return None if digest == sha256 else f"has sha256 {digest}"
 
-    return complaint
+    return problem_of
 
 
 def do(task: dict[str, Any]) -> None:
     """Do one task."""
     if "target" in task:
-        complaint = sha256_complaint(task["sha256"])
-        download([task["url"]], Path(task["target"]), complaint, size=task["size"])
+        problem = sha256_validator(task["sha256"])
+        download([task["url"]], Path(task["target"]), problem, size=task["size"])
     elif task:
         by_path = {artifact.path: artifact for artifact in all_artifacts()}
         store = Store(Path(task["cache"]), (Host(task["url"] + "/{path}"),), public_hosts=())

@@ -675,7 +675,7 @@ def test_a_pack_made_by_hand_is_not_official(
         load_images(train=train)
     (checked,) = [images for images in check_images(Store.from_environment()) if
                   images.path == path]  # fmt: skip
-    assert "damaged, or not what its name says" in str(checked.complaint)
+    assert "damaged, or not what its name says" in str(checked.problem)
     with pytest.raises(StorageError, match="not what its name says"):
         packs.Images.open(path)
     assert_is_fake(train, load_images(root, train=train))
@@ -735,7 +735,7 @@ def test_the_cache_commands_know_the_images(tmp_path: Path, pin: Pin) -> None:
     content = bytearray(packs[0].read_bytes())
     content[-100] ^= 1
     packs[0].write_bytes(content)
-    wrong = {images.path: images.complaint for images in check_images(store) if images.complaint}
+    wrong = {images.path: images.problem for images in check_images(store) if images.problem}
     assert wrong.keys() == {packs[0], archive}
     assert "has 1 bytes" in str(wrong[archive])
     assert clear_cache(store) == ()

@@ -33,7 +33,7 @@ from cifar_noisy import (
     load_true_labels,
 )
 from cifar_noisy.loading import artifact_loading
-from cifar_noisy.loading.row_order import official_indices_published
+from cifar_noisy.loading.row_order import published_torchvision_index
 from cifar_noisy.settings import OTHER_METHODS, Method
 from cifar_noisy.store.registry import npy_bytes
 
@@ -54,7 +54,7 @@ def test_probabilities_are_served_as_published(
     assert not mapped.flags.writeable
     assert (mapped == expected).all()
     official = load_pyx(setting.noise, setting.sparsity, order="torchvision")
-    assert (official[official_indices_published()] == expected).all()
+    assert (official[published_torchvision_index()] == expected).all()
 
 
 def test_accuracies_are_those_measured(published: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cifar_noisy import InvalidInputError
-from cifar_noisy.loading.npy_files import read_array
+from cifar_noisy.loading.npy_files import open_npy
 
 
 def npy(header: str, version: int = 1) -> bytes:
@@ -35,7 +35,7 @@ def of_shape(shape: object, dtype: str = "'<f8'", version: int = 1) -> bytes:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_are_mapped(array: np.ndarray, order: Literal["C", "F"], tmp_path: Path) -> None:
     np.save(tmp_path / "file.npy", np.asarray(array, order=order))
-    found = read_array(tmp_path / "file.npy")
+    found = open_npy(tmp_path / "file.npy")
     assert isinstance(found, np.memmap)
     assert not found.flags.writeable
     assert found.dtype == array.dtype
@@ -54,7 +54,7 @@ def test_an_array_where_nothing_can_be_mapped(
         np.save(tmp_path / "file.npy", array)
         with monkeypatch.context() as patch:
             patch.setattr("mmap.mmap", refuse)
-            found = read_array(tmp_path / "file.npy")
+            found = open_npy(tmp_path / "file.npy")
         assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
         assert not found.flags.writeable
 
@@ -88,7 +88,7 @@ def test_what_is_no_array(name: str, tmp_path: Path) -> None:
     path = tmp_path / "file.npy"
     path.write_bytes(DAMAGED[name])
     with pytest.raises(InvalidInputError, match=r"file\.npy is no .npy file of numbers") as error:
-        read_array(path)
+        open_npy(path)
     assert len(str(error.value)) < 400 + len(str(path))
 
 
@@ -100,7 +100,7 @@ def test_a_long_header_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 30)
     tracemalloc.start()
     with pytest.raises(InvalidInputError):
-        read_array(tmp_path / "file.npy")
+        open_npy(tmp_path / "file.npy")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
@@ -110,11 +110,11 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npy")
     for path in (tmp_path / "pipe.npy", tmp_path, Path("/dev/zero"), tmp_path / "none"):
         with pytest.raises(OSError, match=r"a pipe, a device|Is a directory|does not exist"):
-            read_array(path)
+            open_npy(path)
     with zipfile.ZipFile(tmp_path / "file.npz", "w") as file:
         file.writestr("a.npy", of_shape((10,)))
     with pytest.raises(InvalidInputError, match=r"is an archive of arrays"):
-        read_array(tmp_path / "file.npz")
+        open_npy(tmp_path / "file.npz")
 
 
 def test_a_pipe_on_the_command_line(tmp_path: Path) -> None:

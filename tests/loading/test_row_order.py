@@ -14,11 +14,11 @@ from hypothesis import given, strategies as st
 from cifar_noisy import UnknownArtifactError, load_noisy_labels, load_true_labels
 from cifar_noisy.loading.row_order import (
     OFFICIAL_LABELS_SHA256,
-    in_order,
-    in_published_order,
-    official_indices,
-    official_indices_published,
-    official_train_labels,
+    from_imagefolder_order,
+    published_torchvision_index,
+    to_imagefolder_order,
+    torchvision_index_of,
+    torchvision_order_labels,
 )
 from cifar_noisy.settings import CLASSES, Setting
 from cifar_noisy.store.registry import find
@@ -28,20 +28,20 @@ from cifar_noisy.store.registry import find
 def test_official_indices_sort_file_names_as_text(labels: list[int]) -> None:
     names = sorted((CLASSES[label], f"{i}_{CLASSES[label]}.png") for i, label in enumerate(labels))
     expected = [int(name.split("_")[0]) for _, name in names]
-    assert official_indices(labels).tolist() == expected
+    assert torchvision_index_of(labels).tolist() == expected
 
 
 def test_the_map_equals_the_one_read_from_file_names(upstream: Path) -> None:
     names = json.loads((upstream / find("noisy_labels", Setting(0, 0)).path).read_bytes())
-    indices = official_indices_published()
+    indices = published_torchvision_index()
     assert indices.tolist() == [int(name.split("/")[-1].split("_")[0]) for name in names]
     official = load_true_labels(order="torchvision")
-    assert official_indices(official).tolist() == indices.tolist()
+    assert torchvision_index_of(official).tolist() == indices.tolist()
     assert [CLASSES[k] for k in official[:5]] == ["frog", "truck", "truck", "deer", "automobile"]
 
 
 def test_the_shipped_labels_are_the_official_ones() -> None:
-    labels = official_train_labels()
+    labels = torchvision_order_labels()
     assert (labels.dtype.name, hashlib.sha256(labels.data).hexdigest()) == (
         "uint8",
         OFFICIAL_LABELS_SHA256,
@@ -53,11 +53,11 @@ def test_the_shipped_labels_are_the_official_ones() -> None:
 
 def test_round_trip() -> None:
     rows = np.arange(50_000)
-    official = in_order(rows, "torchvision")
-    assert (official[official_indices_published()] == rows).all()
-    assert (in_published_order(official, "torchvision") == rows).all()
+    official = from_imagefolder_order(rows, "torchvision")
+    assert (official[published_torchvision_index()] == rows).all()
+    assert (to_imagefolder_order(official, "torchvision") == rows).all()
     noisy = load_noisy_labels(0.4, 0.2, order="torchvision")
-    assert (noisy[official_indices_published()] == load_noisy_labels(0.4, 0.2)).all()
+    assert (noisy[published_torchvision_index()] == load_noisy_labels(0.4, 0.2)).all()
 
 
 OFFLINE = """

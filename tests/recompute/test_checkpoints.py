@@ -20,7 +20,7 @@ from cifar_noisy.recompute.training import Trainer
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return open_dataset("digits", with_test=True)
+    return open_dataset("digits", load_test_set=True)
 
 
 def config_of(digits: Dataset, **more: Any) -> RunConfig:

@@ -9,7 +9,7 @@ import pytest
 _SCRIPT = """
 import resource
 import torch
-from cifar_noisy.recompute.malloc import freed_memory_kept
+from cifar_noisy.recompute.malloc import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,7 +22,7 @@ def resident():
 
 torch.set_num_threads(1)
 at_first = faults()
-with freed_memory_kept():
+with keep_freed_memory():
     faults()
     meanwhile, held = faults(), resident()
 print(at_first, meanwhile, held, resident())

@@ -60,7 +60,7 @@ OVERRIDES = {
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return open_dataset("digits", with_test=True)
+    return open_dataset("digits", load_test_set=True)
 
 
 @pytest.fixture(autouse=True)

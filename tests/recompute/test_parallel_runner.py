@@ -117,11 +117,11 @@ def test_failed_tasks_are_told_and_the_others_go_on(config: RunConfig, tmp_path:
             child.kill()
     status, said, complained = ended(process)
     assert (status, said) == (1, f"{tasks_of(config)[2].id}: done\n")
-    told, complaint = epochs(complained)
+    told, problem = epochs(complained)
     assert f"{tasks_of(config)[2].id}: epoch 15 of 15, 00:00 left" in told
-    assert re.fullmatch(r"cifar-noisy: [^\n]+\n", complaint)
-    assert "fold0 was begun with threads 7; here threads 1: continue it with" in complaint
-    assert "fold1: its process was killed by SIGKILL; what it saved is kept" in complaint
+    assert re.fullmatch(r"cifar-noisy: [^\n]+\n", problem)
+    assert "fold0 was begun with threads 7; here threads 1: continue it with" in problem
+    assert "fold1: its process was killed by SIGKILL; what it saved is kept" in problem
     states = [state_of(task, config, tmp_path) for task in tasks_of(config)]
     assert states == ["started", "started", "done", "waiting"]
 

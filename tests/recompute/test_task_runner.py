@@ -222,7 +222,7 @@ def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "is_mirrored", "small_epochs", "weights"),
+    ("side", "allow_flip", "small_epochs", "weights"),
     [
         (32, True, 1, {(0, 32): 0.4, (1, 32): 0.2, (-1, 32): 0.2, (0, 28): 0.2}),
         (32, True, 0, {(0, 32): 0.5, (1, 32): 0.25, (-1, 32): 0.25}),
@@ -231,11 +231,11 @@ def test_the_crop_and_flip_are_those_of_a_plain_loop() -> None:
     ],
 )
 def test_predictions_are_averages_over_views_of_a_plain_loop(
-    side: int, is_mirrored: bool, small_epochs: int, weights: dict[tuple[int, int], float]
+    side: int, allow_flip: bool, small_epochs: int, weights: dict[tuple[int, int], float]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, side, side, 3)).astype(np.uint8)
     rows = np.arange(6)
-    training = TrainingData(pixels, rows, rows, rows[::2], 6, is_mirrored, "k")
+    training = TrainingData(pixels, rows, rows, rows[::2], 6, allow_flip, "k")
     recipe = FastRecipe(batch_size=2, width=4, small_epochs=small_epochs)
     trainer = FastTrainer(recipe, training)
     pad = side // 8
@@ -250,7 +250,7 @@ def test_predictions_are_averages_over_views_of_a_plain_loop(
         for (offset, seen_side), weight in weights.items():
             start = pad + offset
             image = padded[row, start : start + side, start : start + side]
-            views = (image, image[:, ::-1]) if is_mirrored else (image,)
+            views = (image, image[:, ::-1]) if allow_flip else (image,)
             for view in views:
                 normal = torch.tensor((view - flat.mean(axis=0)) / flat.std(axis=0))
                 planes = normal.float().permute(2, 0, 1)[None]

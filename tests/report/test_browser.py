@@ -15,7 +15,7 @@ from selenium.webdriver.support.select import Select
 from cifar_noisy import CLASSES, METHODS, load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.loading.noise_matrices import true_labels
-from cifar_noisy.loading.row_order import official_indices_published
+from cifar_noisy.loading.row_order import published_torchvision_index
 from cifar_noisy.report.explorer import Examples, suspects
 from cifar_noisy.report.page import build_page
 from cifar_noisy.store.artifact_store import MIRRORS_VARIABLE
@@ -70,7 +70,7 @@ def published_with_made_up_images() -> Examples:
             {str(method): load_label_errors(method, 0.4, 0.2) for method in METHODS},
             CLASSES,
             rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8),
-            {"imagefolder": np.arange(50_000), "torchvision": official_indices_published()},
+            {"imagefolder": np.arange(50_000), "torchvision": published_torchvision_index()},
         )
 
 

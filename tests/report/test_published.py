@@ -28,7 +28,7 @@ from cifar_noisy import (
     UnknownArtifactError,
     write_report,
 )
-from cifar_noisy.loading.row_order import in_order, official_indices_published
+from cifar_noisy.loading.row_order import from_imagefolder_order, published_torchvision_index
 from cifar_noisy.report.content import Section, Table
 from cifar_noisy.report.explorer import suspects, thumbnail_sheet
 from cifar_noisy.report.page import build_page
@@ -258,7 +258,7 @@ def test_the_report_of_a_setting(jpeg: JpegCopy, published: str, tmp_path: Path)
     page = Page(html)
     assert_self_contained(html, page)
     assert len(page.data["examples"]) == 300
-    official = official_indices_published()
+    official = published_torchvision_index()
     for example in page.data["examples"]:
         row = example["row"]
         assert example["indices"] == {"imagefolder": row, "torchvision": official[row]}
@@ -293,7 +293,7 @@ def test_rows_in_torchvisions_order_give_the_same_page(published: str, tmp_path:
         arguments: list[str | Path] = ["--noise", "0.4", "--sparsity", "0.2", "--order", order]
         for option, array in files.items():
             path = tmp_path / f"{order}{option}.npy"
-            np.save(path, in_order(array, order))
+            np.save(path, from_imagefolder_order(array, order))
             arguments += [option, path]
         out = tmp_path / f"{order}.html"
         result = run(*arguments, "--out", out)

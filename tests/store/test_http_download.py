@@ -39,7 +39,7 @@ class Count:
         self.n += int(n or 0)
 
 
-def complaint(content: bytes = CONTENT) -> Callable[[IO[bytes]], str | None]:
+def validator(content: bytes = CONTENT) -> Callable[[IO[bytes]], str | None]:
     digest = hashlib.sha256(content).hexdigest()
     return lambda file: (
         None if hashlib.sha256(file.read()).hexdigest() == digest else "has other bytes"
@@ -49,7 +49,7 @@ def complaint(content: bytes = CONTENT) -> Callable[[IO[bytes]], str | None]:
 def test_continues_where_it_broke_off(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[300_000, 200_000])
     count = Count()
-    target = download([server.url("/file")], tmp_path / "new" / "file", complaint(), count)
+    target = download([server.url("/file")], tmp_path / "new" / "file", validator(), count)
     assert target.read_bytes() == CONTENT
     ranges = [wanted for _, wanted in server.asked]
     assert ranges == [None, "bytes=300000-", "bytes=500000-"]
@@ -62,7 +62,7 @@ def test_another_host_continues_what_one_began(server: RangeServer, tmp_path: Pa
     server.files["/first"] = Behaviour(CONTENT, cut_after=[400_000, 0])
     server.files["/second"] = Behaviour(CONTENT)
     urls = [NOWHERE, server.url("/missing"), server.url("/first"), server.url("/second")]
-    assert download(urls, tmp_path / "file", complaint()).read_bytes() == CONTENT
+    assert download(urls, tmp_path / "file", validator()).read_bytes() == CONTENT
     assert server.asked == [
         ("/missing", None),
         ("/first", None),
@@ -76,11 +76,11 @@ def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
     with pytest.raises(
         UnavailableError, match=r"; the 250.0 kB .* are kept .*\n.*/file broke off$"
     ):
-        download([server.url("/file")], tmp_path / "file", complaint())
+        download([server.url("/file")], tmp_path / "file", validator())
     (left,) = tmp_path.iterdir()
     assert re.fullmatch(r"\.file\.[0-9a-f]{8}\.part", left.name)
     count = Count()
-    download([server.url("/file")], tmp_path / "file", complaint(), count)
+    download([server.url("/file")], tmp_path / "file", validator(), count)
     assert server.asked[-1] == ("/file", "bytes=250000-")
     assert count.n == len(CONTENT)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
@@ -89,7 +89,7 @@ def test_the_next_run_continues(server: RangeServer, tmp_path: Path) -> None:
 def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT, cut_after=[700_000], knows_ranges=False)
     count = Count()
-    target = download([server.url("/file")], tmp_path / "file", complaint(), count)
+    target = download([server.url("/file")], tmp_path / "file", validator(), count)
     assert target.read_bytes() == CONTENT
     assert count.n == len(CONTENT)
 
@@ -98,7 +98,7 @@ def test_a_host_that_sends_all_again(server: RangeServer, tmp_path: Path) -> Non
 def test_a_wrong_beginning_is_thrown_away(server: RangeServer, tmp_path: Path, n_left: int) -> None:
     server.files["/file"] = Behaviour(CONTENT)
     (tmp_path / ".file.0123abcd.part").write_bytes(b"x" * n_left)
-    assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
+    assert download([server.url("/file")], tmp_path / "file", validator()).is_file()
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == [f"bytes={n_left}-", None]
 
@@ -120,7 +120,7 @@ def test_a_server_that_answers_another_range(
     server.files["/file"] = behaviour
     (tmp_path / ".file.0123abcd.part").write_bytes(CONTENT[:300_000])
     count = Count()
-    target = download([server.url("/file")], tmp_path / "file", complaint(), count)
+    target = download([server.url("/file")], tmp_path / "file", validator(), count)
     assert target.read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == ["bytes=300000-", None]
     assert count.n == len(CONTENT)
@@ -134,7 +134,7 @@ def test_the_check_reads_the_open_file(server: RangeServer, tmp_path: Path) -> N
     def check(file: IO[bytes]) -> str | None:
         for part in tmp_path.glob(".file.*.part"):
             part.unlink()
-        return complaint()(file)
+        return validator()(file)
 
     assert download([server.url("/file")], tmp_path / "file", check).read_bytes() == CONTENT
 
@@ -145,7 +145,7 @@ def test_a_file_of_unknown_size_is_not_endless(
     monkeypatch.setattr(http_download, "LARGEST", 500_000)
     server.files["/file"] = Behaviour(CONTENT)
     with pytest.raises(UnavailableError, match="sends more than 500,000 bytes"):
-        download([server.url("/file")], tmp_path / "file", complaint())
+        download([server.url("/file")], tmp_path / "file", validator())
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
@@ -155,7 +155,7 @@ def test_what_is_no_file_is_not_replaced(
     server.files["/file"] = Behaviour(CONTENT)
     make(tmp_path / "file")
     with pytest.raises(StorageError, match=r"it is a pipe|Is a directory"):
-        download([server.url("/file")], tmp_path / "file", complaint())
+        download([server.url("/file")], tmp_path / "file", validator())
     assert not (tmp_path / "file").is_file()
 
 
@@ -202,7 +202,7 @@ def test_too_little_memory_in_a_thread() -> None:
         raise MemoryError
 
     with pytest.raises(StorageError, match=r"^too little memory .*ulimit -v$"):
-        http_download.in_parallel(fail, range(20), http_download.Batch())
+        http_download.in_parallel(fail, range(20), http_download.DownloadSession())
 
 
 TOO_FEW_FILES = """
@@ -245,9 +245,9 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, n_can_s
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    assert http_download.in_parallel(lambda n: n * n, range(20), http_download.Batch()) == [
-        n * n for n in range(20)
-    ]
+    assert http_download.in_parallel(
+        lambda n: n * n, range(20), http_download.DownloadSession()
+    ) == [n * n for n in range(20)]
     done: list[int] = []
 
     def fails_at_once(n: int) -> None:
@@ -255,21 +255,21 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, n_can_s
         raise StorageError("full")
 
     with pytest.raises(StorageError, match="full"):
-        http_download.in_parallel(fails_at_once, range(20), http_download.Batch())
+        http_download.in_parallel(fails_at_once, range(20), http_download.DownloadSession())
     assert len(done) <= max(1, n_can_start)
 
 
 def test_a_part_that_is_whole(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(CONTENT)
     (tmp_path / ".file.0123abcd.part").write_bytes(CONTENT)
-    assert download([server.url("/file")], tmp_path / "file", complaint()).is_file()
+    assert download([server.url("/file")], tmp_path / "file", validator()).is_file()
 
 
 def test_wrong_bytes_are_never_published(server: RangeServer, tmp_path: Path) -> None:
     server.files["/file"] = Behaviour(b"<html>log in</html>")
     address = server.url("/file").replace("http://", "http://user:secret@")
     with pytest.raises(UnavailableError, match=r"127.0.0.1:[0-9]+/file has other bytes$") as error:
-        download([address], tmp_path / "file", complaint())
+        download([address], tmp_path / "file", validator())
     assert "secret" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +277,7 @@ def test_wrong_bytes_are_never_published(server: RangeServer, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match=r"cannot be written \(.*make room"):
-        download([NOWHERE], tmp_path / "file" / "inner", complaint())
+        download([NOWHERE], tmp_path / "file" / "inner", validator())
 
 
 TWO_AT_ONCE = """

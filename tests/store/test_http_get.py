@@ -15,7 +15,7 @@ import pytest
 
 from cifar_noisy.errors import ConfigurationError
 from cifar_noisy.store.artifact_store import MIRRORS_VARIABLE, Store
-from cifar_noisy.store.http_get import Failure, SourceFailedError, get, is_http_url, shown_url
+from cifar_noisy.store.http_get import Failure, SourceFailedError, get, is_http_url, redact_url
 from tests.faults.server import Answer, FaultServer, serving
 from tests.proxy_server import proxy
 
@@ -216,7 +216,7 @@ def test_no_tls_at_all(server: FaultServer) -> None:
     ],
 )
 def test_shown_urls(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
 
 
 BAD_URLS = [f"http://{rest}" for rest in ("", ":80/a", "host:x/", "host:70000", "host:0", "[bad/")]
