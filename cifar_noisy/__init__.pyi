@@ -27,7 +27,6 @@ from .errors import (
     UnavailableError as UnavailableError,
     UnknownArtifactError as UnknownArtifactError,
 )
-from .evaluation.agreement import Comparison as Comparison, compare_recomputed as compare_recomputed
 from .evaluation.evaluate import (
     evaluate as evaluate,
     evaluate_published as evaluate_published,
@@ -39,6 +38,10 @@ from .evaluation.results import (
     Fit as Fit,
     PyxEvaluation as PyxEvaluation,
     Ranking as Ranking,
+)
+from .evaluation.retrained_agreement import (
+    Comparison as Comparison,
+    compare_recomputed as compare_recomputed,
 )
 from .evaluation.tables import (
     Table as Table,
@@ -70,7 +73,7 @@ from .loading.training_logs import (
 )
 from .recompute.load_pyx import load_pyx as load_pyx
 from .report import plot as plot
-from .report.published import write_report as write_report
+from .report.published_page import write_report as write_report
 from .settings import (
     CLASSES as CLASSES,
     EDITIONS as EDITIONS,

@@ -20,6 +20,19 @@ class ExitCode(IntEnum):
     INTERRUPTED = 75  # stopped by a signal; the same command continues (EX_TEMPFAIL of sysexits.h)
 
 
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Return foreign text for a message: one line, cut at `limit`, unprintable characters escaped.
+
+    Examples
+    --------
+    >>> printable("a\n cat\x1b\udc80")
+    'a cat\\x1b\\udc80'
+    """
+    line = " ".join(str(text).split())
+    cut = line if limit is None or len(line) <= limit else line[:limit] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
 class CifarNoisyError(Exception):
     """Anything that this package reports on purpose."""
 
@@ -29,7 +42,7 @@ class UnknownArtifactError(CifarNoisyError, ValueError):
 
 
 class InvalidInputError(CifarNoisyError, ValueError):
-    """Arrays of the caller's that no method can work on."""
+    """Arguments that no function can work on."""
 
 
 class MissingInputError(InvalidInputError, FileNotFoundError):

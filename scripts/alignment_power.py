@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from cifar_noisy import check_alignment, load_images, load_true_labels
-from cifar_noisy.images.dataset_reader import read_rows
+from cifar_noisy.images.user_datasets import read_rows
 
 TRIALS, PER_CLASS = 50, 5_000
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.loading import noise_matrices
+from cifar_noisy.loading import noise_generation
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_FILE, OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import (
     EDITIONS,
@@ -159,7 +159,7 @@ def _load_npy(content: bytes) -> NDArray[np.generic]:
 
 def _load_labels(content: bytes) -> NDArray[np.generic]:
     by_name: dict[str, int] = json.loads(content)
-    if (np.sort(_official_indices_of(by_name)) != np.arange(noise_matrices.N_EXAMPLES)).any():
+    if (np.sort(_official_indices_of(by_name)) != np.arange(noise_generation.N_EXAMPLES)).any():
         raise SystemExit("a label file does not name each image of the train set once")
     return np.array(list(by_name.values()), dtype=np.int64)
 
@@ -197,7 +197,7 @@ def tables(folder: Path) -> dict[str, bytes]:
     return {
         "registry.txt": "".join(lines).encode(),
         "artifacts.csv": rows.getvalue().encode(),
-        noise_matrices.LABELS_FILE: _labels_from_seeds(artifacts),
+        noise_generation.LABELS_FILE: _labels_from_seeds(artifacts),
         OFFICIAL_LABELS_FILE: _official_labels(folder),
     }
 
@@ -215,16 +215,16 @@ def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
     arrays: dict[str, Any] = {}
     for artifact in artifacts:
         if artifact.kind == "noisy_labels":
-            labels = noise_matrices.generate_noisy_labels(artifact.setting)
+            labels = noise_generation.generate_noisy_labels(artifact.setting)
             if registry.array_digest(labels) != artifact.array_sha256:
                 raise SystemExit(f"labels from the seed differ from {artifact.path}")
-            arrays[noise_matrices.shipped_name(artifact.setting)] = labels.astype(np.uint8)
+            arrays[noise_generation.shipped_name(artifact.setting)] = labels.astype(np.uint8)
     return _compressed(**arrays)
 
 
 def _official_labels(folder: Path) -> bytes:
     by_name: dict[str, int] = json.loads((folder / noisy_labels_path(Setting(0, 0))).read_bytes())
-    labels = np.empty(noise_matrices.N_EXAMPLES, np.uint8)
+    labels = np.empty(noise_generation.N_EXAMPLES, np.uint8)
     labels[_official_indices_of(by_name)] = list(by_name.values())
     if hashlib.sha256(labels.data).hexdigest() != OFFICIAL_LABELS_SHA256:
         raise SystemExit("the label file of noise 0 does not give the official labels")

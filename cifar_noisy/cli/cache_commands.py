@@ -32,7 +32,7 @@ def cache_path() -> None:
 @cache_app.command("ls", epilog="Example: cifar-noisy cache ls")
 def cache_ls(as_json: AsJson = False) -> None:
     """Say how much of each setting is in the cache, and which images."""
-    from cifar_noisy.images.cached_images import cached_images
+    from cifar_noisy.images.image_cache import cached_images
     from cifar_noisy.store.cache import cached_artifacts
 
     store = Store.from_environment()
@@ -49,7 +49,7 @@ def cache_ls(as_json: AsJson = False) -> None:
 @cache_app.command("verify", epilog="Example: cifar-noisy cache verify --json")
 def cache_verify(as_json: AsJson = False) -> None:
     """Hash every file in the cache again, without a network; exit status 1 if one is wrong."""
-    from cifar_noisy.images.cached_images import check_images
+    from cifar_noisy.images.image_cache import check_images
     from cifar_noisy.store.cache import cached_artifacts, check_cache
 
     store = Store.from_environment()
@@ -79,7 +79,7 @@ def cache_clear(
     images: Annotated[bool, typer.Option("--images", help="Remove CIFAR-10's images too.")] = False,
 ) -> None:
     """Remove the published files from the cache; anything else in the folder stays."""
-    from cifar_noisy.images.cached_images import cached_images, clear_images
+    from cifar_noisy.images.image_cache import cached_images, clear_images
     from cifar_noisy.store.cache import cached_artifacts, clear_cache
 
     store = Store.from_environment()
@@ -100,7 +100,7 @@ def cache_clear(
 @cache_app.command("prune", epilog="Example: cifar-noisy cache prune")
 def cache_prune(as_json: AsJson = False) -> None:
     """Remove what killed processes left unfinished; what a running one is writing stays."""
-    from cifar_noisy.images.cached_images import prune
+    from cifar_noisy.images.image_cache import prune
 
     removed = prune(Store.from_environment())
     if as_json:

@@ -28,11 +28,11 @@ def demo(
     -> their scores against the true errors -> a page. Verified are labels, noise matrices, and
     masks whose files are here.
     """
-    from cifar_noisy.recompute.command import RunCommand
     from cifar_noisy.recompute.datasets import open_dataset
-    from cifar_noisy.recompute.plan import make_plan
+    from cifar_noisy.recompute.plan_file import make_plan
+    from cifar_noisy.recompute.run_command import RunCommand
     from cifar_noisy.recompute.run_config import make_run_config
-    from cifar_noisy.report.retrained import write_retrained_report
+    from cifar_noisy.report.retrained_page import write_retrained_report
 
     with tempfile.TemporaryDirectory() as folder:
         # Tensors are so small that a second thread gains nothing, and loses much on busy cores.

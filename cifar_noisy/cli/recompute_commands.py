@@ -15,7 +15,7 @@ from cifar_noisy.cli.app import recompute_app
 from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
 from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
-from cifar_noisy.recompute.command import RunCommand
+from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 
@@ -87,7 +87,7 @@ class PlanOptions:
 
     def make_plan(self) -> "RunConfig":
         """Write the plan into the folder."""
-        from cifar_noisy.recompute.plan import make_plan
+        from cifar_noisy.recompute.plan_file import make_plan
         from cifar_noisy.recompute.run_config import make_run_config
 
         for text in self.overrides or ():
@@ -189,7 +189,7 @@ def recompute_run(
     threads of the CPU are shared out among them. Ctrl-C, SIGTERM and SIGUSR1 make it save and end
     with status 75.
     """
-    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.plan_file import load_plan
 
     if devices is not None and device != "cpu":
         raise InvalidInputError("--device and --devices are both given: pass one of them")
@@ -252,7 +252,7 @@ def recompute_slurm(
     options can be set by its variables, such as SBATCH_QOS.
     """
     from cifar_noisy.recompute import slurm
-    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.plan_file import load_plan
     from cifar_noisy.recompute.recipes import check_device_name
     from cifar_noisy.recompute.run_config import tasks_of
     from cifar_noisy.recompute.task_files import state_of
@@ -291,7 +291,7 @@ def recompute_slurm(
 @recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
 def recompute_status(folder: PlanFolder = RECOMPUTED, as_json: AsJson = False) -> None:
     """Say how far each task of a plan is."""
-    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.plan_file import load_plan
 
     _print_tasks(load_plan(folder), folder, as_json)
 
@@ -304,7 +304,7 @@ def recompute_collect(
     as_json: AsJson = False,
 ) -> None:
     """Combine trained folds into pyx, masks and a record of where they came from."""
-    from cifar_noisy.recompute.plan import load_plan
+    from cifar_noisy.recompute.plan_file import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
 
     config = load_plan(folder)

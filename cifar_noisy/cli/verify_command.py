@@ -93,8 +93,8 @@ def _retrain(
     trust: str | None,
     device: str,
 ) -> None:
-    from cifar_noisy.recompute.command import RunCommand
-    from cifar_noisy.recompute.plan import make_plan
+    from cifar_noisy.recompute.plan_file import make_plan
+    from cifar_noisy.recompute.run_command import RunCommand
     from cifar_noisy.recompute.run_config import make_run_config
 
     settings = chosen_settings([noise], [sparsity])
@@ -106,7 +106,7 @@ def _retrain(
 def _compare_recomputed(
     folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
 ) -> None:
-    from cifar_noisy.evaluation.agreement import WORSE
+    from cifar_noisy.evaluation.retrained_agreement import WORSE
 
     if noise is None or sparsity is None:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")

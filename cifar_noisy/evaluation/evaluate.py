@@ -30,7 +30,7 @@ from cifar_noisy.evaluation.results import (
 )
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import default_edition, load_label_errors
-from cifar_noisy.loading.noise_matrices import N_CLASSES, N_EXAMPLES
+from cifar_noisy.loading.noise_generation import N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import to_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, Edition, Method, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.evaluation.results import Counts, Detection, Fit, Mask, Ranking, count_pairs
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels
-from cifar_noisy.loading.noise_matrices import N_CLASSES
+from cifar_noisy.loading.noise_generation import N_CLASSES
 from cifar_noisy.settings import Method, Setting
 
 CALIBRATION_BINS = 15

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cifar_noisy.evaluation.metrics import GroundTruth, Scores, roc_auc
 from cifar_noisy.evaluation.results import Mask
-from cifar_noisy.loading.noise_matrices import N_CLASSES
+from cifar_noisy.loading.noise_generation import N_CLASSES
 from cifar_noisy.loading.row_order import to_imagefolder_order
-from cifar_noisy.loading.train_masks import Z_CERTAIN, Z_UNCORRELATED, association
+from cifar_noisy.loading.train_mask_input import Z_CERTAIN, Z_UNCORRELATED, association
 from cifar_noisy.settings import ORDERS, Order
 
 Result = tuple[float, str | None]

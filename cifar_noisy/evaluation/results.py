@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.loading.noise_matrices import N_CLASSES
+from cifar_noisy.loading.noise_generation import N_CLASSES
 from cifar_noisy.settings import CLASSES, Edition, Setting, check_choice
 
 By = Literal["given", "true", "pair"]

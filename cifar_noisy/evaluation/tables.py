@@ -6,12 +6,12 @@ accuracy after training, from the logs. What the files cannot give is said, neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar_noisy.errors import TrainingLogError
-from cifar_noisy.evaluation.escapes import for_markdown, printable
+from cifar_noisy.errors import TrainingLogError, printable
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -397,7 +397,9 @@ def _logs() -> dict[Cell, Artifact]:
 
 
 def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
-    shown = for_markdown if format == "markdown" else printable  # for LaTeX, tabulate escapes cells
+    shown = (
+        _for_markdown if format == "markdown" else printable
+    )  # for LaTeX, tabulate escapes cells
     above = [f"{shown(table.title)}. Rule: {shown(table.rule)}. Columns: noise/sparsity."]
     below = [f"missing: {shown(why)}" for why in table.missing.values()]
     below += map(shown, table.notes)
@@ -416,7 +418,7 @@ def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
     """Write rules and cells, as tables of so many settings one below another."""
     from tabulate import tabulate
 
-    shown = for_markdown if format == "markdown" else printable
+    shown = _for_markdown if format == "markdown" else printable
     style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
     settings = table.settings
     parts = [settings[i : i + n_columns] for i in range(0, len(settings), n_columns)]
@@ -447,3 +449,14 @@ def _cell(table: Table, cell: Cell) -> str:
         return "-"
     value = table.cells[cell]
     return "missing" if value is None else f"{value:.{table.decimals}f}"
+
+
+def _for_markdown(text: object) -> str:
+    r"""Return a text for Markdown, in a table's cell too.
+
+    Examples
+    --------
+    >>> for_markdown("C_y~,y*|")
+    'C\\_y\\~,y\\*\\|'
+    """
+    return re.sub(r"([\\`*_|~$&<>\[\]])", r"\\\1", printable(text))

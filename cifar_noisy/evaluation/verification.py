@@ -18,7 +18,7 @@ from cifar_noisy.confident_learning.float16_bounds import Explanation, RoundingA
 from cifar_noisy.confident_learning.label_errors import Mask, label_errors
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.loading.artifact_loading import decode_array, load_noisy_labels
-from cifar_noisy.loading.noise_matrices import generate_noise_matrix, generate_noisy_labels
+from cifar_noisy.loading.noise_generation import generate_noise_matrix, generate_noisy_labels
 from cifar_noisy.settings import Edition, Method, OtherMethod, Setting
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import Progress

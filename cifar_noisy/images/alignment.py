@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
-from cifar_noisy.images.dataset_reader import Rows, read_rows
+from cifar_noisy.images.user_datasets import Rows, read_rows
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels, published_pyx
-from cifar_noisy.loading.noise_matrices import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
+from cifar_noisy.loading.noise_generation import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import published_torchvision_index
 from cifar_noisy.settings import CLASSES, SETTINGS, Setting
 

@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, default_collate
 
 from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
-from cifar_noisy.images.batch_transforms import whole_batch_transform
 from cifar_noisy.images.packs import load_images, renamed
+from cifar_noisy.images.whole_batch_transforms import whole_batch_transform
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
-from cifar_noisy.loading.train_masks import resolve_train_mask
+from cifar_noisy.loading.train_mask_input import resolve_train_mask
 from cifar_noisy.settings import (
     CLASSES,
     NOISE_LEVELS,

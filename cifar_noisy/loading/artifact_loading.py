@@ -22,7 +22,7 @@ from cifar_noisy.errors import (
     UnavailableError,
     UnknownArtifactError,
 )
-from cifar_noisy.loading.noise_matrices import (
+from cifar_noisy.loading.noise_generation import (
     generate_noise_matrix,
     shipped_noisy_labels,
     true_labels,

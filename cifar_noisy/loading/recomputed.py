@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loading.array_checks import check_probabilities
-from cifar_noisy.loading.noise_matrices import N_EXAMPLES
+from cifar_noisy.loading.noise_generation import N_EXAMPLES
 from cifar_noisy.settings import CLASSES, Method, Setting, pyx_path, train_mask_path
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json

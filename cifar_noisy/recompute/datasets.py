@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError, InvalidInputError
 from cifar_noisy.images.packs import load_images
-from cifar_noisy.loading.noise_matrices import generate_noisy_labels, shipped_noisy_labels
+from cifar_noisy.loading.noise_generation import generate_noisy_labels, shipped_noisy_labels
 from cifar_noisy.settings import Setting, check_choice
 
 DatasetName = Literal["cifar10", "digits"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_noisy.errors import InvalidInputError, RecomputeError
-from cifar_noisy.recompute.command import RunCommand
+from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import Task
 from cifar_noisy.store.files import stale_partial_files
 from cifar_noisy.store.sealed import write_durably

@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_noisy.errors import RecomputeError
-from cifar_noisy.evaluation.escapes import printable
+from cifar_noisy.errors import RecomputeError, printable
 from cifar_noisy.loading.recomputed import provenance_path, read_record
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
 from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path

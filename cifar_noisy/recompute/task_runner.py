@@ -23,7 +23,7 @@ from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, othe
 from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rate, kept_training
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
-from cifar_noisy.recompute.plan import make_plan
+from cifar_noisy.recompute.plan_file import make_plan
 from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import check_device_name, make_trainer
 from cifar_noisy.recompute.run_config import (

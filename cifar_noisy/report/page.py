@@ -15,8 +15,8 @@ from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import MissingExtraError
 from cifar_noisy.evaluation.evaluate import Detection, count_pairs
 from cifar_noisy.report import plot
-from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
+from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.store.files import output_file, storage_errors
 

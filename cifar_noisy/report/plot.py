@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.errors import InvalidInputError, MissingExtraError
-from cifar_noisy.evaluation.escapes import printable
+from cifar_noisy.errors import InvalidInputError, MissingExtraError, printable
 from cifar_noisy.loading.array_checks import as_array, check_probabilities
 from cifar_noisy.settings import CLASSES
 

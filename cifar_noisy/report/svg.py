@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cifar_noisy.report.content import Figure
+from cifar_noisy.report.page_parts import Figure
 from cifar_noisy.report.plot import NEUTRAL, PALETTE, import_matplotlib
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The registered files in the cache: which are there, whether they are right, and removing them.
 
 Whatever else lies in the folder is left alone; CIFAR-10's images are the affair of
-`images.cached_images`. What cannot be removed raises `StorageError`.
+`images.image_cache`. What cannot be removed raises `StorageError`.
 """
 
 import contextlib

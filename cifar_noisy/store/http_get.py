@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from cifar_noisy.errors import printable
 from cifar_noisy.store.files import OUT_OF_FILES
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Answer:
     def __init__(self, response: "requests.Response", deadline: "_Deadline") -> None:
         self._response, self._deadline = response, deadline
         self.status = response.status_code
-        self.said = printable(f"{self.status} {response.reason}")
+        self.said = printable(f"{self.status} {response.reason}", 100)
         length = response.headers.get("Content-Length")
         self.length = None if length is None else int(length)
         self.content_range = response.headers.get("Content-Range", "")
@@ -127,12 +128,6 @@ def redact_url(url: str) -> str:
     return printable(urlunsplit(shown), 400)
 
 
-def printable(text: str, limit: int = 100) -> str:
-    """Return a foreign text for a message: one short line without control characters."""
-    kept = "".join(c if c.isprintable() else "?" for c in text[:limit])
-    return kept + "…" if len(text) > limit else kept
-
-
 class _Deadline:
     """When the step that is waited for must be done."""
 
@@ -202,7 +197,7 @@ def _adapter(deadline: _Deadline) -> "requests.adapters.HTTPAdapter":
                 raise _failure(error, deadline.seconds, proxy) from None
             if proxy and response.status_code == 407:
                 response.close()
-                raise _proxy_failure(proxy, printable(f"answered 407 {response.reason}"))
+                raise _proxy_failure(proxy, printable(f"answered 407 {response.reason}", 100))
             if response.is_redirect:
                 response.close()  # or requests reads its body
             return response
@@ -254,7 +249,7 @@ def _failure(error: Exception, seconds: float, proxy: str | None) -> Exception:
     if proxy is None:
         return SourceFailedError(text, Failure.UNREACHABLE)
     if tunnel := re.search(r"Tunnel connection failed: ([^']*)", str(error)):
-        return _proxy_failure(proxy, f"answered {printable(tunnel[1])}")
+        return _proxy_failure(proxy, f"answered {printable(tunnel[1], 100)}")
     if isinstance(error, requests.exceptions.ProxyError):
         return _proxy_failure(proxy, text)
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # SOCKS

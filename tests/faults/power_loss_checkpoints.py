@@ -9,7 +9,7 @@ from cifar_noisy import Setting
 from cifar_noisy.errors import InterruptedRunError, RecomputeError
 from cifar_noisy.recompute.checkpoints import load_checkpoint
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.plan import save_plan
+from cifar_noisy.recompute.plan_file import save_plan
 from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import checkpoint_files
 from cifar_noisy.recompute.task_runner import run_tasks

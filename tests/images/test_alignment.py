@@ -26,7 +26,7 @@ from cifar_noisy import (
 )
 from cifar_noisy.images import alignment
 from cifar_noisy.images.alignment import FINGERPRINT, TFDS_FIRST_LABELS, fingerprint
-from cifar_noisy.images.dataset_reader import pool, read_rows
+from cifar_noisy.images.user_datasets import pool, read_rows
 from tests.conftest import JpegCopy
 
 TRUE = load_true_labels()

@@ -45,8 +45,8 @@ from cifar_noisy import (
     load_train_mask,
     load_true_labels,
 )
-from cifar_noisy.images.batch_transforms import whole_batch_transform
-from cifar_noisy.loading.train_masks import association
+from cifar_noisy.images.whole_batch_transforms import whole_batch_transform
+from cifar_noisy.loading.train_mask_input import association
 from cifar_noisy.settings import METHODS, SETTINGS, Edition, Method, Order, Setting
 from tests.conftest import NUMBERED, JpegCopy
 

@@ -32,7 +32,7 @@ from cifar_noisy import (
     write_images,
 )
 from cifar_noisy.images import packs, readers
-from cifar_noisy.images.cached_images import cached_images, check_images, clear_images, prune
+from cifar_noisy.images.image_cache import cached_images, check_images, clear_images, prune
 from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, git_blob_id
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.artifact_store import Store

@@ -222,9 +222,9 @@ def test_arrays_are_of_the_registered_shape_and_dtype(content: bytes, said: str)
 
 
 def test_damaged_shipped_labels_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cifar_noisy.loading import noise_matrices
+    from cifar_noisy.loading import noise_generation
 
-    monkeypatch.setattr(noise_matrices, "_shipped", lambda _: np.zeros(50_000, np.uint8))
+    monkeypatch.setattr(noise_generation, "_shipped", lambda _: np.zeros(50_000, np.uint8))
     with pytest.raises(UnavailableError, match="not as published: reinstall cifar-noisy"):
         load_noisy_labels(0.4, 0.2)
 

@@ -32,7 +32,7 @@ from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastTrainer
 from cifar_noisy.recompute.kept_sets import class_weights, estimated_error_rate, kept_training
 from cifar_noisy.recompute.paper import PaperTrainer, resnet50
-from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.plan_file import load_plan, save_plan
 from cifar_noisy.recompute.recipes import (
     CoteachingRecipe,
     FastRecipe,

@@ -16,11 +16,11 @@ import torch
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.recompute.checkpoints import save_checkpoint
-from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.hardware import hardware
 from cifar_noisy.recompute.parallel_runner import run_tasks_in_parallel
-from cifar_noisy.recompute.plan import save_plan
+from cifar_noisy.recompute.plan_file import save_plan
+from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import RunConfig, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import checkpoint_files, state_of
 from cifar_noisy.recompute.task_runner import run_tasks

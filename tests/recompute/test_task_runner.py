@@ -30,7 +30,7 @@ from cifar_noisy.recompute import checkpoints
 from cifar_noisy.recompute.checkpoints import load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastTrainer
-from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.plan_file import load_plan, save_plan
 from cifar_noisy.recompute.recipes import FastRecipe
 from cifar_noisy.recompute.run_config import RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import (

@@ -14,7 +14,7 @@ from selenium.webdriver.support.select import Select
 
 from cifar_noisy import CLASSES, METHODS, load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.confident_learning.scores import label_error_scores
-from cifar_noisy.loading.noise_matrices import true_labels
+from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.row_order import published_torchvision_index
 from cifar_noisy.report.explorer import Examples, suspects
 from cifar_noisy.report.page import build_page

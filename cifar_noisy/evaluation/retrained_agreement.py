@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.evaluation.evaluate import PyxEvaluation, evaluate_pyx
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, published_pyx
-from cifar_noisy.loading.noise_matrices import true_labels
+from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.recomputed import read_pyx
 from cifar_noisy.settings import METHODS, Setting
 from cifar_noisy.store.files import user_path

@@ -38,9 +38,9 @@ from cifar_noisy.loading.artifact_loading import (
 from cifar_noisy.loading.row_order import published_torchvision_index, to_imagefolder_order
 from cifar_noisy.recompute.load_pyx import load_pyx
 from cifar_noisy.report import plot
-from cifar_noisy.report.content import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
+from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
 from cifar_noisy.store.files import user_path

@@ -8,7 +8,7 @@ import pytest
 from cleanlab.benchmarking import noise_generation
 
 from cifar_noisy import SETTINGS, Setting
-from cifar_noisy.loading.noise_matrices import (
+from cifar_noisy.loading.noise_generation import (
     generate_noise_matrix,
     generate_noisy_labels,
     shipped_noisy_labels,

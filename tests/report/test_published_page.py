@@ -29,9 +29,9 @@ from cifar_noisy import (
     write_report,
 )
 from cifar_noisy.loading.row_order import from_imagefolder_order, published_torchvision_index
-from cifar_noisy.report.content import Section, Table
 from cifar_noisy.report.explorer import suspects, thumbnail_sheet
 from cifar_noisy.report.page import build_page
+from cifar_noisy.report.page_parts import Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.store.registry import REVISION
 from tests.conftest import JpegCopy

@@ -14,9 +14,9 @@ import pytest
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.cli.recompute_commands import dispatch_tasks
 from cifar_noisy.loading.recomputed import write_record
-from cifar_noisy.recompute.command import RunCommand
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.plan import load_plan, save_plan
+from cifar_noisy.recompute.plan_file import load_plan, save_plan
+from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import RunConfig, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import check_configuration, file_paths, record_path, state_of
 from cifar_noisy.recompute.task_runner import run_tasks
@@ -160,7 +160,7 @@ def test_what_only_reads_plans_does_not_import_torch() -> None:
 import sys, unittest.mock
 sys.modules["cifar_noisy.recompute.recipes"] = unittest.mock.MagicMock()
 from cifar_noisy.cli import recompute_commands
-from cifar_noisy.recompute import command, plan, progress, slurm
+from cifar_noisy.recompute import run_command, plan_file, progress, slurm
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

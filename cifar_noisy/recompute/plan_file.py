@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError
-from cifar_noisy.evaluation.escapes import printable
+from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError, printable
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
 from cifar_noisy.recompute.run_config import (

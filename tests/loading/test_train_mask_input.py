@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifar_noisy import InvalidInputError, Setting
-from cifar_noisy.loading.train_masks import resolve_train_mask
+from cifar_noisy.loading.train_mask_input import resolve_train_mask
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnknownArtifactError
 from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import load_train_mask
-from cifar_noisy.loading.noise_matrices import N_CLASSES
+from cifar_noisy.loading.noise_generation import N_CLASSES
 from cifar_noisy.settings import Setting
 
 Z_CERTAIN = 10.0

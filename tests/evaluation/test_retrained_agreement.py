@@ -20,7 +20,7 @@ from cifar_noisy import (
     load_pyx,
     load_true_labels,
 )
-from cifar_noisy.evaluation.agreement import agreement, shuffled_among_alike
+from cifar_noisy.evaluation.retrained_agreement import agreement, shuffled_among_alike
 from cifar_noisy.loading.recomputed import provenance_path, write_record
 from cifar_noisy.settings import METHODS, pyx_path
 from cifar_noisy.store.registry import npy_bytes
