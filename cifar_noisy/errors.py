@@ -62,7 +62,7 @@ class ImagesError(CifarNoisyError, ValueError):
 
 
 class StorageError(CifarNoisyError, OSError):
-    """The cache folder cannot be used as it stands."""
+    """A folder or file cannot be read or written as it should."""
 
 
 class BundleError(CifarNoisyError, ValueError):

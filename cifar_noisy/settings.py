@@ -2,7 +2,7 @@
 
 Upstream names its files by a *noise key*, a number that went into ``int(10 * (1 - key))``: 0.6 came
 out as 3 correct labels in 10, so the files of key ``0_6`` hold 70 % noise, those of ``0_8`` 90 %.
-This room alone knows these spellings; everywhere else noise means the noise that is there.
+Only this module uses upstream's keys. Everywhere else `noise` is the fraction of wrong labels.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ class Setting:
         if isinstance(noise, Setting):
             if sparsity not in (None, noise.sparsity):
                 raise InvalidInputError(
-                    f"leave sparsity={sparsity!r} out: {noise!r} has another one"
+                    f"leave sparsity={sparsity!r} out: {noise!r} has its own"
                 )
             return noise
         level = check_noise(noise)

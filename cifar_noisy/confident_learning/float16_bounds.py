@@ -1,10 +1,10 @@
 """What the float16 rounding of the probabilities leaves undecided in each mask.
 
-The masks of edition 2019 came from full-precision probabilities that were never released; of each
-we know the float16 number that it rounded to, so the interval that it lay in. Carried through
-confident learning, those intervals say of every example whether a method must flag it, may flag it
-or cannot. A published mask is explained by rounding where it lies within these bounds, and nowhere
-else. On the published probabilities they leave at most 0.45 % of a mask's examples open.
+The masks of edition 2019 came from full-precision probabilities that were never released. The
+float16 number that each was rounded to is known, and so is the interval that it lay in. Carried
+through confident learning, these intervals say of each example whether a method must flag it, may
+flag it or cannot. Rounding explains a published mask where it lies within these bounds. On the
+published probabilities they leave at most 0.45 % of a mask's examples open.
 
 ``_bound_<step>`` is the step of `label_errors` with that name, for intervals.
 """

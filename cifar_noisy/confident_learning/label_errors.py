@@ -278,9 +278,9 @@ def _round_keeping_sum(row: NDArray[np.float64]) -> Counts:
 def prune(problem: CheckedInput, kept_counts: Counts) -> tuple[Mask, Mask]:
     """Return the masks of pruning by class and of pruning by noise rate.
 
-    By class, of `kept_counts[i, i]` examples the last one sets the least own probability that is
-    kept. By noise rate, `kept_counts[i, j]` examples with the largest margins are removed, and
-    those that tie with the last one.
+    By class: the `kept_counts[i, i]` examples with the highest own probability are kept, and those
+    that tie with the last one. By noise rate: the `kept_counts[i, j]` examples with the largest
+    margins are removed, and those that tie with the last one.
     """
     by_class, by_noise_rate = np.zeros((2, len(problem.labels)), dtype=np.bool_)
     pyx = widen_float16(problem.pyx)

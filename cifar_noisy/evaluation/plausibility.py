@@ -108,9 +108,9 @@ def check_pyx(truth: GroundTruth, pyx: NDArray[np.floating]) -> Result:
 def _covariances(truth: GroundTruth, pyx: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return covariances of labels (rows), given and then true ones, and columns of `pyx`.
 
-    In standard deviations of the sum of a diagonal. Of probabilities that are right about the given
-    labels the first matrix is the covariance of `pyx` itself, so no order of the columns has a
-    larger diagonal, however often a class has another's label.
+    The unit is one standard deviation of the sum of a diagonal. If probabilities are right about
+    the given labels, the first matrix is the covariance of `pyx` itself. Then no other order of the
+    columns has a larger diagonal.
     """
     deviations = pyx - pyx.mean(axis=0, dtype=np.float64)
     spread = math.sqrt(float(pyx.var(axis=1, dtype=np.float64).sum()))

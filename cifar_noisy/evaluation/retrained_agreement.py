@@ -142,7 +142,8 @@ def shuffled_among_alike(
 ) -> NDArray[np.floating[Any]]:
     """Return the rows, shuffled among examples of the same given and the same true label.
 
-    They are as good, and agree with other probabilities only as far as the labels make them.
+    The shuffled rows are equally accurate. They agree with other probabilities only as far as the
+    labels make them.
     """
     given = load_noisy_labels(setting)
     alike = given * pyx.shape[1] + true_labels()

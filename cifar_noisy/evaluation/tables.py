@@ -159,7 +159,7 @@ def paper_tables(
     Returns
     -------
     tuple of Table
-        Of both functions, which may raise what they raise.
+        The tables of both functions, which also raise the same errors.
 
     Examples
     --------

@@ -4,7 +4,7 @@ Labels and noise matrices are recomputed from their seeds, the masks from the re
 and the noisy labels. A mask of edition 2021 is *exact* where the recomputed file has the published
 checksum, so its download is not needed. One of edition 2019 came from probabilities of full
 precision; each of its differing bits is *explained* where float16 rounding leaves that bit
-undecided (see `rounding`), and *unexplained* otherwise.
+undecided (see `float16_bounds`), and *unexplained* otherwise.
 """
 
 import hashlib

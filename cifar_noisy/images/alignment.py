@@ -10,7 +10,7 @@ Three tests, each of which sees what the ones before it cannot:
 
 The fingerprint of a class is a sum over its images of five features (mean red, green and blue, top
 against bottom, contrast), each image with a sign of its own, for four series of signs. In another
-order other features get a sign. A second part, the features' skewness and kurtosis, does not depend
+order, features get other signs. A second part, the features' skewness and kurtosis, does not depend
 on the order, so it separates altered images, such as random crops, from images out of place.
 Features are standardised per class, so units and normalisation do not matter.
 """

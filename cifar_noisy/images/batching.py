@@ -252,6 +252,6 @@ def _per_channel(values: ArrayLike, name: str, least: float) -> torch.Tensor:
     if not is_right or not ((least <= array) & (array <= 1)).all():
         raise InvalidInputError(
             f"{name} is {values!r}: pass three numbers from {least} to 1, one for each channel, in "
-            "units of 255; divide by 255 what is of bytes"
+            "units of 255 (divide values of bytes by 255)"
         )
     return torch.from_numpy(array.astype(np.float32)).view(1, 3, 1, 1)

@@ -524,8 +524,8 @@ def _travelled(path: Path) -> Images:
         state = "damaged" if path.exists() else "not on this machine"
         raise StorageError(
             f"pack the images here (cifar-noisy images), or set {CACHE_VARIABLE} to the cache that "
-            f"has them: {path}, where they were when they were pickled, is {state}, and nor has "
-            f"{here.parent} them"
+            f"has them: {path}, where they were pickled from, is {state}, and {here.parent} has no "
+            "copy"
         )
     return images
 

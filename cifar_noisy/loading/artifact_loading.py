@@ -135,7 +135,7 @@ def load_train_mask(
         mask: NDArray[np.bool_] = decode_array(Store.from_environment().read(artifact), artifact)
     elif edition is not None:
         raise InvalidInputError(
-            f"edition {edition!r} is one of the published masks: leave it out with source="
+            f"leave edition={edition!r} out: it is for published masks, not for those of source="
         )
     else:
         mask = read_train_mask(user_path(source), setting, method)

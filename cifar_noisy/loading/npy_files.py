@@ -1,4 +1,4 @@
-"""An array file of the caller's."""
+"""Open ``.npy`` files of the user."""
 
 import io
 import math

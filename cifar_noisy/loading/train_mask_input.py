@@ -27,7 +27,7 @@ def resolve_train_mask(
     edition: str | None,
     given: NDArray[np.int64],
     true: NDArray[np.int64],
-    torchvision_index_of: NDArray[np.int64],
+    torchvision_index: NDArray[np.int64],
 ) -> NDArray[np.intp]:
     """Return the published rows that a train mask keeps, ascending.
 
@@ -46,12 +46,12 @@ def resolve_train_mask(
     agrees = association(mask, given, true)
     if abs(agrees) < Z_UNCORRELATED:
         # The same mask, if its rows were in torchvision's order.
-        as_official = association(mask[torchvision_index_of], given, true)
+        as_official = association(mask[torchvision_index], given, true)
         if abs(as_official) > Z_CERTAIN:
             raise InvalidInputError(
-                f"train_mask has nothing to do with which labels are wrong (z = {agrees:.1f}) "
-                f"unless its rows are in torchvision's order (z = {as_official:.1f}): pass it in "
-                "the published order, as load_train_mask gives it without order="
+                f"train_mask seems to be in torchvision's order (z = {as_official:.1f} in that "
+                f"order, {agrees:.1f} in the published one): pass it in the published order, as "
+                "load_train_mask gives it without order="
             )
     if agrees < -Z_CERTAIN:
         warnings.warn(

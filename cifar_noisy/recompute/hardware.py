@@ -1,4 +1,4 @@
-"""What bits depend on beside the request, and the state of torch and numpy while they are made."""
+"""The hardware and library state that results depend on, besides the run configuration."""
 
 import contextlib
 import platform

@@ -1,4 +1,4 @@
-"""The examples that a mask keeps, as a training: its rows, class weights and test set."""
+"""Training data from the examples that a mask keeps: rows, class weights and test set."""
 
 from typing import Any
 

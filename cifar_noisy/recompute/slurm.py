@@ -77,7 +77,7 @@ def job_arrays(
     depends on.
     """
     if array_limit < 1:
-        raise InvalidInputError(f"array limit {array_limit} leaves no room for a task: use 1 or up")
+        raise InvalidInputError(f"array limit {array_limit} is too small: it must be 1 or more")
     level_of: dict[str, int] = {}
     groups: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
     for task in tasks:

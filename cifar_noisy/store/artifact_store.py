@@ -156,8 +156,8 @@ class Store:
     ) -> list[Path]:
         """Bring many artifacts to this machine in parallel; return their checked files in order.
 
-        With `copy`, all of them into the cache, those too that a mirror folder has. If some are
-        missing, the others stay in the cache, and one `UnavailableError` tells of all.
+        With `copy`, files that mirror folders have are copied to the cache too. If some are
+        missing, the others stay in the cache, and one `UnavailableError` names all missing ones.
         """
         paths = []
         for found in self.gather(artifacts, progress, copy=copy).values():
@@ -262,7 +262,7 @@ class Store:
 
     @contextlib.contextmanager
     def _writing(self, target: Path) -> Iterator[None]:
-        """Make the cache folder for a file in it, and say what of both cannot be written."""
+        """Make the cache folder, and say which of folder and file cannot be written."""
         with storage_errors(f"the cache folder {self.cache}", _REMEDY):
             self.make_cache()
         with storage_errors(target, f"remove what is there, {_REMEDY}"):

@@ -64,8 +64,8 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
 
     Files that the cache has already are left as they are. Return the paths in the bundle. Raises
     `BundleError` before anything is written if it is no bundle, or has anything in it that the
-    registry does not; `StorageError` if the cache cannot be written, of which what was put there
-    before stays.
+    registry does not; `StorageError` if the cache cannot be written. Files that were copied before
+    that stay.
     """
     try:
         with open_regular(file) as tar:

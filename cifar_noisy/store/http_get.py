@@ -83,8 +83,8 @@ class Answer:
 def get(url: str, headers: dict[str, str], connect: float, read: float) -> Iterator[Answer]:
     """Ask for a URL and follow redirects; its credentials go to its own host only.
 
-    It takes `connect` seconds at most to connect, and `read` until all headers have arrived, and
-    until each piece of the body has. Else, `SourceFailedError` is raised, by `Answer.read` too.
+    Connecting takes `connect` seconds at most; all headers, and each piece of the body, arrive
+    within `read` seconds. Otherwise this, or `Answer.read`, raises `SourceFailedError`.
     """
     import requests
 

@@ -23,7 +23,7 @@ LOCK_SECONDS = 60.0
 
 @dataclass
 class LockTimeout:
-    """How long to wait for locks that others hold; one that was waited for in vain ends it."""
+    """How long to wait for locks that others hold; after one timeout, there is no more waiting."""
 
     seconds: float = field(default_factory=lambda: LOCK_SECONDS)
 
@@ -32,7 +32,7 @@ class LockTimeout:
 def locked(target: Path, timeout: LockTimeout, *others: Path) -> Iterator[None]:
     """Hold the lock on `target`, or go on without it where it cannot be had in time.
 
-    As long as `target`, or one of the others that its holder writes too, grows, there is time.
+    Waiting goes on as long as `target` grows, or one of the `others` that its holder writes too.
     """
     import filelock
 

@@ -18,7 +18,7 @@ _TIME_OF_HEADER = 1 << 12  # in bytes that are read as fast
 
 
 def read_members(file: BufferedIOBase) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-    """Yield each header as it stands in a tar, and the bytes after it, to be read before the next.
+    """Yield each header of a tar and the bytes after it; read those before asking for the next.
 
     Raises `tarfile.ReadError` if it is cut off, too large or no tar.
     """
