@@ -109,9 +109,7 @@ class Setting:
         """
         if isinstance(noise, Setting):
             if sparsity not in (None, noise.sparsity):
-                raise InvalidInputError(
-                    f"leave sparsity={sparsity!r} out: {noise!r} has its own"
-                )
+                raise InvalidInputError(f"leave sparsity={sparsity!r} out: {noise!r} has its own")
             return noise
         level = check_noise(noise)
         if sparsity is None and level != 0:

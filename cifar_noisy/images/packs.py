@@ -14,17 +14,14 @@ written into the caller's folders, except the archive where ``download=True`` as
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +35,12 @@ from cifar_noisy.errors import (
     UnavailableError,
 )
 from cifar_noisy.images import readers
+from cifar_noisy.images.archive_download import download_archive
 from cifar_noisy.images.readers import (
     ARCHIVE,
     BATCH_FOLDER,
     PIXELS,
-    PNG_FOLDER,
     SIDE,
-    OfficialArchive,
-    PngArchives,
     Release,
     Source,
     find_sources,
@@ -53,34 +48,18 @@ from cifar_noisy.images.readers import (
     split_name,
 )
 from cifar_noisy.loading.row_order import torchvision_index_of
-from cifar_noisy.settings import CLASSES, check_choice
+from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.artifact_store import (
     CACHE_VARIABLE,
-    OFFLINE_VARIABLE,
     Folder,
-    Host,
     Store,
 )
-from cifar_noisy.store.files import storage_errors, user_path
-from cifar_noisy.store.http_download import download as download_file
+from cifar_noisy.store.files import user_path
 from cifar_noisy.store.locks import LockTimeout, locked
-from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
 from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from cifar_noisy.store.http_download import Progress
-
-Layout = Literal["imagefolder", "torchvision"]
-LAYOUTS: tuple[Layout, ...] = ("imagefolder", "torchvision")
-
-ARCHIVE_URLS = artifacts(kind="images")[0].urls
-"""The official host, and public copies that are byte-identical."""
-
-PNG_URLS = (
-    f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/{PNG_FOLDER}/{{name}}",
-    "https://archive.softwareheritage.org/api/1/content/sha1_git:{blob}/raw/",
-)
-"""Where upstream's PNG archives are."""
 
 IMAGES_FOLDER = "images"
 """Where images lie in the cache."""
@@ -224,7 +203,7 @@ def _from_root(packs: _Packs, root: Path, download: bool, progress: Progress | N
             f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass "
             "download=True (cifar-noisy images --download)"
         )
-    return images or packs.images(_download(packs.store, packs.release, folder, progress))
+    return images or packs.images(download_archive(packs.store, packs.release, folder, progress))
 
 
 def _from_cache(packs: _Packs, download: bool, progress: Progress | None) -> Images:
@@ -251,7 +230,7 @@ def _download_and_pack(packs: _Packs, progress: Progress | None) -> Images:
         # Another process may have packed them while this one waited.
         images = packs.official()
         if images is None:
-            source = _download(packs.store, packs.release, packs.folder, progress)
+            source = download_archive(packs.store, packs.release, packs.folder, progress)
             replace(packs, train=not packs.train, trust=None).pack(source)
             images = replace(packs, trust=None).pack(source)
             for file in {*source.files(True), *source.files(False)}:
@@ -278,116 +257,6 @@ def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
                 if match and entry.is_file(follow_symlinks=False):
                     found.add(Path(entry.path).with_name(match[1]))
     return tuple(sorted(found))
-
-
-def write_images(
-    to: str | os.PathLike[str],
-    layout: str = "imagefolder",
-    *,
-    root: str | os.PathLike[str] | None = None,
-    trust: str | None = None,
-    download: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Write CIFAR-10 as other programs read it.
-
-    Parameters
-    ----------
-    to : path
-        The folder to write into; it may exist, what is to be written in it may not.
-    layout : {"imagefolder", "torchvision"}, default "imagefolder"
-        "imagefolder" writes ``train/airplane/10008_airplane.png`` and so on, 60,000 PNG files with
-        upstream's names, for ``torchvision.datasets.ImageFolder``. "torchvision" writes the folder
-        ``cifar-10-batches-py``; its files hold the official arrays, not the official bytes, so
-        torchvision's own integrity check does not pass on them, and ``trust="pixels"`` reads them.
-    root, trust, download, progress
-        Where the images come from, as for `load_images`.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    UnknownArtifactError
-        If the layout is neither.
-    InvalidInputError
-        If something of that name is there already.
-    UnavailableError, ImagesError, StorageError
-        As `load_images` does.
-
-    Examples
-    --------
-    >>> write_images("cifar10", root="data")  # doctest: +SKIP
-    PosixPath('cifar10')
-    """
-    check_choice(layout, LAYOUTS, "layout")
-    target = user_path(to)
-    parts = ("train", "test") if layout == "imagefolder" else (BATCH_FOLDER,)
-    for part in parts:
-        if (target / part).exists():
-            raise InvalidInputError(f"{target / part} is there already: name another folder")
-    splits = {
-        train: load_images(root, train=train, trust=trust, download=download, progress=progress)
-        for train in (True, False)
-    }
-    write = _write_tree if layout == "imagefolder" else _write_batches
-    with storage_errors(target, "make room, or name another folder"):
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=".", suffix=".part", dir=target, ignore_cleanup_errors=True
-        ) as temporary:
-            write(splits, Path(temporary))
-            for part in parts:
-                try:
-                    Path(temporary, part).rename(target / part)
-                except OSError:
-                    if not (target / part).is_dir():  # no other process was faster
-                        raise
-    return target
-
-
-def _write_tree(splits: dict[bool, Images], folder: Path) -> None:
-    from PIL import Image
-
-    for train, images in splits.items():
-        tree = folder / split_name(train)
-        for name in CLASSES:
-            (tree / name).mkdir(parents=True)
-        rows = zip(images.pixels, images.labels, _file_names(images), strict=True)
-        for pixels, label, name in rows:
-            Image.fromarray(pixels).save(tree / CLASSES[label] / name)
-
-
-def _write_batches(splits: dict[bool, Images], folder: Path) -> None:
-    import pickle
-
-    release, folder = readers.CIFAR10, folder / BATCH_FOLDER
-    folder.mkdir()
-    for train, images in splits.items():
-        names, file_names = release.batches(train), _file_names(images)
-        in_batches = np.split(np.argsort(images.torchvision_index), len(names))
-        for name, rows in zip(names, in_batches, strict=True):
-            batch = {
-                "batch_label": name,
-                "labels": images.labels[rows].tolist(),
-                "data": images.pixels[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1),
-                "filenames": [file_names[row] for row in rows],
-            }
-            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    meta = {
-        "num_cases_per_batch": release.n_train // len(release.batches(True)),
-        "label_names": list(CLASSES),
-        "num_vis": _VALUES,
-    }
-    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
-
-
-def _file_names(images: Images) -> list[str]:
-    """Return upstream's name of each row's file, such as ``10008_airplane.png``."""
-    rows = zip(images.torchvision_index, images.labels, strict=True)
-    return [f"{index}_{CLASSES[label]}.png" for index, label in rows]
 
 
 @dataclass(frozen=True)
@@ -559,56 +428,3 @@ def _record_digests(
             digest.update(np.column_stack([labels[chunk], planes]).data)
         digests.append(digest.hexdigest())
     return digests
-
-
-def _download(
-    store: Store, release: Release, folder: Path, progress: Progress | None
-) -> OfficialArchive | PngArchives:
-    """Download the official archive, or upstream's PNG archives where no host has that."""
-    if store.is_offline:
-        raise UnavailableError(
-            f"CIFAR-10's images are not on this machine and {OFFLINE_VARIABLE} is set: on a "
-            f"machine with a network download {ARCHIVE_URLS[0]} (sha256 {release.archive_sha256}) "
-            f"and put it at {folder / ARCHIVE}"
-        )
-    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
-    target = folder / ARCHIVE
-    try:
-        download_file(
-            [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
-            target,
-            functools.partial(release.problem_of, name=ARCHIVE),
-            progress,
-            size=release.archive_size,
-        )
-    except UnavailableError as no_archive:
-        try:
-            return _download_pngs(hosts, release, folder, progress)
-        except UnavailableError as no_pngs:
-            raise UnavailableError(
-                f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
-                f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
-                f"at {target}",
-                (*no_archive.causes, *no_pngs.causes),
-            ) from None
-    return OfficialArchive(target, release)
-
-
-def _download_pngs(
-    hosts: list[Host], release: Release, folder: Path, progress: Progress | None
-) -> PngArchives:
-    for name, blob in release.png_blobs.items():
-        download_file(
-            [
-                *(_mirror_url(host, f"{PNG_FOLDER}/{name}") for host in hosts),
-                *(url.format(name=name, blob=blob) for url in PNG_URLS),
-            ],
-            folder / name,
-            functools.partial(release.problem_of, name=name),
-            progress,
-        )
-    return PngArchives(folder, release)
-
-
-def _mirror_url(host: Host, path: str) -> str:
-    return host.pattern.replace("{path}", quote(path))

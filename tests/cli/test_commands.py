@@ -25,7 +25,7 @@ from cifar_noisy import load_label_errors, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
-from cifar_noisy.images import packs, readers
+from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, ORDERS, OTHER_METHODS, SETTINGS, TRAINERS
 from cifar_noisy.store.registry import KINDS
@@ -365,7 +365,7 @@ def test_images_download(in_place: None, tmp_path: Path, monkeypatch: pytest.Mon
     content = FAKE.write_archive(tmp_path).read_bytes()
     with serving_ranges() as server:
         server.files["/official"] = Behaviour(content)
-        monkeypatch.setattr(packs, "ARCHIVE_URLS", (server.url("/official"),))
+        monkeypatch.setattr(archive_download, "ARCHIVE_URLS", (server.url("/official"),))
         monkeypatch.setattr(readers, "CIFAR10", FAKE.release(tmp_path))
         monkeypatch.setenv("CIFAR_NOISY_CACHE", str(tmp_path / "cache"))
         assert run_here(["images", "--download"], monkeypatch) == 0

@@ -31,7 +31,7 @@ from cifar_noisy import (
     load_images,
     write_images,
 )
-from cifar_noisy.images import packs, readers
+from cifar_noisy.images import archive_download, packs, readers
 from cifar_noisy.images.image_cache import cached_images, check_images, clear_images, prune
 from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, git_blob_id
 from cifar_noisy.settings import CLASSES
@@ -428,9 +428,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
     """Run a server, at which the public addresses lead."""
     with serving_ranges() as running:
         urls = [running.url(f"/{host}") for host in ("official", "copy")]
-        monkeypatch.setattr(packs, "ARCHIVE_URLS", tuple(urls))
+        monkeypatch.setattr(archive_download, "ARCHIVE_URLS", tuple(urls))
         pngs = [running.url("/raw/{name}"), running.url("/swh/{blob}")]
-        monkeypatch.setattr(packs, "PNG_URLS", tuple(pngs))
+        monkeypatch.setattr(archive_download, "PNG_URLS", tuple(pngs))
         yield running
 
 
@@ -577,12 +577,15 @@ def test_no_host_has_anything(server: RangeServer, tmp_path: Path) -> None:
 
 
 def test_public_addresses() -> None:
-    assert packs.ARCHIVE_URLS[0] == CIFAR10.url
+    assert archive_download.ARCHIVE_URLS[0] == CIFAR10.url
     assert readers.CIFAR10.archive_md5 == CIFAR10.tgz_md5
     names = dict([*CIFAR10.train_list, *CIFAR10.test_list])
     assert readers.CIFAR10.batch_md5 == names
     assert readers.CIFAR10.records_sha256.keys() == names.keys()
-    assert all(url.startswith("https://") for url in (*packs.ARCHIVE_URLS, *packs.PNG_URLS))
+    assert all(
+        url.startswith("https://")
+        for url in (*archive_download.ARCHIVE_URLS, *archive_download.PNG_URLS)
+    )
 
 
 # Killed runs, and several at once.

@@ -26,7 +26,7 @@ from cifar_noisy import (
     load_images,
     write_images,
 )
-from cifar_noisy.images import packs, readers
+from cifar_noisy.images import archive_download, readers
 from cifar_noisy.images.readers import ARCHIVE, BATCH_FOLDER, _decode_batch
 from cifar_noisy.loading import row_order
 from cifar_noisy.settings import CLASSES
@@ -95,8 +95,8 @@ def test_broken_leftovers_are_downloaded_again(
     with pytest.raises(ImagesError):
         load_images(path)
     with serving_ranges() as server:
-        monkeypatch.setattr(packs, "ARCHIVE_URLS", (server.url("/official"),))
-        monkeypatch.setattr(packs, "PNG_URLS", ())
+        monkeypatch.setattr(archive_download, "ARCHIVE_URLS", (server.url("/official"),))
+        monkeypatch.setattr(archive_download, "PNG_URLS", ())
         with (
             pytest.warns(CorruptFileWarning, match="downloaded again, since"),
             pytest.raises(UnavailableError),
@@ -127,7 +127,7 @@ def test_a_broken_archive_in_the_cache(
     assert load_images(train=False).is_official
     monkeypatch.delenv("CIFAR_NOISY_MIRRORS")
     with serving_ranges() as server:
-        monkeypatch.setattr(packs, "ARCHIVE_URLS", (server.url("/official"),))
+        monkeypatch.setattr(archive_download, "ARCHIVE_URLS", (server.url("/official"),))
         server.files["/official"] = Behaviour(content)
         with pytest.warns(CorruptFileWarning, match="downloaded again, since"):
             assert load_images(download=True).is_official

@@ -1,0 +1,85 @@
+"""Download of CIFAR-10's official archive, or of upstream's PNG archives."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from cifar_noisy.errors import UnavailableError
+from cifar_noisy.images.readers import (
+    ARCHIVE,
+    PNG_FOLDER,
+    OfficialArchive,
+    PngArchives,
+    Release,
+)
+from cifar_noisy.store.artifact_store import OFFLINE_VARIABLE, Host, Store
+from cifar_noisy.store.http_download import download as download_file
+from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
+
+if TYPE_CHECKING:
+    from cifar_noisy.store.http_download import Progress
+
+ARCHIVE_URLS = artifacts(kind="images")[0].urls
+"""The official host, and public copies that are byte-identical."""
+
+PNG_URLS = (
+    f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/{PNG_FOLDER}/{{name}}",
+    "https://archive.softwareheritage.org/api/1/content/sha1_git:{blob}/raw/",
+)
+"""Where upstream's PNG archives are."""
+
+
+def download_archive(
+    store: Store, release: Release, folder: Path, progress: Progress | None
+) -> OfficialArchive | PngArchives:
+    """Download the official archive, or upstream's PNG archives where no host has that."""
+    if store.is_offline:
+        raise UnavailableError(
+            f"CIFAR-10's images are not on this machine and {OFFLINE_VARIABLE} is set: on a "
+            f"machine with a network download {ARCHIVE_URLS[0]} (sha256 {release.archive_sha256}) "
+            f"and put it at {folder / ARCHIVE}"
+        )
+    hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
+    target = folder / ARCHIVE
+    try:
+        download_file(
+            [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
+            target,
+            functools.partial(release.problem_of, name=ARCHIVE),
+            progress,
+            size=release.archive_size,
+        )
+    except UnavailableError as no_archive:
+        try:
+            return _download_png_archives(hosts, release, folder, progress)
+        except UnavailableError as no_pngs:
+            raise UnavailableError(
+                f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
+                f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
+                f"at {target}",
+                (*no_archive.causes, *no_pngs.causes),
+            ) from None
+    return OfficialArchive(target, release)
+
+
+def _download_png_archives(
+    hosts: list[Host], release: Release, folder: Path, progress: Progress | None
+) -> PngArchives:
+    for name, blob in release.png_blobs.items():
+        download_file(
+            [
+                *(_mirror_url(host, f"{PNG_FOLDER}/{name}") for host in hosts),
+                *(url.format(name=name, blob=blob) for url in PNG_URLS),
+            ],
+            folder / name,
+            functools.partial(release.problem_of, name=name),
+            progress,
+        )
+    return PngArchives(folder, release)
+
+
+def _mirror_url(host: Host, path: str) -> str:
+    return host.pattern.replace("{path}", quote(path))
