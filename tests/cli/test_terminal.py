@@ -290,12 +290,12 @@ def test_arguments_are_named_as_in_the_help() -> None:
 STOPPED = """
 import os, signal, sys
 
-class StopAtTorch:
+class StopAtImport:
     def find_spec(self, name, *_):
-        if name == "torch":
+        if name in ("sklearn", "torch"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-sys.meta_path.insert(0, StopAtTorch())
+sys.meta_path.insert(0, StopAtImport())
 sys.argv = ["cifar-noisy", *sys.argv[1:]]
 from cifar_noisy.cli import main
 main()

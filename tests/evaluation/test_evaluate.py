@@ -637,7 +637,7 @@ def test_the_command_says_what_is_suspect_and_what_is_missing(tmp_path: Path) ->
     no_methods = run("evaluate", saved(tmp_path, IS_ERROR), "--noise", "0.9", "--sparsity", "0.2")
     assert no_methods.returncode == 0
     nothing = run("evaluate", saved(tmp_path, noisy_scores()), "--noise", "0")
-    assert "-: has no meaning" in nothing.stdout
+    assert "-: undefined" in nothing.stdout
 
 
 @pytest.mark.parametrize(
