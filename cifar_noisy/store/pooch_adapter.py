@@ -60,7 +60,7 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
         """
         artifact, store = self._artifact(fname), self._store()
         if downloader is not None:
-            if not isinstance(downloader, pooch.HTTPDownloader) or downloader.kwargs:
+            if type(downloader) is not pooch.HTTPDownloader or downloader.kwargs:
                 raise InvalidInputError(
                     f"{downloader} downloads by itself: leave it out, or set CIFAR_NOISY_MIRRORS "
                     "to the address that it knows"
