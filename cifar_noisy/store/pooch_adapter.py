@@ -50,7 +50,7 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
         self,
         fname: str,
         processor: Processor | None = None,
-        downloader: Callable[..., Any] | None = None,
+        downloader: Any = None,
         progressbar: Any = False,
     ) -> Any:
         """Return the path of a file in the local storage, fetched and checked, or the processor's.
