@@ -59,9 +59,7 @@ def cache_verify(as_json: AsJson = False) -> None:
             progress.update(file.artifact.size)
             remedy = "remove it, or let cifar-noisy download replace it"
             problems[str(file.path)] = None if file.is_right else remedy
-    for images in check_images(store):
-        remedy = f"{images.problem}: remove it, and cifar-noisy images makes it again"
-        problems[str(images.path)] = remedy if images.problem else None
+    problems |= {str(images.path): images.problem for images in check_images(store)}
     n_right = sum(problem is None for problem in problems.values())
     if as_json:
         print_json([{"path": path, "is_right": not said} for path, said in problems.items()])

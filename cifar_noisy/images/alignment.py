@@ -29,6 +29,7 @@ from scipy.special import chdtrc
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.images.user_datasets import Rows, read_rows
+from cifar_noisy.loading.array_checks import as_array, check_probabilities
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels, published_pyx
 from cifar_noisy.loading.noise_generation import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import published_torchvision_index
@@ -171,11 +172,14 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
     >>> check_alignment("cifar10/train").is_aligned  # doctest: +SKIP
     True
     """
-    if pyx is not None and np.shape(pyx) != (N_EXAMPLES, N_CLASSES):
-        raise InvalidInputError(
-            f"pyx has shape {np.shape(pyx)}, where probabilities of {(N_EXAMPLES, N_CLASSES)} are "
-            "expected"
-        )
+    if pyx is not None:
+        pyx = as_array(pyx, "pyx")
+        if pyx.shape != (N_EXAMPLES, N_CLASSES):
+            raise InvalidInputError(
+                f"pyx has shape {pyx.shape}, where probabilities of {(N_EXAMPLES, N_CLASSES)} are "
+                "expected"
+            )
+        check_probabilities(pyx)
     n_rows = len(dataset) if hasattr(dataset, "__len__") and not isinstance(dataset, str) else None
     rows = read_rows(dataset) if n_rows in (None, N_EXAMPLES) else None
     if rows is None or len(rows.labels) != N_EXAMPLES:
@@ -183,6 +187,8 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
         return Alignment(
             "misaligned", f"it has {n_rows:,} rows, where the published arrays have {N_EXAMPLES:,}"
         )
+    if not np.isfinite(rows.pooled).all():
+        raise InvalidInputError("the images hold NaN or infinity: pass them as they were loaded")
     labels = published_labels(rows.labels)
     if labels is None:
         by_labels = _judge_by_labels(rows)
@@ -213,7 +219,9 @@ def _judge_by_labels(rows: Rows) -> Alignment | None:
         )
     elif tuple(rows.labels[: len(TFDS_FIRST_LABELS)].tolist()) == TFDS_FIRST_LABELS:
         mistake, detail = "TFDS order", f"{detail}; they begin as TFDS' do"
-    elif (np.bincount(rows.labels, minlength=N_CLASSES) == EXAMPLES_PER_CLASS).all():
+    elif np.array_equal(np.unique(rows.labels), range(N_CLASSES)) and (
+        (np.bincount(rows.labels) == EXAMPLES_PER_CLASS).all()
+    ):
         mistake, detail = "shuffled", f"{detail}, though each class is whole"
     else:
         return None

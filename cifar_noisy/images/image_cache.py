@@ -39,6 +39,8 @@ def check_images(store: Store) -> Iterator[CachedImages]:
             if path.name == ARCHIVE or path.name in readers.CIFAR10.png_blobs:
                 with open_regular(path) as file:
                     problem = readers.CIFAR10.problem_of(file, path.name)
+                if problem:
+                    problem += ": remove it, and cifar-noisy images --download gets it again"
             else:
                 Images.open(path)
         except OSError as error:  # a StorageError is one

@@ -215,7 +215,8 @@ def _from_cache(packs: _Packs, download: bool, progress: Progress | None) -> Ima
         images = packs.only_unofficial()
     if images is None and not download:
         names = ", ".join(path.name for path in packs.unofficial())
-        hint = f", or trust='pixels' to use {names} there" if names else ""
+        is_usable = names and packs.trust is None
+        hint = f", or trust='pixels' to use {names} there" if is_usable else ""
         raise UnavailableError(
             f"CIFAR-10's images are not in the cache ({packs.folder}) and no mirror folder has "
             "them: pass root=, the folder that has them, or download=True (cifar-noisy images "

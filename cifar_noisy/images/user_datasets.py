@@ -22,6 +22,7 @@ from cifar_noisy.images.readers import (
     readable,
     split_folder,
 )
+from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.store.files import open_regular, reason, user_path
 
 POOLED_SIDE = 8
@@ -59,7 +60,7 @@ def read_rows(dataset: object) -> Rows:
         return _from_items((_decode_image(file), label) for file, label in samples)
     data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
     if data is not None and targets is not None and np.ndim(data) == 4:
-        data = np.asarray(data)
+        data = _pixels(data, "data")
         return Rows(_as_labels(targets, len(data)), _pool_all(data))
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InvalidInputError(
@@ -156,14 +157,18 @@ def _decode_image(file: str) -> NDArray[np.uint8]:
 def _from_items(items: Iterable[tuple[Any, Any]]) -> Rows:
     labels, pooled = [], []
     for image, label in items:
-        array = np.asarray(image)
-        if array.dtype == object:
-            raise InvalidInputError(f"an image is a {type(image).__name__}, which is no array")
-        pooled.append(pool(array))
+        pooled.append(pool(_pixels(image, "an image")))
         labels.append(label)
     if not labels:
         raise InvalidInputError("the dataset is empty: there is nothing to check")
     return Rows(_as_labels(labels, len(pooled)), np.stack(pooled))
+
+
+def _pixels(values: Any, name: str) -> NDArray[Any]:
+    array = as_array(values, name)
+    if array.dtype.kind not in "buif":
+        raise InvalidInputError(f"{name} is a {type(values).__name__}, which is no array of pixels")
+    return array
 
 
 def _image_and_label(item: object) -> tuple[Any, Any]:
@@ -180,7 +185,7 @@ def _image_and_label(item: object) -> tuple[Any, Any]:
 
 
 def _as_labels(labels: Any, n_rows: int) -> NDArray[np.int64]:
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
     array = array.reshape(len(array)) if array.size == len(array) else array
     if array.shape != (n_rows,) or not np.issubdtype(array.dtype, np.integer):
         raise InvalidInputError(

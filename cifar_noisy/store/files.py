@@ -159,7 +159,7 @@ def storage_errors(what: str | os.PathLike[str], remedy: str) -> Iterator[None]:
     """Raise a `StorageError` that says what cannot be written, in place of the system's error."""
     try:
         yield
-    except CifarNoisyError:
+    except (CifarNoisyError, BrokenPipeError):  # who reads the pipe has enough
         raise
     except OSError as error:
         if error.errno in OUT_OF_FILES:

@@ -50,7 +50,7 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
         self,
         fname: str,
         processor: Processor | None = None,
-        downloader: Callable[..., Any] | None = None,
+        downloader: Any = None,
         progressbar: Any = False,
     ) -> Any:
         """Return the path of a file in the local storage, fetched and checked, or the processor's.
@@ -60,7 +60,7 @@ class PublishedPooch(pooch.Pooch):  # type: ignore[misc]  # pooch has no types
         """
         artifact, store = self._artifact(fname), self._store()
         if downloader is not None:
-            if not isinstance(downloader, pooch.HTTPDownloader) or downloader.kwargs:
+            if type(downloader) is not pooch.HTTPDownloader or downloader.kwargs:
                 raise InvalidInputError(
                     f"{downloader} downloads by itself: leave it out, or set CIFAR_NOISY_MIRRORS "
                     "to the address that it knows"

@@ -173,10 +173,11 @@ def test_ctrl_c_is_a_line_and_status_130(silent_mirror: socket.socket) -> None:
     assert (process.returncode, said, notices) == (130, "", "cifar-noisy: interrupted\n")
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("line", ["list --files", "cache export - --kind pyx --noise 0"])
+def test_a_closed_pipe_is_no_error(line: str, published: str) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    result = subprocess.run([PROGRAM, "list", "--files"], stdout=theirs, stderr=subprocess.PIPE,
+    result = subprocess.run([PROGRAM, *line.split()], stdout=theirs, stderr=subprocess.PIPE,
                             text=True, check=False)  # fmt: skip
     os.close(theirs)
     assert (result.returncode, result.stderr) == (141, "")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -287,6 +288,21 @@ def test_the_callers_own_pyx(published: str, pixels: NDArray[np.uint8]) -> None:
     assert (found.verdict, found.mistake) == ("misaligned", "another pyx")
     with pytest.raises(InvalidInputError, match=r"pyx has shape \(49999, 10\)"):
         checked(pixels, pyx=load_pyx(0, 0)[1:])
+    frame = pd.DataFrame(load_pyx(0.4, 0.6)).sample(frac=1, random_state=0)
+    assert checked(pixels, pyx=frame).is_aligned
+    with pytest.raises(InvalidInputError, match=r"pyx\[0, 0\] is nan"):
+        checked(pixels, pyx=np.full((50_000, 10), np.nan))
+
+
+def test_labels_that_are_no_classes(pixels: NDArray[np.uint8]) -> None:
+    for label in (-1, 10**12):
+        found = check_alignment(SimpleNamespace(data=pixels, targets=np.full(50_000, label)))
+        assert found.labels is None
+    series = pd.Series(load_true_labels()).sample(frac=1, random_state=0)
+    assert read_rows(SimpleNamespace(data=pixels, targets=series)).labels[0] == 0
+    broken = SimpleNamespace(data=np.full((50_000, 8, 8, 3), np.nan), targets=series)
+    with pytest.raises(InvalidInputError, match="hold NaN"):
+        check_alignment(broken)
 
 
 def test_the_fingerprint_is_the_jpeg_copys(pixels: NDArray[np.uint8]) -> None:
@@ -347,6 +363,8 @@ def test_what_is_no_dataset() -> None:
         ((np.zeros((4, 4, 3)), 1), r"has shape \(4, 4, 3\)"),
         ((np.zeros((32, 32, 4)), 1), r"has shape \(32, 32, 4\)"),
         ((object(), 1), "is a object, which is no array"),
+        ((torch.zeros(8, 8, dtype=torch.bfloat16), 1), "an image is no array"),
+        ((torch.zeros(8, 8, requires_grad=True), 1), "an image is no array"),
         ((np.zeros((8, 8)), 1.5), "labels are float64"),
         ((np.zeros((8, 8)), [0, 1]), r"labels are int64 of shape \(3, 2\)"),
     ],

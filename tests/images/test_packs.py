@@ -408,8 +408,9 @@ def test_trusted_pixels_are_found_by_what_they_are(tmp_path: Path, pin: Pin) -> 
     assert load_images(trust="pixels") == packed
     with pytest.raises(UnavailableError, match=rf"trust='pixels' to use {packed.path.name}"):
         load_images()
-    with pytest.raises(UnavailableError, match="not in the cache"):
+    with pytest.raises(UnavailableError, match="not in the cache") as missing:
         load_images(train=False, trust="pixels")
+    assert "trust=" not in str(missing.value)  # it is passed already
     other_pixels(tmp_path / "another", 3)
     second = load_images(tmp_path / "another", trust="pixels")
     with pytest.raises(InvalidInputError, match=r"pass root= .*which images you mean") as error:
@@ -741,6 +742,7 @@ def test_the_cache_commands_know_the_images(tmp_path: Path, pin: Pin) -> None:
     wrong = {images.path: images.problem for images in check_images(store) if images.problem}
     assert wrong.keys() == {packs[0], archive}
     assert "has 1 bytes" in str(wrong[archive])
+    assert all(said.count("again") == 1 for said in wrong.values() if said)  # one remedy each
     assert clear_cache(store) == ()
     assert clear_images(store) == tuple(sorted([*packs, archive]))
     assert not cache().exists()

@@ -168,7 +168,8 @@ def test_updates_that_are_not_allowed(pup: Any, server: FileServer) -> None:
 
 
 def test_downloaders_of_others(pup: Any) -> None:
-    for downloader in (pooch.HTTPDownloader(auth=("user", "secret")), lambda *_: None):
+    subclass = type("Own", (pooch.HTTPDownloader,), {})
+    for downloader in (pooch.HTTPDownloader(auth=("user", "secret")), lambda *_: None, subclass()):
         with pytest.raises(InvalidInputError, match="downloads by itself"):
             pup.fetch(ARTIFACT.path, downloader=downloader)
 
