@@ -69,8 +69,7 @@ class StoppableCommands(Commands):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        message = "stopped by a signal: run the same command again to continue"
-        with stop_signals([], lambda _: _fail(message, ExitCode.INTERRUPTED)):
+        with stop_signals([], _exit_stopped):
             return super().invoke(ctx)
 
 
@@ -149,6 +148,13 @@ def _options_of(command: Any) -> Iterator[str]:
 def _fail(message: str, exit_code: int) -> NoReturn:
     say(f"cifar-noisy: {message}", err=True)
     sys.exit(exit_code)
+
+
+def _exit_stopped(_: int) -> NoReturn:
+    """End at once, since an exception could come up in an import or while a lock is taken."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"cifar-noisy: stopped by a signal: run the same command again to continue\n")
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _discard_output() -> None:

@@ -177,7 +177,7 @@ def recompute_run(
         typer.Option(metavar="A,B", help="Devices to use at once, such as cuda:0,cuda:1."),
     ] = None,
     jobs_per_device: Annotated[
-        int, typer.Option(min=1, help="Tasks at a time on each device.")
+        int, typer.Option(min=1, max=4096, help="Tasks at a time on each device.")
     ] = 1,
     threads: Threads = None,
     allow_other_hardware: OtherHardware = False,
@@ -195,7 +195,7 @@ def recompute_run(
         raise InvalidInputError("--device and --devices are both given: pass one of them")
     config = load_plan(folder)
     chosen = task if tasks is None else [*(task or ()), *_numbered_tasks(config, tasks)]
-    slots = (devices or device).split(",") * jobs_per_device
+    slots = (device if devices is None else devices).split(",") * jobs_per_device
     command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
     run_and_report(config, command, chosen, slots, as_json)
 
@@ -328,10 +328,10 @@ def chosen_settings(
 ) -> list[Setting]:
     """Return each noise with each sparsity; a command trains nothing that was not named."""
     settings = [
-        Setting(noise, sparsity)
+        Setting.of(noise, sparsity)
         for noise in noises or ()
-        for sparsity in sparsities or ()
-        if noise is not None and sparsity is not None
+        for sparsity in sparsities or (None,)
+        if noise is not None
     ]
     if not settings:
         raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
@@ -343,11 +343,11 @@ def _numbered_tasks(config: "RunConfig", numbers: str) -> list[str]:
     from cifar_noisy.recompute.run_config import tasks_of
 
     ids = [task.id for task in tasks_of(config)]
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", numbers)
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", numbers)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (-1, -1)
     if not 0 <= first <= last < len(ids):
         raise InvalidInputError(
-            f"--tasks {numbers} is no range of this plan's tasks, 0-{len(ids) - 1}"
+            f"--tasks {numbers:.60} is no range of this plan's tasks, 0-{len(ids) - 1}"
         )
     return ids[first : last + 1]
 

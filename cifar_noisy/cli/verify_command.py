@@ -108,12 +108,11 @@ def _compare_recomputed(
 ) -> None:
     from cifar_noisy.evaluation.retrained_agreement import WORSE
 
-    if noise is None or sparsity is None:
-        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
+    (setting,) = chosen_settings([noise], [sparsity])
     if not folder.is_dir():
         raise InvalidInputError(f"{folder} is no folder: name the one of cifar-noisy recompute")
     with spinner("comparing"):
-        rows = cifar_noisy.compare_recomputed(folder, noise, sparsity)
+        rows = cifar_noisy.compare_recomputed(folder, setting)
     if json_file is None or not is_stdout(json_file):
         print_table(
             ("quantity", ">recomputed", ">published", ">expected", "verdict"),

@@ -75,7 +75,7 @@ class Comparison:
 
 
 def compare_recomputed(
-    folder: str | os.PathLike[str], noise: float, sparsity: float
+    folder: str | os.PathLike[str], noise: float | Setting, sparsity: float | None = None
 ) -> tuple[Comparison, ...]:
     """Compare recomputed probabilities, and the masks that follow, with the published ones.
 
@@ -83,10 +83,10 @@ def compare_recomputed(
     ----------
     folder : path
         A folder of ``cifar-noisy recompute``.
-    noise : {0, 0.2, 0.4, 0.7}
-        Fraction of wrong labels.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; 0 where noise is 0.
+    noise : {0, 0.2, 0.4, 0.7} or Setting
+        Fraction of wrong labels. A Setting stands for both numbers.
+    sparsity : {0, 0.2, 0.4, 0.6}, optional
+        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def compare_recomputed(
     >>> for row in compare_recomputed("recomputed", 0.4, 0.2):  # doctest: +SKIP
     ...     print(row.quantity, row.verdict)
     """
-    setting = Setting(noise, sparsity)
+    setting = Setting.of(noise, sparsity)
     theirs = published_pyx(setting)
     ours = read_pyx(user_path(folder), setting)
     evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))

@@ -199,9 +199,9 @@ def _from_root(packs: _Packs, root: Path, download: bool, progress: Progress | N
     images = packs.first([root], download and not folder.is_file())
     if images is None and not download:
         raise MissingInputError(
-            f"{root} has no CIFAR-10 images: it should be a torchvision root, {BATCH_FOLDER}, "
-            f"{ARCHIVE}, a folder with upstream's PNG archives or an image tree; or pass "
-            "download=True (cifar-noisy images --download)"
+            f"{root} has no CIFAR-10 images: pass a torchvision root, {BATCH_FOLDER}, {ARCHIVE}, "
+            "a folder with upstream's PNG archives, an image tree, or download=True (cifar-noisy "
+            "images --download)"
         )
     return images or packs.images(download_archive(packs.store, packs.release, folder, progress))
 

@@ -88,7 +88,7 @@ def _unreadable(path: Path) -> CifarNoisyError:
     try:
         with open_regular(path) as file:
             start = file.read(len(_EARLIER_PLAN))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return MissingInputError(
             f"{path.parent} has no {PLAN_FILE}: make one with cifar-noisy recompute plan"
         )

@@ -85,7 +85,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("collect",), 1, "needs tasks that are not done"),
         ((*PLAN[1:], "--seed", "1"), 1, "another configuration"),
         ((*PLAN[1:], "--set", "epoch=1"), 2, "'epoch' is unknown"),
-        (("plan", "--noise", "0.4"), 2, "Pass --noise and --sparsity"),
+        (("plan", "--sparsity", "0.4"), 2, "Pass --noise and --sparsity"),
         (("status", "--folder", "nowhere"), 2, r"has no plan\.json"),
         (("--folder", "elsewhere", "status"), 2, "options of recompute status stand before it"),
         ((*PLAN[1:], "--device", "tpu"), 2, "device 'tpu' is unknown"),
@@ -93,6 +93,10 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("slurm", "--device", "gpu"), 2, "device 'gpu' is unknown"),
         ((*PLAN[1:], "--set", "width"), 2, "'width' is no pair"),
         (("run", "--tasks", "0-"), 2, "--tasks 0- is no range"),
+        (("run", "--tasks", "1" * 5000), 2, "is no range"),
+        (("run", "--devices", ""), 2, "device '' is unknown"),
+        (("status", "--folder", os.devnull), 2, r"has no plan\.json"),
+        (("plan", "--noise", "0.4", "--dataset", "digits"), 2, "sparsity is missing"),
     ],
 )
 def test_an_error_is_one_line(
@@ -101,6 +105,18 @@ def test_an_error_is_one_line(
     result = run(planned, "recompute", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert re.fullmatch(rf"cifar-noisy: .*{said}.*\n", result.stderr)
+
+
+def test_sparsity_may_be_left_out_where_noise_is_0(tmp_path: Path) -> None:
+    words = (*PLAN[1:4], "--noise", "0", "--json")
+    tasks = json.loads(run(tmp_path, "recompute", *words).stdout)
+    assert tasks[0]["id"] == "train-noise0-sparsity0-fold0"
+
+
+def test_jobs_have_a_bound(planned: Path) -> None:
+    result = run(planned, "recompute", "run", "--jobs-per-device", "100000000000")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--jobs-per-device" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,31 @@ def test_a_stop_signal_during_imports_is_status_75(folder: Path) -> None:
         )
 
 
+STOPPED_IN_A_LOCK = """
+import signal, sys
+from tqdm import std, tqdm
+
+class Lock(std.TqdmDefaultWriteLock):
+    def acquire(self, *args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        super().acquire(*args, **kwargs)
+
+tqdm.set_lock(Lock())
+sys.argv = ["cifar-noisy", "recompute", "status", "--folder", "nowhere"]
+from cifar_noisy.cli import main
+main()
+"""
+
+
+def test_a_stop_signal_while_a_lock_is_taken_is_status_75() -> None:
+    result = subprocess.run([sys.executable, "-c", STOPPED_IN_A_LOCK],
+                            capture_output=True, text=True, check=False)  # fmt: skip
+    assert (result.returncode, result.stdout) == (75, "")
+    assert result.stderr == (
+        "cifar-noisy: stopped by a signal: run the same command again to continue\n"
+    )
+
+
 LIGHT = {"torch", "matplotlib", "cleanlab", "pandas", "sklearn", "scipy"}
 
 

@@ -66,7 +66,7 @@ def test_rows_of_a_wrong_order_are_found_though_accuracies_are_right(
             rows = np.flatnonzero((given == label) & (true == truth))
             wrong[rows] = pyx[rng.permutation(rows)]
     write(tmp_path, wrong)
-    rows_ = compare_recomputed(tmp_path, 0.4, 0.2)
+    rows_ = compare_recomputed(tmp_path, SETTING)
     for row in rows_:
         if row.published is None:
             assert row.verdict == "worse"

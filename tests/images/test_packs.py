@@ -380,9 +380,7 @@ def images_of_size(side: int) -> Iterator[bytes]:
 
 
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        MissingInputError, match=r"has no CIFAR-10 images: .* or pass download=True"
-    ):
+    with pytest.raises(MissingInputError, match=r"has no CIFAR-10 images: .* or download=True"):
         load_images(tmp_path / "missing")
     with pytest.raises(UnavailableError, match=r"not in the cache .* or download=True"):
         load_images()
