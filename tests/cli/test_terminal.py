@@ -304,6 +304,7 @@ main()
 
 
 def test_a_stop_signal_during_imports_is_status_75(folder: Path) -> None:
+    assert run(f"{PLAN} --folder planned").returncode == 0
     for line in (PLAN, "recompute run --folder planned"):
         result = subprocess.run([sys.executable, "-c", STOPPED, *line.split()],
                                 capture_output=True, text=True, check=False)  # fmt: skip
