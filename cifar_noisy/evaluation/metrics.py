@@ -49,7 +49,7 @@ class GroundTruth:
         """Return how well scores put label errors first."""
         if not self.is_error.any():
             return Ranking(name, None, None, None, None, None, self.setting)
-        thresholds, n_flagged, n_correct = _counts_by_threshold(self.is_error, scores)
+        thresholds, n_flagged, n_correct = counts_by_threshold(self.is_error, scores)
         n_errors = int(n_correct[-1])
         precision, f1 = n_correct / n_flagged, 2 * n_correct / (n_flagged + n_errors)
         best = len(f1) - 1 - int(f1[::-1].argmax())  # the lowest of the best thresholds
@@ -68,12 +68,12 @@ class GroundTruth:
 
 def roc_auc(is_error: Mask, scores: Scores) -> float:
     """Return the probability that a label error scores above a right label; ties count half."""
-    _, n_flagged, n_correct = _counts_by_threshold(is_error, scores)
+    _, n_flagged, n_correct = counts_by_threshold(is_error, scores)
     n_wrong = np.append(0, n_flagged - n_correct)
     return float(np.trapezoid(np.append(0, n_correct), n_wrong) / (n_correct[-1] * n_wrong[-1]))
 
 
-def _counts_by_threshold(is_error: Mask, scores: Scores) -> tuple[Scores, Counts, Counts]:
+def counts_by_threshold(is_error: Mask, scores: Scores) -> tuple[Scores, Counts, Counts]:
     """Return each score, falling, and how many examples and errors have it or a higher one."""
     order = np.argsort(-scores)
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.errors import InvalidInputError, MissingExtraError, printable
+from cifar_noisy.evaluation.metrics import counts_by_threshold
 from cifar_noisy.loading.array_checks import as_array, check_probabilities
 from cifar_noisy.settings import CLASSES
 
@@ -196,15 +197,16 @@ def precision_recall(
     >>> ax.get_xlabel()
     'recall (fraction of the label errors)'
     """
-    from sklearn.metrics import precision_recall_curve
-
     errors = _mask(as_array(is_error, "is_error"), "is_error")
     scores = _of_length(score, len(errors), "score")
     if scores.dtype.kind not in "biuf" or not np.isfinite(scores).all():
         raise InvalidInputError("score has entries that are not finite: pass a number for each")
     if not errors.any():
         raise InvalidInputError("is_error has no label error, so recall has no meaning: leave out")
-    precision, recall, _ = precision_recall_curve(errors, scores)
+    _, n_flagged, n_hits = counts_by_threshold(errors, scores.astype(np.float64))
+    # At its left end no example is flagged, and precision is 1 by convention.
+    recall = np.append(n_hits[::-1] / errors.sum(), 0)
+    precision = np.append((n_hits / n_flagged)[::-1], 1)
     ax = _axes(ax)
     ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=_label(label))
     styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
@@ -379,16 +381,20 @@ def calibration(
     >>> ax.get_xlabel()
     'probability of the predicted class'
     """
-    from sklearn.calibration import calibration_curve
-
     _check_positive(bins, "bins")
     probabilities = check_probabilities(as_array(pyx, "pyx"))
     truth = _labels(labels, len(probabilities), probabilities.shape[1], "labels")
     # A mean of softmaxes may exceed 1 by a rounding.
     confidence = np.minimum(probabilities.max(axis=1).astype(np.float64), 1)
     is_right = probabilities.argmax(axis=1) == truth
-    accuracy, said = calibration_curve(is_right, confidence, n_bins=bins)
-    shares, edges = np.histogram(confidence, bins=bins, range=(0, 1))
+    edges = np.linspace(0, 1, bins + 1)
+    bin_of = np.searchsorted(edges[1:-1], confidence)
+    shares = np.bincount(bin_of, minlength=bins)
+    is_used = shares > 0
+    accuracy, said = (
+        np.bincount(bin_of, values, bins)[is_used] / shares[is_used]
+        for values in (is_right, confidence)
+    )
     ax = _axes(ax)
     ax.bar(
         edges[:-1], shares / len(truth), np.diff(edges), align="edge",
