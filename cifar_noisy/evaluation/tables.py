@@ -452,11 +452,5 @@ def _cell(table: Table, cell: Cell) -> str:
 
 
 def _for_markdown(text: object) -> str:
-    r"""Return a text for Markdown, in a table's cell too.
-
-    Examples
-    --------
-    >>> for_markdown("C_y~,y*|")
-    'C\\_y\\~,y\\*\\|'
-    """
+    """Return a text for Markdown, in a table's cell too."""
     return re.sub(r"([\\`*_|~$&<>\[\]])", r"\\\1", printable(text))

@@ -7,6 +7,7 @@ precision; each of its differing bits is *explained* where float16 rounding leav
 undecided (see `float16_bounds`), and *unexplained* otherwise.
 """
 
+import concurrent.futures
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from cifar_noisy.store.registry import (
 )
 
 Verdict = Literal["exact", "explained", "known", "unexplained", "not reachable"]
+
+_MAX_THREADS = 2  # each holds about 50 MB
 
 KNOWN_ANOMALIES: dict[tuple[Setting, Method, Edition], dict[int, str]] = {
     (Setting(0.7, 0.4), "argmax", "2021"): {
@@ -142,13 +145,20 @@ def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None)
     yield from (_check_from_seed(artifact) for artifact in wanted if artifact not in masks)
     found = store.gather(files_needed(masks), progress)
     absent = {a: error for a, error in found.items() if isinstance(error, UnavailableError)}
-    for setting in dict.fromkeys(mask.setting for mask in masks):
+
+    def check(setting: Setting) -> list[Check]:
         of_setting = [mask for mask in masks if mask.setting == setting]
         no_pyx = absent.get(find("pyx", setting))
         if no_pyx is not None:
-            yield from (Check(mask, "not reachable", detail=str(no_pyx)) for mask in of_setting)
-        else:
-            yield from _check_masks(setting, of_setting, store, absent)
+            return [Check(mask, "not reachable", detail=str(no_pyx)) for mask in of_setting]
+        return list(_check_masks(setting, of_setting, store, absent))
+
+    with concurrent.futures.ThreadPoolExecutor(_MAX_THREADS) as pool:
+        try:
+            for checks in pool.map(check, dict.fromkeys(mask.setting for mask in masks)):
+                yield from checks
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def files_needed(masks: Sequence[Artifact]) -> list[Artifact]:
