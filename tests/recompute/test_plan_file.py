@@ -155,10 +155,8 @@ def test_control_characters_in_a_plan_sealed_by_hand_are_shown_escaped(tmp_path:
 
 
 def test_what_only_reads_plans_does_not_import_torch() -> None:
-    """Not by itself, that is: the recipes are another module's."""
     code = """
-import sys, unittest.mock
-sys.modules["cifar_noisy.recompute.recipes"] = unittest.mock.MagicMock()
+import sys
 from cifar_noisy.cli import recompute_commands
 from cifar_noisy.recompute import run_command, plan_file, progress, slurm
 sys.exit("torch" in sys.modules)
@@ -184,6 +182,12 @@ def test_numbers_that_make_no_sense_are_one_line(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError) as caught:
         make_run_config([SETTING], "-", **more)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("more", [{"root": "data"}, {"trust": "pixels"}])
+def test_the_digits_take_no_images(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="leave root and trust out"):
+        make_run_config([SETTING], dataset="digits", **more)
 
 
 def test_leftovers_of_killed_processes_are_removed(
