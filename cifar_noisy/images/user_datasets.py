@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,19 +47,21 @@ class Rows:
 def read_rows(dataset: object) -> Rows:
     """Read a dataset.
 
-    It is a path; or a dataset with the attributes of torchvision's ``CIFAR10`` (``data`` and
-    ``targets``) or of its ``ImageFolder`` (``samples``), whose transforms are then not called; or
-    anything with a length whose items are (image, label, ...) or a mapping with these names. A path
-    of an image tree is read as ``ImageFolder`` reads it, one of batch files or an archive as
-    ``CIFAR10`` does. What cannot be read raises `InvalidInputError`, images that are missing or
-    broken `ImagesError`.
+    It is a path; or a dataset of torchvision or of this package, with ``data`` and ``targets`` or
+    with ``samples``, whose transforms are then not called; or anything with a length whose items
+    are (image, label, ...) or a mapping with these names. A path of an image tree is read as
+    ``ImageFolder`` reads it, one of batch files or an archive as ``CIFAR10`` does. What cannot be
+    read raises `InvalidInputError`, images that are missing or broken `ImagesError`.
     """
     if isinstance(dataset, str | os.PathLike):
         return _from_path(user_path(dataset))
-    samples = getattr(dataset, "samples", None)
+    samples, data, targets = (
+        _raw(dataset, "samples"),
+        _raw(dataset, "data"),
+        _raw(dataset, "targets"),
+    )
     if isinstance(samples, list):
         return _from_items((_decode_image(file), label) for file, label in samples)
-    data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
     if data is not None and targets is not None and np.ndim(data) == 4:
         data = _pixels(data, "data")
         return Rows(_as_labels(targets, len(data)), _pool_all(data))
@@ -68,6 +71,19 @@ def read_rows(dataset: object) -> Rows:
             "length and items (image, label)"
         )
     return _from_items(_image_and_label(dataset[row]) for row in range(len(dataset)))
+
+
+def _raw(dataset: object, name: str) -> Any:
+    """Return an attribute that the dataset's items come from; None where that is not sure.
+
+    A class with a ``__getitem__`` of its own may give other items, and so may a wrapper that
+    forwards attributes.
+    """
+    get_item = getattr(type(dataset), "__getitem__", None)
+    package = getattr(get_item, "__module__", "").partition(".")[0]
+    is_own = inspect.getattr_static(dataset, name, None) is not None
+    known = get_item is None or package in ("torchvision", "cifar_noisy")
+    return getattr(dataset, name, None) if known and is_own else None
 
 
 def pool(image: NDArray[Any]) -> NDArray[np.float32]:

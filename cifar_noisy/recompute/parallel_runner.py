@@ -88,7 +88,8 @@ class _Result:
         if self.messages:
             return self.messages[-1]
         if self.status < 0:
-            name = signal.Signals(-self.status).name
+            number = -self.status
+            name = next((s.name for s in signal.Signals if s == number), f"signal {number}")
             return f"its process was killed by {name}; what it saved is kept"
         return f"its process ended with status {self.status}"
 

@@ -131,8 +131,6 @@ def make_run_config(
     chosen = tuple(sorted(set(settings)))
     if not chosen:
         raise InvalidInputError("no setting to recompute: name at least one")
-    if name == "digits" and (root, trust) != (None, None):
-        raise InvalidInputError("the digits come with scikit-learn: leave root and trust out")
     values = dict(overrides or {})
     kept, with_coteaching = _methods(kept_methods), _methods(coteaching_methods)
     if not with_coteaching and any(key.startswith(COTEACHING_PREFIX) for key in values):

@@ -400,3 +400,35 @@ def test_folders_are_read_as_image_folder_reads_them(tmp_path: Path) -> None:
     assert rows.pooled[:, 0, 0, 0].tolist() == [image.getpixel((0, 0))[0] for image, _ in theirs]
     assert rows.labels.tolist() == theirs.targets
     assert "has 4 rows" in check_alignment(folder).detail
+
+
+class Reversed:
+    """Gives the items of a dataset from the last one, and its attributes as they are."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset.targets)
+
+    def __getitem__(self, row: int) -> Any:
+        row = len(self) - 1 - row
+        return self.dataset.data[row], self.dataset.targets[row]
+
+
+class OwnItems(Reversed):
+    """Has the arrays itself, and items of another order."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(dataset)
+        self.data, self.targets = dataset.data, dataset.targets
+
+
+@pytest.mark.parametrize("wrapper", [Reversed, OwnItems])
+def test_what_the_items_are_counts_and_not_the_arrays_of_another(wrapper: type[Reversed]) -> None:
+    arrays = SimpleNamespace(data=np.zeros((20, 8, 8, 3), np.uint8), targets=list(range(20)))
+    assert read_rows(arrays).labels.tolist() == list(range(20))
+    assert read_rows(wrapper(arrays)).labels.tolist() == list(range(20))[::-1]

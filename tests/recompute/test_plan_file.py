@@ -184,12 +184,6 @@ def test_numbers_that_make_no_sense_are_one_line(more: dict[str, Any]) -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("more", [{"root": "data"}, {"trust": "pixels"}])
-def test_the_digits_take_no_images(more: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match="leave root and trust out"):
-        make_run_config([SETTING], dataset="digits", **more)
-
-
 def test_leftovers_of_killed_processes_are_removed(
     config: RunConfig, digits: Dataset, tmp_path: Path
 ) -> None:
