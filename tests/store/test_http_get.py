@@ -212,7 +212,7 @@ def test_no_tls_at_all(server: FaultServer) -> None:
         ("https://user:p@ss@a/b", "https://a/b"),
         ("https://user:pa#ss@a/b", "an address that is none"),
         ("https://user:pa/ss@a/b", "an address that is none"),
-        ("https://a/\x1b[31m", "https://a/?[31m"),
+        ("https://a/\x1b[31m", "https://a/\\x1b[31m"),
     ],
 )
 def test_shown_urls(url: str, shown: str) -> None:
