@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -103,3 +104,16 @@ def test_imports_point_down() -> None:
     library = [path for path in paths if above not in path.parents and path.stem != "__main__"]
     assert not any("import cifar_noisy.cli" in text or "from cifar_noisy.cli" in text
                for text in (path.read_text(encoding="utf-8") for path in library))  # fmt: skip
+
+
+def test_an_upward_import_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "cifar_noisy", tmp_path / "cifar_noisy")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "cifar_noisy" / "store" / "locks.py").open("a") as file:
+        file.write("\n\ndef upward() -> None:\n    from cifar_noisy.images import packs  # noqa\n")
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "cifar_noisy.store.locks -> cifar_noisy.images.packs" in result.stdout

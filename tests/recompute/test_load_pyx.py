@@ -56,7 +56,9 @@ def test_a_folder_is_read_like_what_was_published(folder: Path, published: str) 
     np.testing.assert_array_equal(
         keep, np.load(folder / train_mask_path(SETTING, "cl_pbc", "2021"))
     )
-    with pytest.raises(InvalidInputError, match="it is for published masks, not for those of source="):
+    with pytest.raises(
+        InvalidInputError, match="it is for published masks, not for those of source="
+    ):
         load_train_mask("cl_pbc", 0.9, 0.2, source=folder, edition="2021")
     with pytest.raises(InvalidInputError, match="leave mmap out to get a source"):
         load_pyx(0.9, 0.2, source=folder, mmap=True)
