@@ -7,6 +7,7 @@ and a table that is still too wide is printed as a list of facts for each row.
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -72,6 +73,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
+    # Of a column's line, the last sign is under the gap to the next column.
+    lines = [re.sub("-(?= -)", " ", line) if set(line) <= {"-", " "} else line for line in lines]
     if width is not None and max(map(len, lines)) > width:
         facts = (
             "\n".join(f"{head}: {cell}" for head, cell in zip(heads, row, strict=True) if cell)

@@ -211,9 +211,18 @@ class OwnSubset(Subset[Any]):
         ({"drop_last": None}, "drop_last is None: pass True or False"),
         ({"epoch": 1.5}, r"epoch is 1\.5"),
         ({"epoch": -1}, "epoch is -1"),
-        ({"mean": (125.3, 123.0, 113.9)}, "mean is .125.3.*: pass three .* divide by 255"),
-        ({"std": (63.0, 62.1, 66.7)}, "std is .63.0.*: pass .* in units of 255; divide by 255"),
-        ({"mean": torch.tensor([125.3, 123.0, 113.9])}, "mean is tensor.* divide by 255"),
+        (
+            {"mean": (125.3, 123.0, 113.9)},
+            "mean is .125.3.*: pass three .*divide values",
+        ),
+        (
+            {"std": (63.0, 62.1, 66.7)},
+            "std is .63.0.*: pass .* in units of 255 .divide values of bytes by 255",
+        ),
+        (
+            {"mean": torch.tensor([125.3, 123.0, 113.9])},
+            "mean is tensor.*divide values",
+        ),
         ({"std": (0.2, 0.0, 0.2)}, r"std is .*: pass three numbers from 0\.001 to 1"),
         ({"std": (0.2, 0.2, -0.2)}, "std is"),
         ({"std": (0.2, 0.2, 1e-300)}, "std is"),
