@@ -145,6 +145,10 @@ def evaluate_pyx(
     noise, sparsity, order, edition
         As for `evaluate`, which may raise the same.
 
+    Returns
+    -------
+    PyxEvaluation
+
     Raises
     ------
     InvalidInputError

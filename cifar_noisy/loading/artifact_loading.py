@@ -377,6 +377,10 @@ def download(
 def cache_folder() -> Path:
     """Return the folder that files are downloaded to; it may not exist yet.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     ConfigurationError
@@ -397,6 +401,10 @@ def cached_path(artifact: Artifact) -> Path:
     ----------
     artifact : Artifact
         One of `artifacts`.
+
+    Returns
+    -------
+    Path
 
     Examples
     --------

@@ -29,6 +29,7 @@ Four things to know before using these numbers, all measured on the logs:
 
 from __future__ import annotations
 
+import array
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -390,15 +391,17 @@ def _read(row: _Row, percent_decimals: int | None, text: str) -> pd.DataFrame:
     """Find the rows of one kind, as float64 columns in our units."""
     import pandas as pd
 
-    matches = list(row.pattern.finditer(text))
-    tokens = np.array([match.groups() for match in matches], dtype=object)
-    values = tokens.astype(np.float64).reshape(-1, len(row.columns)) + row.offsets
+    starts, numbers = array.array("q"), array.array("d")
+    for match in row.pattern.finditer(text):
+        starts.append(match.start())
+        numbers.extend(map(float, match.groups()))
+    values = np.array(numbers).reshape(-1, len(row.columns)) + row.offsets
     if percent_decimals is not None:
         # Rounded to the decimals that are there, so that 84.9058 % is 0.849058 to the last bit.
         fractions = (values / 100).round(percent_decimals + 2)
         values = np.where(row.may_be_percent, fractions, values)
     rows = pd.DataFrame(values, columns=row.columns)
-    return rows.assign(start=[match.start() for match in matches], kind=int(row.kind))
+    return rows.assign(start=np.array(starts), kind=int(row.kind))
 
 
 def _find_truncated_row(layout: _Layout, rows: pd.DataFrame, text: str, name: str) -> int | None:

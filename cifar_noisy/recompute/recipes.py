@@ -14,7 +14,6 @@ from cifar_noisy.settings import check_choice
 
 if TYPE_CHECKING:
     from cifar_noisy.recompute.datasets import DatasetName
-    from cifar_noisy.recompute.training import Trainer, TrainingData
 
 RecipeName = Literal["fast", "paper"]
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
@@ -163,16 +162,6 @@ def make_coteaching(dataset: "DatasetName", overrides: Mapping[str, Any]) -> Cot
     own = {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
     defaults = _COTEACHING_DIGITS if dataset == "digits" else {}
     return _filled(CoteachingRecipe, defaults | own, prefix)
-
-
-def make_trainer(recipe: Recipe, data: "TrainingData", device: str) -> "Trainer":
-    """Return the trainer of a recipe."""
-    from cifar_noisy.recompute.fast import FastTrainer
-    from cifar_noisy.recompute.paper import PaperTrainer
-
-    if isinstance(recipe, PaperRecipe):
-        return PaperTrainer(recipe, data, device)
-    return FastTrainer(recipe, data, device)
 
 
 def _filled(kind: type[_AnyRecipe], values: Mapping[str, Any], prefix: str = "") -> _AnyRecipe:

@@ -19,13 +19,15 @@ from cifar_noisy.loading.recomputed import read_pyx, read_train_mask, write_reco
 from cifar_noisy.recompute.checkpoints import exclusive_lock, load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
+from cifar_noisy.recompute.fast import FastTrainer
 from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
 from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rate, kept_training
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
+from cifar_noisy.recompute.paper import PaperTrainer
 from cifar_noisy.recompute.plan_file import make_plan
 from cifar_noisy.recompute.progress import step_bar
-from cifar_noisy.recompute.recipes import check_device_name, make_trainer
+from cifar_noisy.recompute.recipes import PaperRecipe, Recipe, check_device_name
 from cifar_noisy.recompute.run_config import (
     RunConfig,
     Task,
@@ -182,7 +184,7 @@ class _TaskRunner:
             key=self._key(task),
             monitored=test,
         )
-        trainer = make_trainer(self.config.recipe, data, self.device)
+        trainer = _make_trainer(self.config.recipe, data, self.device)
         bound = accuracy_bound(count_pairs(given, self.dataset.labels, data.n_classes))
         trainer.log.append(f"The noise allows an accuracy of {bound:.2%} against given labels")
         return trainer
@@ -197,7 +199,7 @@ class _TaskRunner:
         except InvalidInputError as error:
             raise InvalidInputError(f"{task.id}: {error}") from error
         if task.kind == "kept" or self.config.coteaching is None:
-            return make_trainer(self.config.recipe, training, self.device)
+            return _make_trainer(self.config.recipe, training, self.device)
         forget_rate = None
         if self.config.coteaching.estimate_forget_rate:
             pyx = read_pyx(self.folder, task.setting, n_examples)
@@ -260,6 +262,12 @@ class _TaskRunner:
         if isinstance(trainer, CoteachingTrainer):
             result["forget_rate"] = trainer.forget_rate
         return result
+
+
+def _make_trainer(recipe: Recipe, data: TrainingData, device: str) -> Trainer:
+    if isinstance(recipe, PaperRecipe):
+        return PaperTrainer(recipe, data, device)
+    return FastTrainer(recipe, data, device)
 
 
 def _log_text(trainer: Trainer) -> bytes:

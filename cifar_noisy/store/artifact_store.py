@@ -19,6 +19,7 @@ full or slow, a file is absent or right.
 import contextlib
 import functools
 import hashlib
+import io
 import itertools
 import os
 import warnings
@@ -100,6 +101,7 @@ class _Failure:
     is_corrupt: bool = False
 
 
+_MIN_RESUMED_SIZE = 1 << 23  # smaller files are kept in memory until they are whole
 _Attempt = tuple[Path, Callable[[], bytearray | _Failure]]
 
 
@@ -249,7 +251,7 @@ class Store:
                 batch.count(artifact.size)
                 return there
             try:
-                with resumable_file(target, artifact.size) as file:
+                with _new_file(target, artifact.size) as file:
                     batch.count(file.seek(0, os.SEEK_END))
                     try:
                         download_into(file, urls, problem, artifact.size, batch)
@@ -289,6 +291,18 @@ class Store:
             f"or put the file of sha256 {first.sha256} at {self.cache_path(first)}",
             causes,
         )
+
+
+@contextlib.contextmanager
+def _new_file(target: Path, size: int) -> Iterator[IO[bytes]]:
+    """Open what a download is written to, and make it `target` when the block ends well."""
+    if size >= _MIN_RESUMED_SIZE:
+        with resumable_file(target, size) as file:
+            yield file
+    else:
+        memory = io.BytesIO()
+        yield memory
+        write_atomically(target, memory.getvalue())
 
 
 def is_accessible_file(path: Path) -> bool:

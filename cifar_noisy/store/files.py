@@ -53,10 +53,10 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     try:
         with part.open("x+b") as file:
             yield file
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        part.replace(path)
+            _rename_open(part, path, file, durable=durable)
         if durable:
             _sync_folder(path.parent)
     finally:
@@ -91,14 +91,7 @@ def resumable_file(path: Path, size: int | None = None) -> Iterator[IO[bytes]]:
                 file.truncate(n_kept)
                 raise
             file.flush()
-            if os.name != "posix":
-                file.close()  # Windows renames no open file, and removes none either
-            try:
-                part.replace(path)
-            except FileNotFoundError:  # another process took the part for a leftover
-                file.seek(0)
-                with atomic_file(path) as again:
-                    shutil.copyfileobj(file, again, _CHUNK)
+            _rename_open(part, path, file)
     finally:
         if n_kept < WORTH_KEEPING:
             part.unlink(missing_ok=True)
@@ -198,6 +191,18 @@ def _new_part(path: Path) -> Path:
         if not stat.S_ISLNK(mode):
             _check_regular(mode, path)  # nothing else is replaced
     return path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}.part")
+
+
+def _rename_open(part: Path, path: Path, file: IO[bytes], *, durable: bool = False) -> None:
+    if os.name != "posix":
+        file.close()  # Windows renames no open file, and removes none either
+    try:
+        part.replace(path)
+    except FileNotFoundError:
+        # Another process took the part for a leftover; its bytes are still held open here.
+        file.seek(0)
+        with atomic_file(path, durable=durable) as again:
+            shutil.copyfileobj(file, again, _CHUNK)
 
 
 def _short_name(path: Path) -> str:

@@ -174,7 +174,7 @@ WEB = (
     WebFault(
         "a reason with control characters",
         raw("HTTP/1.1 404 \x1b]0;owned\x07" + "x" * 5000),
-        r"answered 404 \?\]0;owned\?x+…$",
+        r"answered 404 \\x1b\]0;owned\\x07x+…$",
     ),
     WebFault("a status of no number", raw("HTTP/1.1 abc OK"), "something that is not HTTP"),
     WebFault("another protocol", raw("SSH-2.0-OpenSSH_9.2"), "something that is not HTTP"),

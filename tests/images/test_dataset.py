@@ -768,7 +768,7 @@ def test_a_mask_in_the_other_order_is_refused(
     indices = load_images(jpeg.batches, trust="pixels").torchvision_index
     mask = np.empty(50_000, bool)
     mask[indices] = given == true
-    with pytest.raises(InvalidInputError, match="are in torchvision's order"):
+    with pytest.raises(InvalidInputError, match="to be in torchvision's order"):
         NoisyCIFAR10(
             jpeg.batches, noise=0.4, sparsity=0.2, train_mask=mask, order=in_order, trust="pixels"
         )
