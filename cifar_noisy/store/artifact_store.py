@@ -101,7 +101,7 @@ class _Failure:
     is_corrupt: bool = False
 
 
-_MIN_RESUMED_SIZE = 1 << 23  # smaller files are kept in memory until they are whole
+_MIN_RESUMED_SIZE = 1 << 23  # bytes; smaller files are kept in memory until they are complete
 _Attempt = tuple[Path, Callable[[], bytearray | _Failure]]
 
 

@@ -25,6 +25,7 @@ from cifar_noisy import (
     cache_folder,
     cached_path,
 )
+from cifar_noisy.store import artifact_store
 from cifar_noisy.store.artifact_store import Folder, Host, Store
 from cifar_noisy.store.http_download import PARALLEL_TRANSFERS
 from cifar_noisy.store.registry import Artifact
@@ -211,8 +212,11 @@ def test_the_image_archive_is_read_like_others(layout: str, tmp_path: Path) -> N
         store.read(archive)
 
 
-def test_a_large_download_is_continued(tmp_path: Path, server: FileServer, upstream: Path) -> None:
+def test_a_large_download_is_continued(
+    tmp_path: Path, server: FileServer, upstream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a host began is left in the cache, and finished by the next call."""
+    monkeypatch.setattr(artifact_store, "_MIN_RESUMED_SIZE", 0)
     (pyx,) = artifacts(kind="pyx", noise=0.4, sparsity=0.2)
     right = (upstream / pyx.path).read_bytes()
     store = local(tmp_path, Host(f"{server.url}/{{path}}"))
