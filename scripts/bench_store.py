@@ -90,7 +90,7 @@ from pathlib import Path
 import filelock, requests
 from cifar_noisy.store.http_download import download
 url, target, size, sha256 = sys.argv[1:]
-def problem_of(file):
+def problem(file):
     return None if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "wrong"
 # Not getrusage, whose high-water mark begins with the parent's.
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1000
