@@ -60,7 +60,7 @@ def hold_up(word: str) -> None:
     """Make this process pause at a place."""
     problem, chunks = readers.Source._problem_of, packs._chunks
 
-    def paused_complaint(self: readers.Source, train: bool) -> str | None:
+    def paused_check(self: readers.Source, train: bool) -> str | None:
         pause(word)
         return problem(self, train)
 
@@ -71,7 +71,7 @@ def hold_up(word: str) -> None:
         yield from whole[1:]
 
     if word == "found":
-        readers.Source._problem_of = paused_complaint  # type: ignore[method-assign]
+        readers.Source._problem_of = paused_check  # type: ignore[method-assign]
     else:
         packs._chunks = paused_chunks
 
