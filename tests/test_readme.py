@@ -1,4 +1,4 @@
-"""Every block of the README runs, and prints what the README says."""
+"""Every block of the README and of the architecture runs, and prints what they say."""
 
 import doctest
 import os
@@ -14,7 +14,8 @@ from tests.conftest import JpegCopy, write_example_scores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README + ARCHITECTURE, re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 
 
