@@ -13,6 +13,7 @@ from .errors import (
     CifarNoisyWarning as CifarNoisyWarning,
     ConfigurationError as ConfigurationError,
     CorruptFileWarning as CorruptFileWarning,
+    CountedMatrixWarning as CountedMatrixWarning,
     ImagesError as ImagesError,
     InterruptedRunError as InterruptedRunError,
     InvalidInputError as InvalidInputError,
@@ -82,5 +83,6 @@ from .settings import (
     SETTINGS as SETTINGS,
     Setting as Setting,
 )
+from .store.label_sets import LabelSet as LabelSet, label_sets as label_sets
 from .store.pooch_adapter import create_pooch as create_pooch
 from .store.registry import Artifact as Artifact, artifacts as artifacts

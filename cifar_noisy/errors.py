@@ -127,3 +127,7 @@ class TruncatedLogWarning(CifarNoisyWarning):
 
 class SuspectMaskWarning(CifarNoisyWarning):
     """A mask or score that says the opposite of what it should, or is in another order."""
+
+
+class CountedMatrixWarning(CifarNoisyWarning):
+    """A noise matrix that was counted, since the labels were drawn from none."""

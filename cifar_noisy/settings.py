@@ -123,6 +123,11 @@ class Setting:
         return f"noise {self.noise:g}, sparsity {self.sparsity:g}"
 
     @property
+    def name(self) -> str:
+        """The name of its labels among all label sets, such as "noise0.4-sparsity0.2"."""
+        return f"noise{self.noise:g}-sparsity{self.sparsity:g}"
+
+    @property
     def has_probabilities(self) -> bool:
         """Whether pyx, masks and logs exist; at noise 0.9 only labels and the noise matrix do."""
         return self.noise != 0.9

@@ -1,13 +1,15 @@
-"""Write registry/ from a folder with upstream's data files; with --check, only compare.
+"""Write registry/ from folders with the published files; with --check, only compare.
 
-    python scripts/build_registry.py UPSTREAM_FOLDER
-    python scripts/build_registry.py --check UPSTREAM_FOLDER
+    python scripts/build_registry.py UPSTREAM_FOLDER LABEL_SETS_FOLDER
+    python scripts/build_registry.py --check UPSTREAM_FOLDER LABEL_SETS_FOLDER
 
-The folder is a clone of upstream at the pinned revision, or a copy of its data files. Four files
-come out: artifacts.csv (all that is known of each file), registry.txt (the checksums of the same
-files in pooch's format), noisy_labels.npz (the labels regenerated from their seeds, which must
-equal the folder's) and official_labels.npz (the true labels in the official order, by the file
-names of the folder's). CIFAR-10's image archive is listed too; it need not be there.
+The first folder is a clone of upstream at the pinned revision, or a copy of its data files; the
+second has files of other repositories under <owner>/<repository>/<path in it>. Five files come out:
+artifacts.csv (all that is known of each file), registry.txt (the checksums of the same files in
+pooch's format), label_sets.csv (the label sets by name), noisy_labels.npz (the labels regenerated
+from their seeds, which must equal the folder's) and official_labels.npz (the true labels in the
+official order, by the file names of the folder's). CIFAR-10's image archive is listed too; it need
+not be there.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import json
 import pickle
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,7 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.loading import noise_generation
-from cifar_noisy.loading.row_order import OFFICIAL_LABELS_FILE, OFFICIAL_LABELS_SHA256
+from cifar_noisy.loading.given_labels import (
+    BY_NUMBER,
+    decode_labels,
+    labels_by_number,
+    rows_of_folds_by_number,
+)
+from cifar_noisy.loading.row_order import (
+    OFFICIAL_LABELS_FILE,
+    OFFICIAL_LABELS_SHA256,
+    to_imagefolder_order,
+)
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -46,12 +58,13 @@ from cifar_noisy.settings import (
     training_log_path,
 )
 from cifar_noisy.store import registry
+from cifar_noisy.store.label_sets import LABEL_SETS_FILE, LabelSet, NoiseKind
 from cifar_noisy.store.registry import Artifact, Kind
 
 COLUMNS = (
     "path", "sha256", "size", "kind", "noise", "sparsity", "method", "edition", "trainer",
     "is_stray", "shape", "dtype", "array_sha256", "repository", "revision", "licence",
-    "source_path", "urls",
+    "source_path", "urls", "label_sets", "model",
 )  # fmt: skip
 
 IMAGE_ARCHIVE = Artifact(
@@ -70,6 +83,118 @@ IMAGE_ARCHIVE = Artifact(
     ),
 )
 """CIFAR-10's official archive: its own host, and public copies that are byte-identical."""
+
+
+REPOSITORIES = {
+    "UCSC-REAL/cifar-10-100n": ("49df7d8a69e355470c77c1c2f2424916325a394b", "CC BY-NC 4.0"),
+    "chenpf1025/IDN": ("24cd1154d2f0ab4baa7d23bd015be27ced07a383", "none stated"),
+    "KlemenVovk/noisy-labels": ("3d92600c7fdb8477cbc4b8d64688cb5249f30498", "MIT"),
+    "gordon-lim/soft-neighbor-labels": (
+        "a98d8f624ad0b10e4321991c703a888556fb93c6", "none stated",
+    ),
+    "cleanlab/label-error-detection-benchmarks": (
+        "5f4f83aa7f8ee42357c9f4034fae081be1367859", "AGPL-3.0",
+    ),
+    "jcpeterson/cifar-10h": ("48da312b193b82e6939ec20f23d1f09cbdd849c8", "CC BY-NC-SA 4.0"),
+    "cleanlab/label-errors": ("6d5d6b31a13216290afc40e5c6319399c4d15c06", "Apache-2.0"),
+}  # fmt: skip
+"""Revision and licence of the other repositories."""
+
+PAPER = (
+    "Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels. JAIR "
+    "70, 2021"
+)
+_CIFAR10N = (
+    "Wei, Zhu, Cheng, Liu, Niu, Liu: Learning with Noisy Labels Revisited: A Study Using "
+    "Real-World Human Annotations. ICLR 2022"
+)
+_CHEN = (
+    "Chen, Ye, Chen, Zhao, Heng: Beyond Class-Conditional Assumption: A Primary Attempt to Combat "
+    "Instance-Dependent Label Noise. AAAI 2021"
+)
+_CORES = (
+    "Cheng, Zhu, Li, Gong, Sun, Liu: Learning with Instance-Dependent Label Noise: A Sample Sieve "
+    "Approach. ICLR 2021"
+)
+_LIM = (
+    "Lim, Larson, Leach: Robust Testing for Deep Learning using Human Label Noise. arXiv "
+    "2412.00244, 2024"
+)
+_KUAN = (
+    "Kuan, Mueller: Model-Agnostic Label Quality Scoring to Detect Real-World Label Errors. ICML "
+    "DataPerf Workshop 2022"
+)
+
+BENCHMARKS = "cleanlab/label-error-detection-benchmarks/src/experiments"
+MODELS = (
+    "resnet18", "resnet50d", "efficientnet_b1", "twins_pcpvt_base", "swin_base_patch4_window7_224",
+)  # fmt: skip
+PYX_FOLDERS = {
+    "cifar10n-aggregate": "cifar-10n-aggregate/cifar-10n-png_noise_type_aggre_cv_",
+    "cifar10n-worst": "cifar-10n-worst/cifar-10n-png_noise_type_worst_cv_",
+    BY_NUMBER: "cifar-10/cifar10_train_dataset_noise_amount_0.2_sparsity_0.4_cv_",
+}
+"""By label set, the folders of its probabilities less the name of the network."""
+
+
+def _other(
+    name: str, kind: NoiseKind, path: str, citation: str, key: str | None = None
+) -> LabelSet:
+    return LabelSet(name, 0, kind, path, key, "", citation)
+
+
+_HUMAN_FILE = "UCSC-REAL/cifar-10-100n/data/CIFAR-10_human.pt"
+_CORES_FOLDER = "KlemenVovk/noisy-labels/src/reproducibility/learning_strategies/CAL/assets"
+OTHER_LABEL_SETS = (
+    *(
+        _other(f"cifar10n-{name}", "human", _HUMAN_FILE, _CIFAR10N, key)
+        for name, key in {
+            "aggregate": "aggre_label",
+            "random1": "random_label1",
+            "random2": "random_label2",
+            "random3": "random_label3",
+            "worst": "worse_label",
+        }.items()
+    ),
+    *(
+        _other(
+            f"idn-chen-{rate}", "instance-dependent",
+            f"chenpf1025/IDN/data/CIFAR10/label_noisy/dependent{rate}.csv", _CHEN, "1",
+        )
+        for rate in ("0.1", "0.2", "0.3", "0.4")
+    ),
+    *(
+        _other(
+            f"idn-cores-{rate}", "instance-dependent", f"{_CORES_FOLDER}/IDN_{rate}_C10.pt", _CORES
+        )
+        for rate in ("0.2", "0.4", "0.6")
+    ),
+    *(
+        _other(
+            f"{model}-{rate}", "instance-dependent",
+            f"gordon-lim/soft-neighbor-labels/label_noise/cifar10-{model}-{rate}.npy", _LIM,
+        )
+        for model in ("cluster", "pmd")
+        for rate in ("0.35", "0.70")
+    ),
+    _other(
+        BY_NUMBER, "class-dependent",
+        f"{BENCHMARKS}/{PYX_FOLDERS[BY_NUMBER]}resnet18/noisy_labels.npy", _KUAN,
+    ),
+)  # fmt: skip
+"""Label sets of other repositories; what is counted of them is filled in from their files."""
+
+LABEL_SET_COLUMNS = (
+    "name", "noise_rate", "noise_kind", "path", "key", "array_sha256", "citation",
+)  # fmt: skip
+
+TEST_LABELS = (
+    "jcpeterson/cifar-10h/data/cifar10h-counts.npy",
+    "jcpeterson/cifar-10h/data/cifar10h-probs.npy",
+    "cleanlab/label-errors/original_test_labels/cifar10_test_set_original_labels.npy",
+    "cleanlab/label-errors/mturk/cifar10_mturk.json",
+    "cleanlab/label-errors/cross_validated_predicted_probabilities/cifar10_test_set_pyx.npy",
+)
 
 
 def published(folder: Path) -> Iterator[Artifact]:
@@ -185,21 +310,104 @@ def _load_matrix(content: bytes) -> NDArray[np.generic]:
     return matrix
 
 
-def tables(folder: Path) -> dict[str, bytes]:
+def others(folder: Path) -> Iterator[Artifact]:
+    """Yield a record for every file of other repositories that the package serves."""
+    named: dict[str, list[str]] = {}
+    for labels in OTHER_LABEL_SETS:
+        named.setdefault(labels.path, []).append(labels.name)
+    for path, names in named.items():
+        yield _other_record(folder, path, "noisy_labels", label_sets=tuple(names))
+    for name, experiment in PYX_FOLDERS.items():
+        for model in MODELS:
+            path = f"{BENCHMARKS}/{experiment}{model}/pred_probs.npy"
+            yield _other_record(
+                folder, path, "pyx", label_sets=(name,), model=model, decode=_load_npy
+            )
+    for path in TEST_LABELS:
+        yield _other_record(folder, path, "test_labels")
+
+
+def _other_record(
+    folder: Path,
+    path: str,
+    kind: Kind,
+    *,
+    label_sets: tuple[str, ...] = (),
+    model: str | None = None,
+    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
+) -> Artifact:
+    repository = "/".join(path.split("/")[:2])
+    revision, licence = REPOSITORIES[repository]
+    content = (folder / path).read_bytes()
+    array = decode(content) if decode else None
+    return Artifact(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        kind=kind,
+        repository=f"{registry.GITHUB}{repository}",
+        revision=revision,
+        licence=licence,
+        source_path=path,
+        label_sets=label_sets,
+        model=model,
+        shape=None if array is None else array.shape,
+        dtype=None if array is None else str(array.dtype),
+        array_sha256=None if array is None else registry.array_digest(array),
+    )
+
+
+def label_set_rows(folder: Path) -> Iterator[dict[str, object]]:
+    """Yield the label sets by name, the paper's first, with what is counted of their labels."""
+    for setting in SETTINGS:
+        labels = noise_generation.generate_noisy_labels(setting)
+        kind: NoiseKind = "class-dependent" if setting.noise else "none"
+        path = noisy_labels_path(setting)
+        yield _label_set_row(LabelSet(setting.name, 0, kind, path, None, "", PAPER), labels)
+    for source in OTHER_LABEL_SETS:
+        yield _label_set_row(source, _labels_in_folder(folder, source))
+
+
+def _labels_in_folder(folder: Path, source: LabelSet) -> NDArray[np.int64]:
+    """Return the labels of a set in the published order."""
+    content = (folder / source.path).read_bytes()
+    labels = decode_labels(content, source)
+    if source.name != BY_NUMBER:
+        return to_imagefolder_order(labels, "torchvision")
+    by_number = labels_by_number()
+    if (by_number[rows_of_folds_by_number(by_number)] != labels).any():
+        raise SystemExit(f"{source.path} does not have the labels of noise 0.2, sparsity 0.4")
+    return by_number
+
+
+def _label_set_row(source: LabelSet, labels: NDArray[np.int64]) -> dict[str, object]:
+    row = {name: getattr(source, name) for name in LABEL_SET_COLUMNS} | {
+        "noise_rate": float((labels != noise_generation.true_labels()).mean()),
+        "array_sha256": registry.array_digest(labels),
+    }
+    return row | {"key": source.key or ""}
+
+
+def tables(folder: Path, label_sets_folder: Path) -> dict[str, bytes]:
     """Return the content of each file of registry/, by name."""
-    artifacts = [*published(folder), IMAGE_ARCHIVE]
+    artifacts = [*published(folder), *others(label_sets_folder), IMAGE_ARCHIVE]
     # Quoted as pooch reads it: a stray log may have a name with spaces.
     lines = (f"{shlex.join([a.path, a.sha256, *a.urls[:1]])}\n" for a in artifacts)
-    rows = io.StringIO(newline="")
-    writer = csv.DictWriter(rows, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_row(artifact) for artifact in artifacts)
     return {
         "registry.txt": "".join(lines).encode(),
-        "artifacts.csv": rows.getvalue().encode(),
+        "artifacts.csv": _csv(COLUMNS, map(_row, artifacts)),
+        LABEL_SETS_FILE: _csv(LABEL_SET_COLUMNS, label_set_rows(label_sets_folder)),
         noise_generation.LABELS_FILE: _labels_from_seeds(artifacts),
         OFFICIAL_LABELS_FILE: _official_labels(folder),
     }
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
 
 
 def _row(artifact: Artifact) -> dict[str, object]:
@@ -208,13 +416,14 @@ def _row(artifact: Artifact) -> dict[str, object]:
         "shape": "x".join(map(str, artifact.shape or ())),
         "source_path": "" if artifact.source_path == artifact.path else artifact.source_path,
         "urls": " ".join(artifact.urls),
+        "label_sets": " ".join(artifact.label_sets),
     }
 
 
 def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
     arrays: dict[str, Any] = {}
     for artifact in artifacts:
-        if artifact.kind == "noisy_labels":
+        if artifact.kind == "noisy_labels" and not artifact.label_sets:
             labels = noise_generation.generate_noisy_labels(artifact.setting)
             if registry.array_digest(labels) != artifact.array_sha256:
                 raise SystemExit(f"labels from the seed differ from {artifact.path}")
@@ -248,14 +457,16 @@ def _equal(old: bytes, new: bytes) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="UPSTREAM_FOLDER")
+    parser.add_argument("label_sets", type=Path, metavar="LABEL_SETS_FOLDER")
     parser.add_argument("--check", action="store_true", help="exit 1 if registry/ differs")
     arguments = parser.parse_args()
     target = registry.registry_folder()
     try:
-        new = tables(arguments.folder)
+        new = tables(arguments.folder, arguments.label_sets)
     except FileNotFoundError as error:
         raise SystemExit(
-            f"{error.filename} is missing: is this upstream at {registry.REVISION}?"
+            f"{error.filename} is missing: is this upstream at {registry.REVISION}, and are the "
+            "other repositories beside each other?"
         ) from error
     different = [
         name

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array, check_probabilities
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.loading.array_checks import as_array, check_probabilities
 from cifar_noisy.settings import Method
 
 MIN_EXAMPLES_KEPT = 5

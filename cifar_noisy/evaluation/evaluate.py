@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.confident_learning.label_errors import CheckedInput, label_errors
 from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnavailableError
@@ -28,12 +29,17 @@ from cifar_noisy.evaluation.results import (
     accuracy_bound as accuracy_bound,
     count_pairs as count_pairs,
 )
-from cifar_noisy.loading.array_checks import as_array
-from cifar_noisy.loading.artifact_loading import default_edition, load_label_errors
+from cifar_noisy.loading.artifact_loading import (
+    computed_label_errors,
+    default_edition,
+    load_label_errors,
+)
+from cifar_noisy.loading.given_labels import LabelSource, Noise, OwnLabels, label_source
 from cifar_noisy.loading.noise_generation import N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import to_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, Edition, Method, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.label_sets import LabelSet
 from cifar_noisy.store.registry import artifacts
 
 YOURS = "yours"
@@ -43,11 +49,12 @@ AT_BEST_CUT = "yours, at best F1"
 
 def evaluate(
     found: ArrayLike,
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
     order: Order = "imagefolder",
     edition: Edition | None = None,
+    model: str | None = None,
 ) -> Evaluation:
     """Compare found label errors with the true ones, and with what the published methods found.
 
@@ -56,14 +63,16 @@ def evaluate(
     found : (50000,) bool or float array_like
         A mask, True = label error; or a score per example, higher = more likely wrong. The rows of
         a pandas Series are taken by its index, which must be 0 to 49999 in some order.
-    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
-        Fraction of wrong labels. A Setting stands for both numbers.
-    sparsity : {0, 0.2, 0.4, 0.6}, optional
-        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
+    noise, sparsity
+        As for `load_noisy_labels`: a setting of the paper, a label set's name, or labels of your
+        own in `order`.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of `found`.
     edition : {"2019", "2021"}, optional
         Of the published masks beside it, as for `load_train_mask`.
+    model : str, optional
+        For a label set of another repository: compare with the masks computed from the published
+        probabilities of this network.
 
     Returns
     -------
@@ -97,11 +106,11 @@ def evaluate(
     >>> [(other.name, round(other.f1, 4)) for other in result.published][:2]  # published files
     [('argmax', 0.829), ('conf_joint_only', 0.8277)]
     """
-    setting = Setting.of(noise, sparsity)
+    setting = label_source(noise, sparsity, order=order)
     truth = GroundTruth.of(setting)
     checked = _check_found(found)
     rows = to_imagefolder_order(checked, order)
-    masks, used, missing = _published_masks(setting, edition)
+    masks, used, missing = _published_masks(setting, edition, model)
     if checked.dtype == np.bool_:
         problem = input_problem("found", check_mask, truth, checked, order)
         problem = _equal_train_mask(rows, masks) or problem
@@ -130,11 +139,12 @@ def _evaluate_scores(truth: GroundTruth, scores: Scores) -> _Results:
 @np.errstate(under="ignore")  # the caller may have it raise
 def evaluate_pyx(
     pyx: ArrayLike,
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
     order: Order = "imagefolder",
     edition: Edition | None = None,
+    model: str | None = None,
 ) -> PyxEvaluation:
     """Evaluate out-of-sample probabilities: as predictions, as scores, and by confident learning.
 
@@ -142,7 +152,7 @@ def evaluate_pyx(
     ----------
     pyx : (50000, 10) float16, float32 or float64 array_like
         Out-of-sample predicted probabilities. Rows need not sum to 1 and are taken as they are.
-    noise, sparsity, order, edition
+    noise, sparsity, order, edition, model
         As for `evaluate`, which may raise the same.
 
     Returns
@@ -172,11 +182,11 @@ def evaluate_pyx(
     >>> result.rankings[0].name, round(result.rankings[0].roc_auc, 3)  # published files
     ('self_confidence', 0.924)
     """
-    setting = Setting.of(noise, sparsity)
+    setting = label_source(noise, sparsity, order=order)
     truth = GroundTruth.of(setting)
     checked = _check_pyx(pyx, truth.given)
     rows = to_imagefolder_order(checked, order)
-    masks, used, missing = _published_masks(setting, edition)
+    masks, used, missing = _published_masks(setting, edition, model)
     problem = input_problem("pyx", check_pyx, truth, checked, order)
     _warn(problem, stacklevel=4)  # np.errstate's is one
     return PyxEvaluation(
@@ -196,13 +206,17 @@ def evaluate_pyx(
 
 
 def evaluate_published(
-    noise: float | Setting, sparsity: float | None = None, *, edition: Edition | None = None
+    noise: float | str | Setting,
+    sparsity: float | None = None,
+    *,
+    edition: Edition | None = None,
+    model: str | None = None,
 ) -> tuple[Detection, ...]:
-    """Evaluate what the five published methods found.
+    """Evaluate what the five methods found, as published or by published probabilities.
 
     Parameters
     ----------
-    noise, sparsity, edition
+    noise, sparsity, edition, model
         As for `load_train_mask`.
 
     Returns
@@ -220,28 +234,46 @@ def evaluate_published(
     >>> [round(found.f1, 2) for found in evaluate_published(0.4, 0.6)]  # published files
     [0.79, 0.8, 0.79, 0.8, 0.78]
     """
-    setting = Setting.of(noise, sparsity)
-    return GroundTruth.of(setting).detect_all(_load_all_label_errors(setting, edition))
+    setting = label_source(noise, sparsity)
+    masks = _load_all_label_errors(setting, edition, model)
+    return GroundTruth.of(setting).detect_all(masks)
 
 
-def _load_all_label_errors(setting: Setting, edition: Edition | None) -> dict[Method, Mask]:
+def _load_all_label_errors(
+    setting: LabelSource, edition: Edition | None, model: str | None
+) -> dict[Method, Mask]:
+    if not isinstance(setting, Setting):
+        return computed_label_errors(setting, model, edition)
     used = edition or default_edition(setting)
     Store.from_environment().fetch_absent(artifacts(kind="train_mask", noise=setting, edition=used))
-    return {method: load_label_errors(method, setting, edition=used) for method in METHODS}
+    return {
+        method: load_label_errors(method, setting, edition=used, model=model) for method in METHODS
+    }
 
 
 def _published_masks(
-    setting: Setting, edition: Edition | None
+    setting: LabelSource, edition: Edition | None, model: str | None
 ) -> tuple[dict[Method, Mask], Edition | None, str | None]:
     """Return what the five methods found, of which edition, and else why it is not there."""
+    if not isinstance(setting, Setting):
+        if model is None and edition is None:
+            return {}, None, _none_published(setting)
+        return computed_label_errors(setting, model, edition), None, None
     used = default_edition(setting) if edition is None else edition
     used = check_choice(used, EDITIONS, "edition")
     if not setting.has_probabilities:
         return {}, None, f"no method was published at noise {setting.noise:g}"
     try:
-        return _load_all_label_errors(setting, used), used, None
+        return _load_all_label_errors(setting, used, model), used, None
     except UnavailableError as error:
         return {}, used, error.message
+
+
+def _none_published(source: LabelSet | OwnLabels) -> str:
+    how = ""
+    if isinstance(source, LabelSet) and source.models:
+        how = "; name a model whose probabilities give them: " + ", ".join(source.models)
+    return f"no masks were published for {source}{how}"
 
 
 def _warn(problem: str | None, stacklevel: int = 3) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cifar_noisy.evaluation.results import Counts, Detection, Fit, Mask, Ranking, count_pairs
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels
+from cifar_noisy.loading.given_labels import LabelSource
 from cifar_noisy.loading.noise_generation import N_CLASSES
-from cifar_noisy.settings import Method, Setting
+from cifar_noisy.settings import Method
 
 CALIBRATION_BINS = 15
 """Bins of equal width that the expected calibration error is taken over."""
@@ -22,17 +23,17 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Given and true labels of a setting, in the published order."""
+    """Given and true labels, in the published order."""
 
-    setting: Setting
+    setting: LabelSource
     given: Labels
     true: Labels
     is_error: Mask
     examples: Counts
 
     @classmethod
-    def of(cls, setting: Setting) -> GroundTruth:
-        """Load the labels of a setting."""
+    def of(cls, setting: LabelSource) -> GroundTruth:
+        """Load the labels."""
         given, true = load_noisy_labels(setting), load_true_labels()
         return cls(setting, given, true, given != true, count_pairs(given, true, N_CLASSES))
 

@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.loading.given_labels import LabelSource, identity
 from cifar_noisy.loading.noise_generation import N_CLASSES
-from cifar_noisy.settings import CLASSES, Edition, Setting, check_choice
+from cifar_noisy.settings import CLASSES, Edition, check_choice
 
 By = Literal["given", "true", "pair"]
 
@@ -45,8 +46,8 @@ class Detection:
     examples, found : (10, 10) int64
         n_examples and n_found by given label (row) and true label (column). Off the diagonal,
         found / examples is a pair's recall; on it, the share of right labels that were flagged.
-    setting : Setting or None
-        The noise setting; None for labels of another dataset.
+    setting : Setting, LabelSet, OwnLabels or None
+        Where the given labels are from; None for labels of another dataset.
     """
 
     name: str
@@ -60,11 +61,11 @@ class Detection:
     accuracy: Rate
     examples: Counts = field(repr=False, compare=False)
     found: Counts = field(repr=False, compare=False)
-    setting: Setting | None = None
+    setting: LabelSource | None = None
 
     @classmethod
     def of(
-        cls, name: str, examples: Counts, found: Counts, setting: Setting | None = None
+        cls, name: str, examples: Counts, found: Counts, setting: LabelSource | None = None
     ) -> Detection:
         """Return the detection of these counts by given and true label."""
         n_examples, n_found = int(examples.sum()), int(found.sum())
@@ -132,7 +133,7 @@ class Ranking:
         The highest F1 that any cut reaches; chosen knowing the truth, hence an upper bound.
     best_cut : float or None
         That cut: scores at least as high are flagged.
-    setting : Setting or None
+    setting : Setting, LabelSet, OwnLabels or None
         As for `Detection`.
     """
 
@@ -142,7 +143,7 @@ class Ranking:
     precision_at_n_errors: Rate
     best_f1: Rate
     best_cut: Rate
-    setting: Setting | None = None
+    setting: LabelSource | None = None
 
     def row(self) -> dict[str, Any]:
         """Return setting, name and rates, for a data frame or JSON."""
@@ -150,7 +151,7 @@ class Ranking:
 
 
 def _row(result: Detection | Ranking) -> dict[str, Any]:
-    setting = asdict(result.setting) if result.setting else {}
+    setting = identity(result.setting) if result.setting else {}
     left_out = ("examples", "found", "setting")
     return setting | {name: value for name, value in vars(result).items() if name not in left_out}
 
@@ -161,21 +162,22 @@ class Evaluation:
 
     Attributes
     ----------
-    setting : Setting
-        The noise setting.
+    setting : Setting, LabelSet or OwnLabels
+        Where the given labels are from.
     detection : Detection or None
         Of the mask, or of the score cut where F1 is best; None for a score where no label is wrong.
     ranking : Ranking or None
         Of the score; None for a mask.
     published : tuple of Detection
-        The five published methods; empty where their masks cannot be had.
+        The five published methods, or for another repository's labels the five computed from the
+        probabilities of a model; empty where their masks cannot be had.
     edition : str or None
-        The edition of those masks; None where there are none for the setting.
+        The edition of those masks; None where none were published.
     published_missing : str or None
         Why `published` is empty; None where it is not.
     """
 
-    setting: Setting
+    setting: LabelSource
     detection: Detection | Any
     ranking: Ranking | Any
     published: tuple[Detection, ...]
@@ -223,14 +225,15 @@ class PyxEvaluation:
 
     Attributes
     ----------
-    setting : Setting
-        The noise setting.
+    setting : Setting, LabelSet or OwnLabels
+        Where the given labels are from.
     against_given, against_true : Fit
         How well they predict the noisy and the true labels.
     accuracy_bound : float
         The best accuracy against given labels that a learner can have, even if it knows every true
-        label: the mean of the column maxima of the noise matrix as drawn. Which labels are wrong
-        depends on the class alone, so no image tells more.
+        label: the mean of the column maxima of the noise matrix as drawn. In the paper's settings
+        which labels are wrong depends on the class alone, so no image tells more; where it depends
+        on the image, a learner may do better.
     rankings : tuple of Ranking
         By "self_confidence" and "normalized_margin", see `label_error_scores`.
     detections : tuple of Detection
@@ -239,7 +242,7 @@ class PyxEvaluation:
         As in `Evaluation`.
     """
 
-    setting: Setting
+    setting: LabelSource
     against_given: Fit
     against_true: Fit
     accuracy_bound: float
@@ -256,7 +259,7 @@ class PyxEvaluation:
 
 def _as_dict(result: Evaluation | PyxEvaluation) -> dict[str, Any]:
     values = {name: _plain(value) for name, value in vars(result).items() if name != "setting"}
-    return asdict(result.setting) | values
+    return identity(result.setting) | values
 
 
 def _plain(value: Any) -> Any:

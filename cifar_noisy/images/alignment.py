@@ -27,13 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from cifar_noisy.confident_learning.array_checks import as_array, check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.images.user_datasets import Rows, read_rows
-from cifar_noisy.loading.array_checks import as_array, check_probabilities
-from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels, published_pyx
+from cifar_noisy.loading.artifact_loading import load_true_labels, published_pyx
 from cifar_noisy.loading.noise_generation import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import published_torchvision_index
-from cifar_noisy.settings import CLASSES, SETTINGS, Setting
+from cifar_noisy.settings import CLASSES, Setting
+from cifar_noisy.store.label_sets import label_sets
+from cifar_noisy.store.registry import array_digest
 
 Float = TypeVar("Float", bound="np.floating[Any]")
 Verdict = Literal["aligned", "misaligned", "unclear"]
@@ -199,9 +201,12 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
 
 def published_labels(labels: NDArray[np.int64]) -> str | None:
     """Return which published labels these are, such as "true labels"; None if they are none."""
-    for setting in SETTINGS:
-        if np.array_equal(labels, load_noisy_labels(setting.noise, setting.sparsity)):
-            return f"noisy labels of {setting}" if setting.noise else "true labels"
+    digest = array_digest(labels.astype(np.int64))
+    for known in label_sets():
+        if known.array_sha256 == digest:
+            return (
+                f"noisy labels of {known.setting or known}" if known.noise_rate else "true labels"
+            )
     return None
 
 

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Subset
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.images.augmentation import PADDING, Crops, PaddedImages
 from cifar_noisy.images.dataset import NoisyCIFAR10, replaced
-from cifar_noisy.loading.array_checks import as_array
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)

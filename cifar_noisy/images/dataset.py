@@ -16,11 +16,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, default_collate
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
 from cifar_noisy.images.packs import load_images, renamed
 from cifar_noisy.images.whole_batch_transforms import whole_batch_transform
-from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
+from cifar_noisy.loading.given_labels import LabelSource, Noise, label_source
 from cifar_noisy.loading.train_mask_input import resolve_train_mask
 from cifar_noisy.settings import (
     CLASSES,
@@ -28,7 +29,6 @@ from cifar_noisy.settings import (
     ORDERS,
     Edition,
     Order,
-    Setting,
     check_choice,
 )
 
@@ -62,11 +62,10 @@ class NoisyCIFAR10(Dataset[Any]):
     ----------
     root, download, trust, progress
         Where the images come from, as for `load_images`.
-    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
-        Fraction of wrong labels; for the train set only, and needed there. A `Setting` has the
-        sparsity too.
-    sparsity : {0, 0.2, 0.4, 0.6}
-        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
+    noise, sparsity
+        Given labels, for the train set only and needed there: a fraction of wrong labels and a
+        sparsity, a `Setting`, the name of a label set such as "cifar10n-worst", or 50,000 labels of
+        your own in `order`; as for `load_noisy_labels`.
     train : bool, default True
         The train set, else the test set, which has true labels only.
     transform : callable, optional
@@ -78,8 +77,8 @@ class NoisyCIFAR10(Dataset[Any]):
         keep; or rows. Arrays are in the published order whatever `order` is; one that makes sense
         in torchvision's order only is an error. A warning tells of an array that keeps wrong labels
         and removes right ones, as one of label errors does (at noise 0 nothing can tell).
-    edition : {"2019", "2021"}, optional
-        Of the published mask, as for `load_train_mask`.
+    edition, model
+        Of the mask of a method, as for `load_train_mask`.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the items: that of the published arrays, or of ``torchvision.datasets.CIFAR10``.
     return_index : bool, default False
@@ -99,8 +98,8 @@ class NoisyCIFAR10(Dataset[Any]):
         deprecated name.
     classes : list of str
     class_to_idx : dict
-    setting : Setting or None
-        None for the test set.
+    setting : Setting, LabelSet, OwnLabels or None
+        Where the given labels are from; None for the test set.
 
     Raises
     ------
@@ -125,7 +124,7 @@ class NoisyCIFAR10(Dataset[Any]):
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
-        noise: float | Setting | None = None,
+        noise: Noise | None = None,
         sparsity: float | None = None,
         train: bool = True,
         transform: Callable[[Any], Any] | None = None,
@@ -134,19 +133,22 @@ class NoisyCIFAR10(Dataset[Any]):
         train_mask: str | ArrayLike | None = None,
         *,
         edition: Edition | None = None,
+        model: str | None = None,
         order: Order = "imagefolder",
         return_index: bool = False,
         trust: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         check_choice(order, ORDERS, "order")
-        self.setting = _train_setting(noise, sparsity) if train else None
+        self.setting = _train_labels(noise, sparsity, order) if train else None
         if not train:
             _check_nothing_noisy(noise, sparsity, train_mask)
-        if train_mask is None and edition is not None:
-            raise UnknownArtifactError(
-                f"edition {edition!r} is that of a published mask: name its method as train_mask"
-            )
+        for name, value in (("edition", edition), ("model", model)):
+            if value is not None and not isinstance(train_mask, str):
+                raise UnknownArtifactError(
+                    f"{name} {value!r} is that of a method's mask: name the method as train_mask, "
+                    f"or leave {name} out"
+                )
         self.train = train
         self.order = order
         self.transform = transform
@@ -160,11 +162,11 @@ class NoisyCIFAR10(Dataset[Any]):
         given = true = self.images.labels
         torchvision_index = self.images.torchvision_index
         if self.setting:
-            given = load_noisy_labels(self.setting.noise, self.setting.sparsity)
+            given = load_noisy_labels(self.setting)
         rows: NDArray[np.intp] = np.arange(len(given))
         if train_mask is not None and self.setting:
             rows = resolve_train_mask(
-                train_mask, self.setting, edition, given, true, torchvision_index
+                train_mask, self.setting, edition, model, given, true, torchvision_index
             )
         if order == "torchvision":
             rows = rows[np.argsort(torchvision_index[rows])]
@@ -210,13 +212,13 @@ class NoisyCIFAR10(Dataset[Any]):
 
     @functools.cached_property
     def noise_matrix(self) -> NDArray[np.float64] | None:
-        """Matrix that published labels were drawn from, (10, 10) float64; None for the test set.
+        """Noise matrix of the labels, (10, 10) float64; None for the test set.
 
         Entry (i, j) is p(given label = i | true label = j), as `load_noise_matrix` gives it.
         """
         if self.setting is None:
             return None
-        return load_noise_matrix(self.setting.noise, self.setting.sparsity)
+        return load_noise_matrix(self.setting)
 
     def __len__(self) -> int:
         return len(self.imagefolder_index)
@@ -328,17 +330,17 @@ class _FetchedItems(Sequence[tuple[Any, ...]]):
         return self._items[item]
 
 
-def _train_setting(noise: float | Setting | None, sparsity: float | None) -> Setting:
+def _train_labels(noise: Noise | None, sparsity: float | None, order: Order) -> LabelSource:
     if noise is None:
         raise UnknownArtifactError(
             "noise is missing: the train set needs noise=, one of "
             f"{', '.join(f'{level:g}' for level in NOISE_LEVELS)}; 0 gives the true labels"
         )
-    return Setting.of(noise, sparsity)
+    return label_source(noise, sparsity, order=order)
 
 
 def _check_nothing_noisy(
-    noise: float | Setting | None, sparsity: float | None, train_mask: str | ArrayLike | None
+    noise: Noise | None, sparsity: float | None, train_mask: str | ArrayLike | None
 ) -> None:
     for name, value in (("noise", noise), ("sparsity", sparsity), ("train_mask", train_mask)):
         if value is not None:

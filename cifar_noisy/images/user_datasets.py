@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import ImagesError, InvalidInputError
 from cifar_noisy.images.readers import (
     PIXELS,
@@ -23,7 +24,6 @@ from cifar_noisy.images.readers import (
     readable,
     split_folder,
 )
-from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.store.files import open_regular, reason, user_path
 
 POOLED_SIDE = 8

@@ -1,7 +1,8 @@
 """Published artifacts by meaning: checked bytes in, a checked array or a parsed log out.
 
 Nothing is ever unpickled. The data are those of Northcutt, Jiang and Chuang, "Confident Learning:
-Estimating Uncertainty in Dataset Labels", JAIR 2021, as published in upstream's repository.
+Estimating Uncertainty in Dataset Labels", JAIR 2021, as published in upstream's repository, and
+the label sets of other repositories.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
@@ -16,24 +18,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import (
+    CountedMatrixWarning,
     InvalidInputError,
     TrainingLogError,
     UnavailableError,
     UnknownArtifactError,
 )
-from cifar_noisy.loading.noise_generation import (
-    generate_noise_matrix,
-    shipped_noisy_labels,
-    true_labels,
+from cifar_noisy.loading.given_labels import (
+    LabelSource,
+    Noise,
+    OwnLabels,
+    command_options,
+    count_noise_matrix,
+    label_source,
+    labels_of,
+    pyx_artifact,
+    rows_of_folds,
 )
+from cifar_noisy.loading.noise_generation import generate_noise_matrix, true_labels
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.loading.recomputed import read_train_mask
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
-    ORDERS,
     OTHER_METHODS,
     TRAINERS,
     Edition,
@@ -46,6 +56,7 @@ from cifar_noisy.settings import (
 )
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.files import user_path
+from cifar_noisy.store.label_sets import LabelSet
 from cifar_noisy.store.registry import (
     Artifact,
     Kind,
@@ -67,9 +78,15 @@ _NPY_HEADER_SIZE = 128
 _FLOAT16_ONE = np.float16(1).view(np.uint16)
 
 
-def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16]:
-    """Return the published probabilities of a setting, in the published order."""
-    artifact, store = find("pyx", setting), Store.from_environment()
+def published_pyx(
+    source: LabelSource, *, model: str | None = None, mmap: bool = False
+) -> NDArray[np.floating[Any]]:
+    """Return published probabilities, in the published order."""
+    if not isinstance(source, Setting):
+        return _other_pyx(source, model)
+    if model is not None:
+        check_choice(model, ("resnet50",), "model")
+    artifact, store = find("pyx", source), Store.from_environment()
     if mmap:
         pyx = open_npy(store.path(artifact))
         _check_array(pyx, artifact)
@@ -82,12 +99,32 @@ def published_pyx(setting: Setting, *, mmap: bool = False) -> NDArray[np.float16
     return pyx
 
 
+def _other_pyx(source: LabelSet | OwnLabels, model: str | None) -> NDArray[np.float64]:
+    """Return another repository's probabilities, their rows brought into the published order."""
+    if isinstance(source, OwnLabels) or not source.models:
+        raise UnknownArtifactError(
+            f"no probabilities were published for {source}: train with cifar-noisy recompute "
+            f"{command_options(source)}, then pass source="
+        )
+    if model is None:
+        raise UnknownArtifactError(
+            f"model is missing: probabilities for {source} were published for model= "
+            f"{', '.join(source.models)}"
+        )
+    artifact = pyx_artifact(source, check_choice(model, source.models, "model"))
+    content = Store.from_environment().read(artifact)
+    pyx = np.empty(artifact.shape or (), artifact.dtype)
+    pyx[rows_of_folds(source)] = decode_array(content, artifact)
+    return pyx
+
+
 def load_train_mask(
     method: Method,
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
     edition: Edition | None = None,
+    model: str | None = None,
     order: Order = "imagefolder",
     source: str | os.PathLike[str] | None = None,
 ) -> NDArray[np.bool_]:
@@ -98,12 +135,17 @@ def load_train_mask(
     method : {"argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"}
         The paper calls them C_confusion, C_y~,y*, CL: PBC, CL: PBNR and CL: C+NR.
     noise, sparsity
-        As for `load_noisy_labels`; at noise 0.9 none was published.
+        As for `load_noisy_labels`; at noise 0.9 none was published. For the label sets of other
+        repositories none was published either: their masks are computed, as `label_errors` does,
+        from the published probabilities of `model`.
     edition : {"2019", "2021"}, optional
         The two differ in 0 to 26 examples. "2019" came from full-precision probabilities that were
         never released, and the paper's models were trained on it; it is the default where it exists
         (all but noise 0), since its numbers are the ones that people compare with. "2021" was
-        recomputed by the authors from the released probabilities.
+        recomputed by the authors from the released probabilities. Label sets of other repositories
+        have none.
+    model : str, optional
+        As for `load_pyx`.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the examples.
     source : path, optional
@@ -125,20 +167,24 @@ def load_train_mask(
     >>> int(load_train_mask("cl_pbnr", 0.4, 0.2).sum())  # published files
     29141
     """
-    setting = Setting.of(noise, sparsity)
-    check_choice(order, ORDERS, "order")
+    labels = label_source(noise, sparsity, order=order)
     check_choice(method, METHODS, "method")
-    if source is None:
-        used = default_edition(setting) if edition is None else edition
+    mask: NDArray[np.bool_]
+    if source is not None:
+        if edition is not None:
+            raise InvalidInputError(
+                f"leave edition={edition!r} out: it is for published masks, not for those of "
+                "source="
+            )
+        mask = read_train_mask(user_path(source), labels, method)
+    elif isinstance(labels, Setting):
+        used = default_edition(labels) if edition is None else edition
         check_choice(used, EDITIONS, "edition")
-        artifact = find("train_mask", setting, method, edition=used)
-        mask: NDArray[np.bool_] = decode_array(Store.from_environment().read(artifact), artifact)
-    elif edition is not None:
-        raise InvalidInputError(
-            f"leave edition={edition!r} out: it is for published masks, not for those of source="
-        )
+        check_choice(model or "resnet50", ("resnet50",), "model")
+        artifact = find("train_mask", labels, method, edition=used)
+        mask = decode_array(Store.from_environment().read(artifact), artifact)
     else:
-        mask = read_train_mask(user_path(source), setting, method)
+        mask = ~computed_label_errors(labels, model, edition)[method]
     return from_imagefolder_order(mask, order)
 
 
@@ -147,19 +193,32 @@ def default_edition(setting: Setting) -> Edition:
     return "2019" if setting.noise else "2021"
 
 
+def computed_label_errors(
+    source: LabelSet | OwnLabels, model: str | None, edition: str | None = None
+) -> dict[Method, NDArray[np.bool_]]:
+    """Return what the five methods find in another repository's labels, in the published order."""
+    if edition is not None:
+        raise UnknownArtifactError(
+            f"leave edition={edition!r} out: no masks were published for {source}; they are "
+            "computed from the probabilities of model="
+        )
+    return label_errors(labels_of(source), published_pyx(source, model=model))
+
+
 def load_label_errors(
     method: Method,
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
     edition: Edition | None = None,
+    model: str | None = None,
     order: Order = "imagefolder",
 ) -> NDArray[np.bool_]:
     """Load the label errors that a method found: the complement of its train mask.
 
     Parameters
     ----------
-    method, noise, sparsity, edition, order
+    method, noise, sparsity, edition, model, order
         As for `load_train_mask`, which may raise the same.
 
     Returns
@@ -172,22 +231,25 @@ def load_label_errors(
     >>> int(load_label_errors("cl_pbnr", 0.4, 0.2).sum())  # published files
     20859
     """
-    return ~load_train_mask(method, noise, sparsity, edition=edition, order=order)
+    return ~load_train_mask(method, noise, sparsity, edition=edition, model=model, order=order)
 
 
 def load_noisy_labels(
-    noise: float | Setting, sparsity: float | None = None, *, order: Order = "imagefolder"
+    noise: Noise, sparsity: float | None = None, *, order: Order = "imagefolder"
 ) -> NDArray[np.int64]:
-    """Load the noisy labels of a setting, which ship with this package.
+    """Load given labels: of a setting of the paper, of a label set by its name, or your own.
 
-    They were generated from the published seed and equal the published JSON files bit for bit.
+    Those of the paper ship with this package. They were generated from the published seed and equal
+    the published JSON files bit for bit. Those of other repositories are fetched from there.
 
     Parameters
     ----------
-    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting
-        Fraction of wrong labels; a Setting stands for both numbers.
+    noise : {0, 0.2, 0.4, 0.7, 0.9}, Setting, str, LabelSet or (50000,) int array_like
+        Fraction of wrong labels; a Setting, which stands for both numbers; a label set or its name,
+        such as "cifar10n-worst" (`label_sets` lists them); or labels of your own in `order`, which
+        are checked and returned.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
-        Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
+        Fraction of zero off-diagonal noise rates, for a fraction of wrong labels other than 0 only.
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the examples.
 
@@ -199,18 +261,27 @@ def load_noisy_labels(
     Raises
     ------
     UnknownArtifactError
-        If the setting was never published, or sparsity is missing where noise is not 0.
+        If the setting or the name was never published, or sparsity is missing where noise is not 0.
+    InvalidInputError
+        If labels of your own are not 50,000 whole numbers from 0 to 9, or only make sense in the
+        other order.
+    UnavailableError
+        If no source has a label set's file.
 
     Examples
     --------
     >>> labels = load_noisy_labels(noise=0.7, sparsity=0.2)
     >>> float((labels != load_true_labels()).mean())
     0.69918
+    >>> labels = load_noisy_labels("cifar10n-worst")  # published files
+    >>> float((labels != load_true_labels()).mean())  # published files
+    0.40208
     """
-    artifact = find("noisy_labels", Setting.of(noise, sparsity))
-    labels = shipped_noisy_labels(artifact.setting)
-    _check_published(labels, artifact, "reinstall cifar-noisy")
-    return from_imagefolder_order(labels, order)
+    source = label_source(noise, sparsity, order=order)
+    labels = labels_of(source)
+    if isinstance(source, Setting):
+        _check_published(labels, find("noisy_labels", source), "reinstall cifar-noisy")
+    return from_imagefolder_order(labels.copy(), order)
 
 
 def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
@@ -234,16 +305,18 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     return from_imagefolder_order(true_labels(), order)
 
 
-def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> NDArray[np.float64]:
-    """Load the noise matrix that the noisy labels of a setting were drawn from.
+def load_noise_matrix(noise: Noise, sparsity: float | None = None) -> NDArray[np.float64]:
+    """Load the noise matrix of given labels.
 
-    It is generated from the published seed, and its checksum must be that of the published one. The
-    published pickle is never opened.
+    For a setting of the paper it is the one that the labels were drawn from: it is generated from
+    the published seed, and its checksum must be that of the published one. (The published pickle is
+    never opened.) For other labels, which were drawn from no matrix, it is counted against the true
+    labels.
 
     Parameters
     ----------
     noise, sparsity
-        As for `load_noisy_labels`.
+        As for `load_noisy_labels`; labels of your own in the published order.
 
     Returns
     -------
@@ -252,10 +325,14 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
 
     Raises
     ------
-    UnknownArtifactError
-        If the setting was never published.
-    UnavailableError
-        If the installed numpy draws another matrix than the published one.
+    UnknownArtifactError, InvalidInputError, UnavailableError
+        As `load_noisy_labels` does; also if the installed numpy draws another matrix than the
+        published one.
+
+    Warns
+    -----
+    CountedMatrixWarning
+        If the matrix was counted.
 
     Examples
     --------
@@ -263,8 +340,13 @@ def load_noise_matrix(noise: float | Setting, sparsity: float | None = None) -> 
     >>> int((matrix == 0).sum())
     54
     """
-    artifact = find("noise_matrix", Setting.of(noise, sparsity))
-    matrix = generate_noise_matrix(artifact.setting)
+    source = label_source(noise, sparsity)
+    if not isinstance(source, Setting):
+        message = f"the noise matrix of {source} is counted: its labels were drawn from none"
+        warnings.warn(message, CountedMatrixWarning, stacklevel=2)
+        return count_noise_matrix(source)
+    artifact = find("noise_matrix", source)
+    matrix = generate_noise_matrix(source)
     _check_published(matrix, artifact, "install another numpy")
     return matrix
 
@@ -330,11 +412,12 @@ def load_training_log(
 def download(
     *,
     kind: Kind | None = None,
-    noise: float | Setting | None = None,
+    noise: float | str | Setting | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
     trainer: Trainer | None = None,
+    model: str | None = None,
     copy: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -342,8 +425,8 @@ def download(
 
     Parameters
     ----------
-    kind, noise, sparsity, method, edition, trainer
-        Filters as for `artifacts`; without any, all 340 files (142 MB).
+    kind, noise, sparsity, method, edition, trainer, model
+        Filters as for `artifacts`; without any, all 340 files of the paper (142 MB).
     copy : bool, default False
         Copy what a mirror folder has into the cache, instead of using it in place.
     progress : object with ``update(n_bytes)``, optional
@@ -369,7 +452,13 @@ def download(
     ['cifar10__train__model_resnet50__pyx.npy']
     """
     wanted = artifacts(
-        kind=kind, noise=noise, sparsity=sparsity, method=method, edition=edition, trainer=trainer
+        kind=kind,
+        noise=noise,
+        sparsity=sparsity,
+        method=method,
+        edition=edition,
+        trainer=trainer,
+        model=model,
     )
     return Store.from_environment().fetch(require_nonempty(wanted), progress, copy=copy)
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_noisy.confident_learning.array_checks import check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
-from cifar_noisy.loading.array_checks import check_probabilities
+from cifar_noisy.loading.given_labels import LabelSource, command_options
 from cifar_noisy.loading.noise_generation import N_EXAMPLES
 from cifar_noisy.settings import CLASSES, Method, Setting, pyx_path, train_mask_path
 from cifar_noisy.store.files import open_regular, reason
@@ -26,9 +27,21 @@ PROVENANCE_FILE = "provenance.json"
 _LARGEST = 1 << 22  # twice the bytes of the largest file
 
 
-def provenance_path(setting: Setting) -> str:
-    """Return where the record of a setting lies in a folder of recomputed files."""
-    return pyx_path(setting).rpartition("/")[0] + "/" + PROVENANCE_FILE
+def recomputed_pyx_path(source: LabelSource) -> str:
+    """Return where probabilities lie in a folder of recomputed files."""
+    return pyx_path(source) if isinstance(source, Setting) else f"{source.name}/pyx.npy"
+
+
+def recomputed_mask_path(source: LabelSource, method: Method) -> str:
+    """Return where a train mask lies in a folder of recomputed files."""
+    if isinstance(source, Setting):
+        return train_mask_path(source, method, "2021")
+    return f"{source.name}/train_pruned_{method}/train_mask.npy"
+
+
+def provenance_path(source: LabelSource) -> str:
+    """Return where the record of given labels lies in a folder of recomputed files."""
+    return recomputed_pyx_path(source).rpartition("/")[0] + "/" + PROVENANCE_FILE
 
 
 def write_record(
@@ -58,21 +71,22 @@ def read_record(folder: Path, path: str, names: Iterable[str]) -> dict[str, Any]
 
 
 def read_pyx(
-    folder: Path, setting: Setting, n_examples: int = N_EXAMPLES
+    folder: Path, source: LabelSource, n_examples: int = N_EXAMPLES
 ) -> NDArray[np.floating[Any]]:
     """Return the (N, 10) float16 or float32 probabilities in a folder of recomputed files."""
-    pyx = _read(folder, pyx_path(setting), setting)
+    path = recomputed_pyx_path(source)
+    pyx = _read(folder, path, source)
     if pyx.shape != (n_examples, len(CLASSES)) or pyx.dtype not in (np.float16, np.float32):
-        raise _of_another_kind(folder / pyx_path(setting), pyx, f"({n_examples}, 10) probabilities")
+        raise _of_another_kind(folder / path, pyx, f"({n_examples}, 10) probabilities")
     return check_probabilities(pyx, f"pyx of {folder}")
 
 
 def read_train_mask(
-    folder: Path, setting: Setting, method: Method, n_examples: int = N_EXAMPLES
+    folder: Path, source: LabelSource, method: Method, n_examples: int = N_EXAMPLES
 ) -> NDArray[np.bool_]:
     """Return the (N,) bool train mask in a folder of recomputed files; True = keep."""
-    path = train_mask_path(setting, method, "2021")
-    mask = _read(folder, path, setting)
+    path = recomputed_mask_path(source, method)
+    mask = _read(folder, path, source)
     if mask.shape != (n_examples,) or mask.dtype != np.bool_:
         raise _of_another_kind(folder / path, mask, f"a mask of {n_examples} examples")
     return mask
@@ -84,11 +98,11 @@ def _of_another_kind(path: Path, array: NDArray[Any], expected: str) -> InvalidI
     )
 
 
-def _read(folder: Path, path: str, setting: Setting) -> NDArray[Any]:
+def _read(folder: Path, path: str, source: LabelSource) -> NDArray[Any]:
     try:
         with open_regular(folder / path) as file:
             content = file.read(_LARGEST)
-        record = read_sealed_json(folder / provenance_path(setting)) or {}
+        record = read_sealed_json(folder / provenance_path(source)) or {}
         if hashlib.sha256(content).hexdigest() != record["files"][path]:
             raise ValueError
         array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
@@ -96,7 +110,7 @@ def _read(folder: Path, path: str, setting: Setting) -> NDArray[Any]:
         why = reason(error) if isinstance(error, OSError) else "it is not as it was recomputed"
         raise UnavailableError(
             f"{folder} has no recomputed {path} ({why}): make it with cifar-noisy recompute run "
-            f"--folder {folder}, or where nothing is planned cifar-noisy recompute --noise "
-            f"{setting.noise:g} --sparsity {setting.sparsity:g} --folder {folder}"
+            f"--folder {folder}, or where nothing is planned cifar-noisy recompute "
+            f"{command_options(source)} --folder {folder}"
         ) from error
     return array

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnknownArtifactError
-from cifar_noisy.loading.array_checks import as_array
+from cifar_noisy.confident_learning.array_checks import as_array
+from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning
 from cifar_noisy.loading.artifact_loading import load_train_mask
+from cifar_noisy.loading.given_labels import LabelSource
 from cifar_noisy.loading.noise_generation import N_CLASSES
-from cifar_noisy.settings import Setting
+from cifar_noisy.settings import Edition, Method
 
 Z_CERTAIN = 10.0
 """The z score from which a mask surely has to do with which labels are wrong."""
@@ -23,25 +24,22 @@ Z_UNCORRELATED = 5.0
 
 def resolve_train_mask(
     train_mask: str | ArrayLike,
-    setting: Setting,
+    source: LabelSource,
     edition: str | None,
+    model: str | None,
     given: NDArray[np.int64],
     true: NDArray[np.int64],
     torchvision_index: NDArray[np.int64],
 ) -> NDArray[np.intp]:
     """Return the published rows that a train mask keeps, ascending.
 
-    A train mask is a method's name, for which `setting` and `edition` choose the published mask; a
-    bool mask in the published order; or rows of it. `association` decides whether to warn that it
-    keeps the wrong labels: at noise 0.7, a right mask keeps the smaller part.
+    A train mask is a method's name, for which the other arguments choose the mask; a bool mask in
+    the published order; or rows of it. `association` decides whether to warn that it keeps the
+    wrong labels: at noise 0.7, a right mask keeps the smaller part.
     """
     if isinstance(train_mask, str):
-        published = load_train_mask(cast(Any, train_mask), setting, edition=cast(Any, edition))
-        return np.flatnonzero(published)
-    if edition is not None:
-        raise UnknownArtifactError(
-            f"edition {edition!r} does not go with an array as train_mask: leave edition out"
-        )
+        method, year = cast(Method, train_mask), cast(Edition | None, edition)
+        return np.flatnonzero(load_train_mask(method, source, edition=year, model=model))
     mask = _as_mask(as_array(train_mask, "train_mask"), len(given))
     agrees = association(mask, given, true)
     if abs(agrees) < Z_UNCORRELATED:

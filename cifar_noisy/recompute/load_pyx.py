@@ -1,4 +1,4 @@
-"""The out-of-sample predicted probabilities of a setting: published, or recomputed."""
+"""The out-of-sample predicted probabilities of given labels: published, or recomputed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loading.artifact_loading import published_pyx
+from cifar_noisy.loading.given_labels import Noise, command_options, label_source
 from cifar_noisy.loading.recomputed import read_pyx
 from cifar_noisy.loading.row_order import from_imagefolder_order
-from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
+from cifar_noisy.settings import Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.files import user_path
 
@@ -23,9 +24,10 @@ _CORE_MINUTES_A_SETTING = 53
 
 
 def load_pyx(
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
+    model: str | None = None,
     order: Order = "imagefolder",
     mmap: bool = False,
     source: str | os.PathLike[str] | None = None,
@@ -33,17 +35,25 @@ def load_pyx(
 ) -> NDArray[np.floating[Any]]:
     """Load out-of-sample predicted probabilities, as published or recomputed.
 
-    The published ones come from ResNet-50s trained in four-fold cross-validation on the noisy
+    Those of the paper come from ResNet-50s trained in four-fold cross-validation on the noisy
     labels: slices of softmax outputs with 1,000 columns, so rows sum to 0.986 to 1.0004. They are
     neither renormalised nor widened.
 
+    Those of CIFAR-10N and CIFAR-10S come from five networks trained in five-fold cross-validation,
+    published in cleanlab/label-error-detection-benchmarks. Their files have the held-out folds one
+    after another; here their rows are in the published order of the paper, like all others.
+
     Parameters
     ----------
-    noise : {0, 0.2, 0.4, 0.7} or Setting
-        Fraction of wrong labels; 0.7 is what upstream files under 0_6. With `source`, 0.9 too. A
-        Setting stands for both numbers.
+    noise : {0, 0.2, 0.4, 0.7}, Setting or str
+        Fraction of wrong labels; 0.7 is what upstream files under 0_6. A Setting stands for both
+        numbers, a text for the label set of that name. With `source` also noise 0.9, or 50,000
+        labels of your own in `order`.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
         Fraction of zero off-diagonal noise rates; may be left out where noise is 0.
+    model : str, optional
+        For label sets of other repositories: "resnet18", "resnet50d", "efficientnet_b1",
+        "twins_pcpvt_base" or "swin_base_patch4_window7_224".
     order : {"imagefolder", "torchvision"}, default "imagefolder"
         Order of the rows: as published, or that of ``torchvision.datasets.CIFAR10``.
     mmap : bool, default False
@@ -59,12 +69,13 @@ def load_pyx(
     -------
     (50000, 10) float16
         Row i, column k: probability that example i is of class k. (float32 where they were
-        recomputed so.)
+        recomputed so; float64 of the other repositories.)
 
     Raises
     ------
     UnknownArtifactError
-        If there are no probabilities for the setting, or the order or `on_missing` is unknown.
+        If there are no probabilities for these labels, or the model, the order or `on_missing` is
+        unknown or missing.
     InvalidInputError
         If options exclude each other, or `source` is of another dataset or holds no probabilities.
     UnavailableError
@@ -77,9 +88,11 @@ def load_pyx(
     >>> pyx = load_pyx(noise=0.4, sparsity=0.2)  # published files
     >>> pyx.shape, pyx.dtype, float(pyx[0, 0])  # published files
     ((50000, 10), dtype('float16'), 0.299560546875)
+    >>> pyx = load_pyx("cifar10n-worst", model="resnet50d")  # published files
+    >>> pyx.shape, pyx.dtype  # published files
+    ((50000, 10), dtype('float64'))
     """
-    setting = Setting.of(noise, sparsity)
-    check_choice(order, ORDERS, "order")
+    labels = label_source(noise, sparsity, order=order)
     check_choice(on_missing, get_args(OnMissing), "on_missing")
     if mmap and (source is not None or order != "imagefolder"):
         raise InvalidInputError(
@@ -87,14 +100,22 @@ def load_pyx(
             f"get {'a source' if source is not None else f'order={order!r}'}"
         )
     if source is not None:
-        return from_imagefolder_order(read_pyx(user_path(source), setting), order)
+        if model is not None:
+            raise InvalidInputError(f"leave model={model!r} out: it is for published probabilities")
+        return from_imagefolder_order(read_pyx(user_path(source), labels), order)
+    if not isinstance(labels, Setting):
+        if mmap or on_missing != "raise":
+            raise InvalidInputError(
+                f"leave {'mmap' if mmap else 'on_missing'} out: it is for the paper's settings"
+            )
+        return from_imagefolder_order(published_pyx(labels, model=model), order)
     try:
-        pyx = published_pyx(setting, mmap=mmap)
+        pyx = published_pyx(labels, model=model, mmap=mmap)
     except UnavailableError as error:
         if on_missing == "raise":
-            message = f"{error.message}; or {_how_to_recompute(setting)}"
+            message = f"{error.message}; or {_how_to_recompute(labels)}"
             raise UnavailableError(message, error.causes) from None
-        pyx = _recompute(setting)
+        pyx = _recompute(labels)
     return from_imagefolder_order(pyx, order)
 
 
@@ -104,8 +125,8 @@ def _how_to_recompute(setting: Setting) -> str:
     minutes = max(1, round(_CORE_MINUTES_A_SETTING / n_cores, -1))
     return (
         f"train again (about {minutes:.0f} minutes on this machine's {n_cores} cores if they are "
-        "like those measured, more without AMX): cifar-noisy recompute --noise "
-        f'{setting.noise:g} --sparsity {setting.sparsity:g}, or on_missing="recompute"'
+        "like those measured, more without AMX): cifar-noisy recompute "
+        f'{command_options(setting)}, or on_missing="recompute"'
     )
 
 
@@ -113,8 +134,7 @@ def _recompute(setting: Setting) -> NDArray[np.floating[Any]]:
     """Return recomputed probabilities from the cache; train first if they are not there."""
     from cifar_noisy.recompute.task_runner import recompute_settings
 
-    name = f"noise{setting.noise:g}-sparsity{setting.sparsity:g}"
-    folder = Store.from_environment().cache / "recomputed" / name
+    folder = Store.from_environment().cache / "recomputed" / setting.name
     try:
         return read_pyx(folder, setting)
     except UnavailableError:

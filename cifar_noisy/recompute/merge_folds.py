@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 import cifar_noisy
+from cifar_noisy.confident_learning.array_checks import check_probabilities
 from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import RecomputeError, printable
 from cifar_noisy.evaluation.evaluate import Detection, accuracy_bound, count_pairs
-from cifar_noisy.loading.array_checks import check_probabilities
 from cifar_noisy.loading.recomputed import write_record
 from cifar_noisy.recompute.datasets import Dataset, folds_of
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array, check_probabilities
 from cifar_noisy.errors import InvalidInputError, MissingExtraError, printable
 from cifar_noisy.evaluation.metrics import counts_by_threshold
-from cifar_noisy.loading.array_checks import as_array, check_probabilities
 from cifar_noisy.settings import CLASSES
 
 if TYPE_CHECKING:

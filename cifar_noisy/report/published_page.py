@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import cifar_noisy
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.confident_learning.float16_bounds import REASONS
 from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import (
@@ -26,7 +27,6 @@ from cifar_noisy.evaluation.evaluate import (
     evaluate_pyx,
 )
 from cifar_noisy.evaluation.verification import Check, verify
-from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.artifact_loading import (
     default_edition,
     load_label_errors,

@@ -21,7 +21,9 @@ import functools
 import hashlib
 import io
 import itertools
+import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +48,9 @@ from cifar_noisy.store.http_download import (
 )
 from cifar_noisy.store.http_get import is_http_url, redact_url
 from cifar_noisy.store.locks import locked
-from cifar_noisy.store.registry import REPOSITORY, REVISION, Artifact
+from cifar_noisy.store.registry import GITHUB, REPOSITORY, Artifact
+
+_log = logging.getLogger("cifar_noisy")
 
 CACHE_VARIABLE = "CIFAR_NOISY_CACHE"
 MIRRORS_VARIABLE = "CIFAR_NOISY_MIRRORS"
@@ -72,7 +76,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Host:
-    """A web server that has the files; ``{path}`` and ``{sha256}`` stand for the artifact's."""
+    """A web server that has the files; its pattern has the names of `url` in braces."""
 
     pattern: str
 
@@ -82,13 +86,21 @@ class Host:
 
     def url(self, artifact: Artifact) -> str:
         """Return the artifact's address on this host."""
-        path = quote(artifact.source_path)
-        return self.pattern.replace("{path}", path).replace("{sha256}", artifact.sha256)
+        values = {
+            "path": quote(artifact.source_path),
+            "sha256": artifact.sha256,
+            "repository": artifact.repository_name,
+            "revision": artifact.revision or "",
+            "repository_path": quote(artifact.repository_path),
+        }
+        return re.sub(
+            r"\{(\w+)\}", lambda name: values.get(name[1], name[0]), self.pattern, flags=re.ASCII
+        )
 
 
 PUBLIC_HOSTS = (
-    Host(f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/{{path}}"),
-    Host(f"https://cdn.jsdelivr.net/gh/{REPOSITORY}@{REVISION}/{{path}}"),
+    Host("https://raw.githubusercontent.com/{repository}/{revision}/{repository_path}"),
+    Host("https://cdn.jsdelivr.net/gh/{repository}@{revision}/{repository_path}"),
     Host("https://archive.softwareheritage.org/api/1/content/sha256:{sha256}/raw/"),
 )
 
@@ -250,6 +262,7 @@ class Store:
             if not isinstance(there, _Failure):
                 batch.count(artifact.size)
                 return there
+            _show_licence(artifact.repository_name, artifact.licence)
             try:
                 with _new_file(target, artifact.size) as file:
                     batch.count(file.seek(0, os.SEEK_END))
@@ -291,6 +304,13 @@ class Store:
             f"or put the file of sha256 {first.sha256} at {self.cache_path(first)}",
             causes,
         )
+
+
+@functools.cache
+def _show_licence(repository: str, licence: str) -> None:
+    """Say once, before the first byte, on what terms another repository's files are had."""
+    if repository not in ("", REPOSITORY):
+        _log.warning("files of %s%s: licence %s", GITHUB, repository, licence)
 
 
 @contextlib.contextmanager
@@ -372,13 +392,21 @@ def _problem(content: bytearray, artifact: Artifact) -> str | None:
 def _download_command(missing: Sequence[Artifact]) -> str:
     """Return the narrowest command that fetches the missing files."""
     command = ["cifar-noisy download"]
-    for name in ("kind", "noise", "sparsity", "method", "edition", "trainer"):
-        values = {getattr(artifact, name) for artifact in missing}
+    for name in ("kind", "noise", "sparsity", "method", "edition", "trainer", "model"):
+        values = {_filter_value(artifact, name) for artifact in missing}
         if len(values) == 1 and (value := values.pop()) is not None:
             command.append(
                 f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
             )
     return " ".join(command)
+
+
+def _filter_value(artifact: Artifact, name: str) -> str | float | None:
+    """Return what a filter must be for it to find the artifact."""
+    if name == "noise" and artifact.label_sets:
+        return artifact.label_sets[0]
+    value: str | float | None = getattr(artifact, name)
+    return value
 
 
 def _cache_folder() -> Path:

@@ -1,8 +1,9 @@
 """What was published: one record per file, from the generated table.
 
 The table lies in ``registry/``: ``artifacts.csv`` has a row for each file of upstream's pinned
-revision and for CIFAR-10's official image archive, ``registry.txt`` their checksums in pooch's
-format. ``scripts/build_registry.py`` writes both.
+revision, for each file of other repositories that label sets and test labels are read from, and for
+CIFAR-10's official image archive; ``registry.txt`` has their checksums in pooch's format.
+``scripts/build_registry.py`` writes both.
 """
 
 import csv
@@ -17,11 +18,12 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import UnknownArtifactError
+from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
     OTHER_METHODS,
+    SETTINGS,
     TRAINERS,
     Edition,
     Method,
@@ -33,14 +35,19 @@ from cifar_noisy.settings import (
     check_sparsity,
 )
 
+GITHUB = "https://github.com/"
+
 REPOSITORY = "cgnorthcutt/confidentlearning-reproduce"
 """Upstream's GitHub repository."""
 
 REVISION = "2f3155636663eb0813363dc06cd822aae6526c34"
 """The commit of upstream whose files the registry pins."""
 
-Kind = Literal["pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "images"]
+Kind = Literal[
+    "pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "test_labels", "images"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_ONLY_BY_NAME = ("test_labels", "images")
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Artifact:
     Attributes
     ----------
     path : str
-        Path in the cache and in bundles; of upstream's files also that in its repository.
+        Path in the cache and in bundles: that in upstream's repository, or for another repository's
+        file ``<owner>/<repository>/<path in it>``.
     sha256, size : str, int
         Hex digest and bytes of the file.
     kind : str
@@ -64,9 +72,9 @@ class Artifact:
     source_path : str
         Path in mirrors, which are laid out like the place that the file comes from.
     urls : tuple of str
-        Public addresses of this one file; empty for upstream's, which are on the public hosts.
+        Public addresses of this one file; empty for those of repositories on the public hosts.
     noise, sparsity : float or None
-        The noise setting that the file belongs to; None for the images.
+        The noise setting of the paper that the file belongs to; None for other files.
     method : str or None
         Of masks and logs: the method that chose the examples, or that was trained.
     edition : str or None
@@ -77,6 +85,10 @@ class Artifact:
         True for a log that lies beside a setting's own and that no table of the paper uses.
     shape, dtype, array_sha256 : tuple of int, str, str; or None
         Of the decoded array, its digest in C order and little-endian; None for logs and images.
+    label_sets : tuple of str
+        Of other repositories' labels and probabilities: the label sets that they belong to.
+    model : str or None
+        Of other repositories' probabilities: the network that was trained.
     """
 
     path: str
@@ -97,15 +109,28 @@ class Artifact:
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     array_sha256: str | None = None
+    label_sets: tuple[str, ...] = ()
+    model: str | None = None
 
     def __str__(self) -> str:
-        setting = None if self.noise is None else str(self.setting)
-        parts = [self.kind, setting, self.method, self.edition, self.trainer]
+        labels = " ".join(self.label_sets) if self.noise is None else str(self.setting)
+        parts = [self.kind, labels, self.method, self.edition, self.trainer, self.model]
         return ", ".join(part for part in parts if part)
+
+    @property
+    def repository_name(self) -> str:
+        """Owner and name of the GitHub repository; empty for a file from elsewhere."""
+        is_on_github = self.repository.startswith(GITHUB)
+        return self.repository.removeprefix(GITHUB) if is_on_github else ""
+
+    @property
+    def repository_path(self) -> str:
+        """Path of the file in its repository."""
+        return self.source_path.removeprefix(f"{self.repository_name}/")
 
     @functools.cached_property
     def setting(self) -> Setting:
-        """The noise setting that the file belongs to; an error for the images."""
+        """The paper's noise setting that the file belongs to; an error where there is none."""
         if self.noise is None or self.sparsity is None:
             raise UnknownArtifactError(f"{self.path} belongs to no noise setting")
         return Setting(self.noise, self.sparsity)
@@ -163,27 +188,35 @@ def _artifact(row: dict[str, str]) -> Artifact:
         shape=tuple(int(n) for n in row["shape"].split("x")) if row["shape"] else None,
         dtype=row["dtype"] or None,
         array_sha256=row["array_sha256"] or None,
+        label_sets=tuple(row["label_sets"].split()),
+        model=row["model"] or None,
     )
 
 
 def artifacts(
     *,
     kind: Kind | None = None,
-    noise: float | Setting | None = None,
+    noise: float | str | Setting | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
     trainer: Trainer | None = None,
+    model: str | None = None,
 ) -> tuple[Artifact, ...]:
     """Return the published files that match every filter given, stray logs included.
 
-    CIFAR-10's image archive (170 MB) is among them only where its kind is asked for.
+    Without a filter these are the 340 files of the paper's repository. Files of other repositories
+    are among them only where their label set is asked for, test labels and CIFAR-10's image archive
+    (170 MB) only where their kind is.
 
     Parameters
     ----------
-    kind : {"pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "images"}, optional
-    noise : {0, 0.2, 0.4, 0.7, 0.9} or Setting, optional
-        Fraction of wrong labels; a Setting stands for both numbers.
+    kind : str, optional
+        "pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "test_labels" or
+        "images".
+    noise : {0, 0.2, 0.4, 0.7, 0.9}, Setting or str, optional
+        Fraction of wrong labels; a Setting stands for both numbers, a text for the label set of
+        that name.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
         Fraction of zero off-diagonal noise rates.
     method : str, optional
@@ -193,6 +226,8 @@ def artifacts(
         Of the train masks.
     trainer : {"resnet50", "coteaching"}, optional
         What was trained on the kept examples, for logs.
+    model : str, optional
+        Network of a label set's probabilities, such as "resnet18"; see `label_sets`.
 
     Returns
     -------
@@ -211,15 +246,22 @@ def artifacts(
     60
     >>> cifar_noisy.artifacts(kind="pyx", noise=0.4, sparsity=0.2)[0].size
     1000128
+    >>> cifar_noisy.artifacts(kind="noisy_labels", noise="cifar10n-worst")[0].licence
+    'CC BY-NC 4.0'
     """
+    named = noise if isinstance(noise, str) else None
+    if named is not None:
+        noise = _setting_named(named, sparsity)
     if isinstance(noise, Setting):
         setting = Setting.of(noise, sparsity)
-        noise, sparsity = setting.noise, setting.sparsity
+        noise, sparsity, named = setting.noise, setting.sparsity, None
+    models = tuple(dict.fromkeys(a.model for a in all_artifacts() if a.model))
     choices: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "kind": (kind, KINDS),
         "method": (method, (*METHODS, *OTHER_METHODS)),
         "edition": (edition, EDITIONS),
         "trainer": (trainer, TRAINERS),
+        "model": (model, models),
     }
     wanted: dict[str, object] = {
         name: check_choice(value, allowed, name)
@@ -233,9 +275,28 @@ def artifacts(
     return tuple(
         artifact
         for artifact in all_artifacts()
-        if (artifact.kind != "images" or kind == "images")
+        if _is_meant(artifact, kind, named)
         and all(getattr(artifact, name) == value for name, value in wanted.items())
     )
+
+
+def _setting_named(name: str, sparsity: float | None) -> Setting | None:
+    """Return the setting of a label set, None if it has none; its name must be one."""
+    if sparsity is not None:
+        raise InvalidInputError(
+            f"leave sparsity={sparsity!r} out: the label set {name!r} is one by its name alone"
+        )
+    settings = {setting.name: setting for setting in SETTINGS}
+    named = {of for artifact in all_artifacts() for of in artifact.label_sets}
+    check_choice(name, (*settings, *sorted(named)), "label set")
+    return settings.get(name)
+
+
+def _is_meant(artifact: Artifact, kind: Kind | None, label_set: str | None) -> bool:
+    """Whether filters that name this kind and label set, or none, may mean the artifact."""
+    if label_set is not None:
+        return label_set in artifact.label_sets
+    return artifact.noise is not None or (artifact.kind == kind and kind in _ONLY_BY_NAME)
 
 
 def require_nonempty(found: Sequence[Artifact]) -> Sequence[Artifact]:

@@ -1,0 +1,281 @@
+"""Given labels, wherever they are from: the paper, other repositories, or an array of the caller.
+
+What functions take as `noise` (and `sparsity`) is resolved here, once, to a `LabelSource`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cifar_noisy.confident_learning.array_checks import as_array
+from cifar_noisy.errors import InvalidInputError, UnavailableError
+from cifar_noisy.loading.noise_generation import (
+    N_CLASSES,
+    N_EXAMPLES,
+    shipped_noisy_labels,
+    true_labels,
+)
+from cifar_noisy.loading.row_order import (
+    from_imagefolder_order,
+    published_torchvision_index,
+    to_imagefolder_order,
+)
+from cifar_noisy.settings import ORDERS, Setting, check_choice
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.label_sets import LabelSet, find_label_set
+from cifar_noisy.store.registry import Artifact, array_digest, by_path
+
+Labels = NDArray[np.int64]
+
+_CERTAIN_AGREEMENT = 0.12
+"""Share of right labels that chance, 0.1 on 50,000 images, exceeds by 15 standard deviations."""
+
+
+@dataclass(frozen=True)
+class OwnLabels:
+    """Labels of the caller, (50000,) int64 in the published order, read-only, known by digest."""
+
+    name: str
+    labels: Labels = field(repr=False, compare=False)
+    has_probabilities = False
+
+    def __str__(self) -> str:
+        return f"labels of your own ({self.name})"
+
+    @classmethod
+    def of(cls, labels: ArrayLike, order: str) -> OwnLabels:
+        """Check labels; those that make sense in the other order only are refused."""
+        array = to_imagefolder_order(_check_labels(as_array(labels, "noise")), order)
+        other = next(name for name in ORDERS if name != order)
+        true = true_labels()
+        agreement, in_other = (
+            float((candidate == true).mean()) for candidate in (array, _swapped(array, order))
+        )
+        if agreement < _CERTAIN_AGREEMENT < in_other:
+            raise InvalidInputError(
+                f"pass order={other!r}: the labels are right for {in_other:.0%} of the images in "
+                f"that order, and for {agreement:.0%}, as by chance, in order {order!r}"
+            )
+        array.flags.writeable = False
+        return cls(f"labels-{array_digest(array)[:12]}", array)
+
+
+LabelSource = Setting | LabelSet | OwnLabels
+"""Where given labels come from. Each has a `name`, and `has_probabilities`."""
+
+Noise = float | str | Setting | LabelSet | OwnLabels | ArrayLike
+"""What functions take as `noise`."""
+
+
+def label_source(
+    noise: Noise | None, sparsity: float | None = None, *, order: str = "imagefolder"
+) -> LabelSource:
+    """Return the labels that a function's arguments `noise` and `sparsity` mean.
+
+    `noise` is a fraction of wrong labels beside `sparsity`, a `Setting`, a label set or its name,
+    or 50,000 given labels in `order`: an array, or what `read_labels` returns.
+
+    Examples
+    --------
+    >>> label_source(0.4, 0.2) == label_source("noise0.4-sparsity0.2")
+    True
+    >>> print(label_source("cifar10n-worst"))
+    cifar10n-worst
+    """
+    check_choice(order, ORDERS, "order")
+    if isinstance(noise, str) and not _is_number(noise):
+        noise = find_label_set(noise)
+    if not isinstance(noise, LabelSet | OwnLabels) and not _is_array(noise):
+        return Setting.of(cast(Any, noise), sparsity)
+    if sparsity is not None:
+        what = "the labels are given" if _is_array(noise) else f"{noise} is a label set by itself"
+        raise InvalidInputError(f"leave sparsity={sparsity!r} out: {what}")
+    if isinstance(noise, LabelSet):
+        return noise.setting or noise
+    return noise if isinstance(noise, OwnLabels) else OwnLabels.of(cast(Any, noise), order)
+
+
+def identity(source: LabelSource) -> dict[str, Any]:
+    """Return `noise` and `sparsity` as a row of a table has them: the name, where there is one."""
+    if isinstance(source, Setting):
+        return {"noise": source.noise, "sparsity": source.sparsity}
+    return {"noise": source.name, "sparsity": None}
+
+
+def command_options(source: LabelSource) -> str:
+    """Return the options that name given labels on the command line."""
+    if isinstance(source, Setting):
+        return f"--noise {source.noise:g} --sparsity {source.sparsity:g}"
+    return f"--noise {source.name}" if isinstance(source, LabelSet) else "--labels FILE"
+
+
+def labels_of(source: LabelSource) -> Labels:
+    """Return given labels, (50000,) int64 in the published order.
+
+    Those of other repositories are read from their file, and must be as registered.
+    """
+    match source:
+        case Setting():
+            return shipped_noisy_labels(source)
+        case OwnLabels():
+            return source.labels
+        case _:
+            return _published_labels(source).astype(np.int64)
+
+
+@functools.lru_cache(maxsize=32)
+def _published_labels(source: LabelSet) -> NDArray[np.uint8]:
+    """Return a label set's labels; kept, since they are the same wherever the file is."""
+    if source.name == BY_NUMBER:
+        labels = labels_by_number()
+    else:
+        artifact = by_path()[source.path]
+        content = Store.from_environment().read(artifact)
+        labels = to_imagefolder_order(decode_labels(content, source), "torchvision")
+    if array_digest(labels) != source.array_sha256:
+        raise UnavailableError(f"{source} has other labels than registered: reinstall cifar-noisy")
+    return labels.astype(np.uint8)
+
+
+def decode_labels(content: bytes | bytearray, source: LabelSet) -> Labels:
+    """Return the labels in the checked bytes of a label set's file, in the order of the file."""
+    from cifar_noisy.loading.torch_files import read_torch_file
+
+    readers: dict[str, Callable[[], Any]] = {
+        "pt": lambda: read_torch_file(bytes(content)),
+        "npy": lambda: np.load(io.BytesIO(content), allow_pickle=False),
+        "csv": lambda: np.loadtxt(io.BytesIO(content), np.int64, delimiter=",", skiprows=1).T,
+    }
+    found = readers[source.path.rpartition(".")[2]]()
+    if source.key is not None:
+        found = found[int(source.key) if source.path.endswith(".csv") else source.key]
+    labels: Labels = np.asarray(found).astype(np.int64)
+    return labels
+
+
+BY_NUMBER = "cifar10s"
+"""The label set whose labels are those of noise 0.2, sparsity 0.4 given to other images.
+
+Its makers took the images of a class by their numbers, not by their names as text: the labels at
+the same positions then belong to other images. So no file is needed; the published one is equal.
+"""
+
+
+def labels_by_number() -> Labels:
+    """Return the labels of CIFAR-10S in the published order."""
+    labels = np.empty(N_EXAMPLES, np.int64)
+    labels[_rows_by_number()] = shipped_noisy_labels(Setting(0.2, 0.4))
+    return labels
+
+
+@functools.cache
+def _rows_by_number() -> NDArray[np.intp]:
+    """Return the published row of each image, by class and then by official index."""
+    return np.lexsort((published_torchvision_index(), true_labels()))
+
+
+def rows_of_folds(source: LabelSet) -> NDArray[np.intp]:
+    """Return the published row of each row of a label set's probabilities, (50000,).
+
+    They are the held-out folds one after another, of five that scikit-learn's ``StratifiedKFold``
+    makes without shuffling over the given labels, in torchvision's order or, of CIFAR-10S, by class
+    and number.
+    """
+    labels = labels_of(source)
+    if source.name == BY_NUMBER:
+        return rows_of_folds_by_number(labels)
+    return _rows_of_folds(labels, np.argsort(published_torchvision_index()))
+
+
+def rows_of_folds_by_number(labels: Labels) -> NDArray[np.intp]:
+    """Return `rows_of_folds` of CIFAR-10S, whose labels these are in the published order."""
+    return _rows_of_folds(labels, _rows_by_number())
+
+
+def _rows_of_folds(labels: Labels, row_of: NDArray[np.intp]) -> NDArray[np.intp]:
+    return row_of[stratified_fold_order(labels[row_of])]
+
+
+def stratified_fold_order(labels: Labels, n_folds: int = 5) -> NDArray[np.intp]:
+    """Return the examples of the held-out folds, one fold after another, ascending in each.
+
+    As scikit-learn does, the labels are sorted by their first occurrence and dealt out, which says
+    how many of each class a fold has; a class's examples fill the folds in their order.
+
+    >>> stratified_fold_order(np.array([0, 1, 0, 1, 0, 0]), 2).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    classes, first = np.unique(labels, return_index=True)
+    classes = classes[np.argsort(first)]
+    dealt = np.repeat(classes, [(labels == label).sum() for label in classes])
+    folds = np.empty(len(labels), np.intp)
+    for label in classes:
+        sizes = [(dealt[fold::n_folds] == label).sum() for fold in range(n_folds)]
+        folds[labels == label] = np.repeat(np.arange(n_folds), sizes)
+    return np.argsort(folds, kind="stable")
+
+
+def count_noise_matrix(source: LabelSource) -> NDArray[np.float64]:
+    """Return the share of each given label (row) among the images of each true one (column)."""
+    counts = np.zeros((N_CLASSES, N_CLASSES))
+    np.add.at(counts, (labels_of(source), true_labels()), 1)
+    shares: NDArray[np.float64] = counts / counts.sum(0)
+    return shares
+
+
+def pyx_artifact(source: LabelSet, model: str) -> Artifact:
+    """Return the registered file of a model's probabilities."""
+    rows = (a for a in by_path().values() if a.kind == "pyx" and source.name in a.label_sets)
+    return next(artifact for artifact in rows if artifact.model == model)
+
+
+def _swapped(labels: Labels, order: str) -> Labels:
+    """Return what labels would be in the published order had they been in the other order."""
+    as_passed = from_imagefolder_order(labels, order)
+    return to_imagefolder_order(as_passed, next(name for name in ORDERS if name != order))
+
+
+def _is_array(values: object) -> bool:
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    return is_sequence or getattr(values, "ndim", 0) > 0
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return False
+
+
+def _check_labels(labels: NDArray[Any]) -> Labels:
+    """Require 50,000 whole numbers from 0 to 9."""
+    if labels.shape != (N_EXAMPLES,):
+        hint = ""
+        if labels.shape == (N_EXAMPLES, N_CLASSES):
+            hint = "; of one-hot rows pass labels.argmax(1)"
+        if labels.shape == (10_000,):
+            hint = "; these are as many as the test set's"
+        raise InvalidInputError(
+            f"noise has shape {labels.shape}: labels of your own are one for each of the "
+            f"{N_EXAMPLES:,} train images{hint}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise InvalidInputError(
+            f"noise has dtype {labels.dtype}: pass labels of your own as whole numbers, such as "
+            "labels.astype(int)"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= N_CLASSES:
+        hint = "; subtract 1" if (lowest, highest) == (1, N_CLASSES) else ""
+        raise InvalidInputError(
+            f"noise has labels from {lowest} to {highest}: they go from 0 to {N_CLASSES - 1}{hint}"
+        )
+    return labels.astype(np.int64)
