@@ -9,9 +9,21 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.options import AsJson, Edition, Kind, Method, Noise, Sparsity, Trainer
+from cifar_noisy.cli.options import (
+    NOISE_HELP,
+    AsJson,
+    Edition,
+    Kind,
+    Method,
+    Model,
+    Noise,
+    Sparsity,
+    Trainer,
+    parse_noise,
+)
 from cifar_noisy.cli.output import artifact_progress, counted, print_json, print_table, say
-from cifar_noisy.settings import Setting
+from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.loading.given_labels import LabelSource, identity, label_source
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import format_size
 from cifar_noisy.store.registry import KINDS, Artifact, artifacts
@@ -25,17 +37,26 @@ def list_(
     method: Method = None,
     edition: Edition = None,
     trainer: Trainer = None,
+    model: Model = None,
     files: Annotated[
         bool, typer.Option("--files", help="Print a line per file instead of one per setting.")
+    ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="List the label sets by name instead.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List what was published, how large it is and how much of it is on this machine."""
-    store = Store.from_environment()
     filters: dict[str, Any] = {
-        "kind": kind, "noise": noise, "sparsity": sparsity,
-        "method": method, "edition": edition, "trainer": trainer,
+        "kind": kind, "noise": noise, "sparsity": sparsity, "method": method,
+        "edition": edition, "trainer": trainer, "model": model,
     }  # fmt: skip
+    if labels:
+        if files or any(value is not None for value in filters.values()):
+            raise InvalidInputError("--labels lists all label sets: leave the other options out")
+        _print_label_sets(as_json)
+        return
+    store = Store.from_environment()
     found = artifacts(**filters)
     here = {artifact for artifact in found if store.local_path(artifact) is not None}
     rows = setting_rows(found, here, "here")
@@ -50,24 +71,50 @@ def list_(
     say(f"\n{counted(len(found), 'file')}, {total_size(found)}; {len(here)} on this machine")
 
 
+def _print_label_sets(as_json: bool) -> None:
+    rows = [labels.as_dict() for labels in cifar_noisy.label_sets()]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("label set", ">wrong", "noise", "probabilities", "licence"),
+        (
+            (
+                row["name"],
+                f"{row['noise_rate']:.2%}",
+                row["noise_kind"],
+                str(len(row["models"]) or "-"),
+                row["licence"],
+            )
+            for row in rows
+        ),
+    )
+    say("\nprobabilities: of how many networks; cifar-noisy info NAME says more of one")
+
+
 @app.command(epilog="Example: cifar-noisy info 0.7 0.2")
 def info(
-    noise: Annotated[float, typer.Argument(help="Fraction of wrong labels.")],
-    sparsity: Annotated[float, typer.Argument(help="Fraction of zero noise rates.")],
+    noise: Annotated[Any, typer.Argument(parser=parse_noise, metavar="NOISE", help=NOISE_HELP)],
+    sparsity: Annotated[
+        float | None, typer.Argument(help="Fraction of zero noise rates; none beside a name.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of one setting: its noise, upstream's name for it, its files."""
-    setting, store = Setting(noise, sparsity), Store.from_environment()
-    labels = cifar_noisy.load_noisy_labels(setting)
-    measured = float((labels != cifar_noisy.load_true_labels()).mean())
-    files = artifacts(noise=setting)
+    """Say what is known of given labels: noise, source, licence, citation and files."""
+    source, store = label_source(noise, sparsity), Store.from_environment()
+    labels = next(known for known in cifar_noisy.label_sets() if known.name == source.name)
+    files = artifacts(noise=labels.setting or labels.name)
+    upstream = {"upstream_key": labels.setting.upstream_key} if labels.setting else {}
     if as_json:
         rows = [_artifact_json(artifact, store) for artifact in files]
-        measurements = {"measured_noise": measured, "upstream_key": setting.upstream_key}
-        print_json(asdict(setting) | measurements | {"files": rows})
+        measured = {"measured_noise": labels.noise_rate}
+        print_json(identity(source) | measured | upstream | labels.as_dict() | {"files": rows})
         return
-    say(f"{setting}: {measured:.2%} of the labels are wrong")
-    say(f"upstream calls it {setting.upstream_key}\n")
+    say(f"{source}: {labels.noise_rate:.2%} of the labels are wrong ({labels.noise_kind} noise)")
+    for key in upstream.values():
+        say(f"upstream calls it {key}")
+    say(f"from {labels.repository}, licence: {labels.licence}")
+    say(f"cite: {labels.citation}\n")
     _print_files(files, store)
 
 
@@ -79,6 +126,7 @@ def download(
     method: Method = None,
     edition: Edition = None,
     trainer: Trainer = None,
+    model: Model = None,
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy what mirror folders have into the cache.")
     ] = False,
@@ -86,8 +134,8 @@ def download(
 ) -> None:
     """Bring files to this machine, so that nothing later needs a network; all, or those chosen."""
     filters: dict[str, Any] = {
-        "kind": kind, "noise": noise, "sparsity": sparsity,
-        "method": method, "edition": edition, "trainer": trainer,
+        "kind": kind, "noise": noise, "sparsity": sparsity, "method": method,
+        "edition": edition, "trainer": trainer, "model": model,
     }  # fmt: skip
     wanted = artifacts(**filters)
     with artifact_progress("downloading", wanted) as progress:
@@ -121,9 +169,7 @@ def setting_rows(
     `where` is the name of the place that `here` lists.
     """
     rows = []
-    found = [artifact for artifact in found if artifact.kind != "images"]
-    for setting in sorted({artifact.setting for artifact in found}):
-        published = [artifact for artifact in found if artifact.setting == setting]
+    for source, published in _by_labels(found).items():
         local = [artifact for artifact in published if artifact in here]
         n_published, n_local = (Counter(a.kind for a in files) for files in (published, local))
         counts = {kind: {where: n_local[kind], "published": n_published[kind]} for kind in KINDS}
@@ -131,8 +177,22 @@ def setting_rows(
             "size": sum(artifact.size for artifact in local),
             "published_size": sum(artifact.size for artifact in published),
         }
-        rows.append(asdict(setting) | counts | sizes | {"is_complete": local == published})
+        rows.append(identity(source) | counts | sizes | {"is_complete": local == published})
     return rows
+
+
+def _by_labels(found: Sequence[Artifact]) -> dict[LabelSource, list[Artifact]]:
+    """Group files by the labels that they belong to, the paper's first; images belong to none."""
+    groups: dict[LabelSource, list[Artifact]] = {}
+    for labels in cifar_noisy.label_sets():
+        key = labels.setting or labels
+        files = [
+            a for a in found
+            if labels.name in a.label_sets or (a.noise is not None and a.setting == key)
+        ]  # fmt: skip
+        if files:
+            groups[key] = files
+    return groups
 
 
 def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
@@ -143,8 +203,7 @@ def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
         ("noise", "sparsity", *heads, ">size", f">{where}"),
         (
             (
-                f"{row['noise']:g}",
-                f"{row['sparsity']:g}",
+                *_identity_cells(row["noise"], row["sparsity"]),
                 *("{}/{}".format(*row[kind].values()) for kind in kinds),
                 format_size(row["published_size"]),
                 format_size(row["size"]),
@@ -154,16 +213,22 @@ def print_settings(rows: Sequence[dict[str, Any]], where: str) -> None:
     )
 
 
+def _identity_cells(noise: float | str | None, sparsity: float | None) -> tuple[str, str]:
+    shown = noise if isinstance(noise, str) else "" if noise is None else f"{noise:g}"
+    return shown, "" if sparsity is None else f"{sparsity:g}"
+
+
 def _print_files(files: Sequence[Artifact], store: Store) -> None:
     print_table(
-        ("kind", "noise", "sparsity", "method", "edition or trainer", ">size", "where"),
+        ("kind", "noise", "sparsity", "method", "edition, trainer or model", ">size", "where"),
         (
             (
                 artifact.kind + (" (stray)" if artifact.is_stray else ""),
-                "" if artifact.noise is None else f"{artifact.noise:g}",
-                "" if artifact.sparsity is None else f"{artifact.sparsity:g}",
+                *_identity_cells(
+                    " ".join(artifact.label_sets) or artifact.noise, artifact.sparsity
+                ),
                 artifact.method or "",
-                artifact.edition or artifact.trainer or "",
+                artifact.edition or artifact.trainer or artifact.model or "",
                 format_size(artifact.size),
                 _where(artifact, store),
             )

@@ -36,7 +36,10 @@ def cache_ls(as_json: AsJson = False) -> None:
     from cifar_noisy.store.cache import cached_artifacts
 
     store = Store.from_environment()
-    rows = setting_rows(all_artifacts(), set(cached_artifacts(store)), "cached")
+    cached = set(cached_artifacts(store))
+    paper = [artifact for artifact in all_artifacts() if artifact.noise is not None]
+    others = [artifact for artifact in cached if artifact.noise is None]
+    rows = setting_rows([*paper, *others], cached, "cached")
     images = [str(path) for path in cached_images(store)]
     if as_json:
         print_json({"settings": rows, "images": images})

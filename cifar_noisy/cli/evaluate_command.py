@@ -9,7 +9,16 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.options import AsJson, Edition, Order, RequiredNoise, Sparsity
+from cifar_noisy.cli.options import (
+    AsJson,
+    Edition,
+    Labels,
+    Model,
+    Noise,
+    Order,
+    Sparsity,
+    given_labels,
+)
 from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import ExitCode
 
@@ -26,10 +35,12 @@ def evaluate(
             "wrong), or (50000, 10) probabilities."
         ),
     ],
-    noise: RequiredNoise,
+    noise: Noise = None,
     sparsity: Sparsity = None,
+    labels: Labels = None,
     order: Order = "imagefolder",
     edition: Edition = None,
+    model: Model = None,
     by: Annotated[
         str | None, typer.Option(help="given, true or pair: also a row per class or pair of them.")
     ] = None,
@@ -42,12 +53,10 @@ def evaluate(
     from cifar_noisy.loading.npy_files import open_npy
 
     array = open_npy(file)
-    options: dict[str, Any] = {"order": order, "edition": edition}
-    result: Evaluation | PyxEvaluation = (
-        cifar_noisy.evaluate_pyx(array, noise, sparsity, **options)
-        if array.ndim == 2
-        else cifar_noisy.evaluate(array, noise, sparsity, **options)
-    )
+    given = given_labels(noise, labels)
+    options: dict[str, Any] = {"order": order, "edition": edition, "model": model}
+    evaluate_array = cifar_noisy.evaluate_pyx if array.ndim == 2 else cifar_noisy.evaluate
+    result: Evaluation | PyxEvaluation = evaluate_array(array, given, sparsity, **options)
     parts = (
         {found.name: found.breakdown(cast(Any, by)) for found in result.detections} if by else {}
     )
@@ -83,7 +92,8 @@ def _print_evaluation(result: "Evaluation | PyxEvaluation") -> None:
         _print_rankings(result.rankings)
         say()
     published = (
-        replace(found, name=f"{found.name} {result.edition}") for found in result.published
+        replace(found, name=" ".join(filter(None, (found.name, result.edition))))
+        for found in result.published
     )
     _print_detections("label errors", [*result.detections, *published])
     if result.published_missing:

@@ -1,15 +1,30 @@
 """Options that several commands take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Noise = Annotated[
-    float | None, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7 or 0.9.")
+from cifar_noisy.errors import InvalidInputError
+
+
+def parse_noise(text: str) -> float | str:
+    """Return a fraction of wrong labels as a number, and the name of a label set as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+NOISE_HELP = "Fraction of wrong labels, 0, 0.2, 0.4, 0.7 or 0.9; or the name of a label set."
+Noise = Annotated[Any, typer.Option(parser=parse_noise, metavar="NOISE", help=NOISE_HELP)]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="A file of 50,000 given labels of your own, instead of --noise."),
 ]
-RequiredNoise = Annotated[
-    float, typer.Option(help="Fraction of wrong labels: 0, 0.2, 0.4, 0.7, 0.9.")
+Model = Annotated[
+    str | None,
+    typer.Option(help="Network of a label set's probabilities, such as resnet18."),
 ]
 Sparsity = Annotated[
     float | None,
@@ -22,8 +37,8 @@ Edition = Annotated[str | None, typer.Option(help="Edition of the masks: 2019 or
 Kind = Annotated[
     str | None,
     typer.Option(
-        help="Kind: pyx, train_mask, noisy_labels, noise_matrix, training_log, or images (which no "
-        "other choice includes)."
+        help="Kind: pyx, train_mask, noisy_labels, noise_matrix, training_log, or test_labels or "
+        "images (which no other choice includes)."
     ),
 ]
 Trainer = Annotated[
@@ -38,3 +53,14 @@ Trust = Annotated[
     str | None, typer.Option(help="pixels: admit a re-encoded copy, whose checksums do not hold.")
 ]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or cuda:1.")]
+
+
+def given_labels(noise: float | str | None, labels: Path | None) -> Any:
+    """Return what --noise or --labels name; one of them is needed."""
+    if (noise is None) == (labels is None):
+        raise InvalidInputError("name the given labels: pass --noise or --labels, one of them")
+    if labels is None:
+        return noise
+    from cifar_noisy.loading.label_files import read_labels
+
+    return read_labels(labels)

@@ -7,7 +7,17 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.options import AsJson, Edition, Order, RequiredNoise, Sparsity, Trust
+from cifar_noisy.cli.options import (
+    AsJson,
+    Edition,
+    Labels,
+    Model,
+    Noise,
+    Order,
+    Sparsity,
+    Trust,
+    given_labels,
+)
 from cifar_noisy.cli.output import (
     is_stdout,
     output_path,
@@ -50,8 +60,10 @@ def tables(
 
 @app.command(epilog="Example: cifar-noisy report --noise 0.4 --sparsity 0.2 --out report.html")
 def report(
-    noise: RequiredNoise,
+    noise: Noise = None,
     sparsity: Sparsity = None,
+    labels: Labels = None,
+    model: Model = None,
     pyx: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +109,7 @@ def report(
     }
     with spinner("making the page"):
         path = cifar_noisy.write_report(
-            output_path(out), noise, sparsity,
+            output_path(out), given_labels(noise, labels), sparsity, model=model,
             images=images, no_images=no_images, n_shown=n_shown, **arrays,
         )  # fmt: skip
     size, err = path.stat().st_size if path.is_file() else None, is_stdout(path)

@@ -9,20 +9,34 @@ undecided (see `float16_bounds`), and *unexplained* otherwise.
 
 import concurrent.futures
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning.float16_bounds import Explanation, RoundingAnalysis
 from cifar_noisy.confident_learning.label_errors import Mask, label_errors
 from cifar_noisy.errors import UnavailableError
-from cifar_noisy.loading.artifact_loading import decode_array, load_noisy_labels
-from cifar_noisy.loading.noise_generation import generate_noise_matrix, generate_noisy_labels
+from cifar_noisy.loading.artifact_loading import (
+    decode_array,
+    load_noisy_labels,
+    published_pyx,
+)
+from cifar_noisy.loading.given_labels import is_as_registered
+from cifar_noisy.loading.noise_generation import (
+    N_CLASSES,
+    generate_noise_matrix,
+    generate_noisy_labels,
+    true_labels,
+)
+from cifar_noisy.loading.train_mask_input import Z_CERTAIN
 from cifar_noisy.settings import Edition, Method, OtherMethod, Setting
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import Progress
+from cifar_noisy.store.label_sets import find_label_set
 from cifar_noisy.store.registry import (
     Artifact,
     array_digest,
@@ -98,7 +112,7 @@ class Check:
 
 def verify(
     *,
-    noise: float | None = None,
+    noise: float | str | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
@@ -111,7 +125,9 @@ def verify(
     ----------
     noise, sparsity, method, edition
         Filters as for `artifacts`. Labels and noise matrices, which have no method or edition, are
-        checked where neither is asked for.
+        checked where neither is asked for. Of another repository's label set, its labels are read
+        and compared with the registered ones, and its probabilities must correlate, within each
+        true class, with the paper's at noise 0 where their rows belong together.
     store : Store, optional
         Where the files come from; by default what the environment says.
     progress : object with ``update(n_bytes)``, optional
@@ -136,13 +152,18 @@ def verify(
         artifact
         for artifact in artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
         if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
+        or (artifact.kind == "pyx" and artifact.label_sets)
     ]
     return _checks(require_nonempty(wanted), store or Store.from_environment(), progress)
 
 
 def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None) -> Iterator[Check]:
     masks = [artifact for artifact in wanted if artifact.kind == "train_mask"]
-    yield from (_check_from_seed(artifact) for artifact in wanted if artifact not in masks)
+    for artifact in wanted:
+        if artifact.label_sets:
+            yield _check_label_set(artifact, store)
+        elif artifact not in masks:
+            yield _check_from_seed(artifact)
     found = store.gather(files_needed(masks), progress)
     absent = {a: error for a, error in found.items() if isinstance(error, UnavailableError)}
 
@@ -181,6 +202,38 @@ def _check_from_seed(artifact: Artifact) -> Check:
     if array_digest(generate(artifact.setting)) == artifact.array_sha256:
         return Check(artifact, "exact")
     return Check(artifact, "unexplained", detail="its seed gives other numbers on this machine")
+
+
+def _check_label_set(artifact: Artifact, store: Store) -> Check:
+    """Check labels or probabilities of another repository."""
+    sources = [find_label_set(name) for name in artifact.label_sets]
+    try:
+        if artifact.kind == "noisy_labels":
+            is_right = all(is_as_registered(source, store) for source in sources)
+            return Check(artifact, "exact" if is_right else "unexplained")
+        z = _z_of_row_order(
+            published_pyx(sources[0], model=artifact.model, store=store),
+            published_pyx(Setting(0, 0), store=store),
+        )
+    except UnavailableError as error:
+        return Check(artifact, "not reachable", detail=str(error))
+    said = f"rows correlate within classes with the paper's at noise 0 (z = {z:.0f})"
+    return Check(artifact, "exact" if z > Z_CERTAIN else "unexplained", detail=said)
+
+
+def _z_of_row_order(pyx: NDArray[np.floating[Any]], of_paper: NDArray[np.floating[Any]]) -> float:
+    """Return by how many standard deviations rows are those of the paper's probabilities.
+
+    The rank correlation of the probabilities of the true class is taken within each true class, so
+    that a permutation within classes gives 0.
+    """
+    from scipy.stats import spearmanr
+
+    true = true_labels()
+    own, other = (array[np.arange(len(true)), true] for array in (pyx, of_paper))
+    classes = [true == label for label in range(N_CLASSES)]
+    correlations = [float(spearmanr(own[rows], other[rows]).statistic) for rows in classes]
+    return sum(correlations) / N_CLASSES * math.sqrt(len(true))
 
 
 def _check_masks(

@@ -79,14 +79,19 @@ _FLOAT16_ONE = np.float16(1).view(np.uint16)
 
 
 def published_pyx(
-    source: LabelSource, *, model: str | None = None, mmap: bool = False
+    source: LabelSource,
+    *,
+    model: str | None = None,
+    mmap: bool = False,
+    store: Store | None = None,
 ) -> NDArray[np.floating[Any]]:
     """Return published probabilities, in the published order."""
+    store = store or Store.from_environment()
     if not isinstance(source, Setting):
-        return _other_pyx(source, model)
+        return _other_pyx(source, model, store)
     if model is not None:
         check_choice(model, ("resnet50",), "model")
-    artifact, store = find("pyx", source), Store.from_environment()
+    artifact = find("pyx", source)
     if mmap:
         pyx = open_npy(store.path(artifact))
         _check_array(pyx, artifact)
@@ -99,7 +104,9 @@ def published_pyx(
     return pyx
 
 
-def _other_pyx(source: LabelSet | OwnLabels, model: str | None) -> NDArray[np.float64]:
+def _other_pyx(
+    source: LabelSet | OwnLabels, model: str | None, store: Store
+) -> NDArray[np.float64]:
     """Return another repository's probabilities, their rows brought into the published order."""
     if isinstance(source, OwnLabels) or not source.models:
         raise UnknownArtifactError(
@@ -112,9 +119,9 @@ def _other_pyx(source: LabelSet | OwnLabels, model: str | None) -> NDArray[np.fl
             f"{', '.join(source.models)}"
         )
     artifact = pyx_artifact(source, check_choice(model, source.models, "model"))
-    content = Store.from_environment().read(artifact)
+    content = store.read(artifact)
     pyx = np.empty(artifact.shape or (), artifact.dtype)
-    pyx[rows_of_folds(source)] = decode_array(content, artifact)
+    pyx[rows_of_folds(source, store)] = decode_array(content, artifact)
     return pyx
 
 
@@ -202,7 +209,8 @@ def computed_label_errors(
             f"leave edition={edition!r} out: no masks were published for {source}; they are "
             "computed from the probabilities of model="
         )
-    return label_errors(labels_of(source), published_pyx(source, model=model))
+    pyx = published_pyx(source, model=model)
+    return label_errors(labels_of(source), pyx)
 
 
 def load_label_errors(
@@ -273,8 +281,8 @@ def load_noisy_labels(
     >>> labels = load_noisy_labels(noise=0.7, sparsity=0.2)
     >>> float((labels != load_true_labels()).mean())
     0.69918
-    >>> labels = load_noisy_labels("cifar10n-worst")  # published files
-    >>> float((labels != load_true_labels()).mean())  # published files
+    >>> labels = load_noisy_labels("cifar10n-worst")  # published label sets
+    >>> float((labels != load_true_labels()).mean())  # published label sets
     0.40208
     """
     source = label_source(noise, sparsity, order=order)

@@ -117,7 +117,7 @@ def command_options(source: LabelSource) -> str:
     return f"--noise {source.name}" if isinstance(source, LabelSet) else "--labels FILE"
 
 
-def labels_of(source: LabelSource) -> Labels:
+def labels_of(source: LabelSource, store: Store | None = None) -> Labels:
     """Return given labels, (50000,) int64 in the published order.
 
     Those of other repositories are read from their file, and must be as registered.
@@ -128,21 +128,29 @@ def labels_of(source: LabelSource) -> Labels:
         case OwnLabels():
             return source.labels
         case _:
-            return _published_labels(source).astype(np.int64)
+            return _published_labels(source, store or Store.from_environment()).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=32)
-def _published_labels(source: LabelSet) -> NDArray[np.uint8]:
+def _published_labels(source: LabelSet, store: Store) -> NDArray[np.uint8]:
     """Return a label set's labels; kept, since they are the same wherever the file is."""
     if source.name == BY_NUMBER:
         labels = labels_by_number()
     else:
         artifact = by_path()[source.path]
-        content = Store.from_environment().read(artifact)
+        content = store.read(artifact)
         labels = to_imagefolder_order(decode_labels(content, source), "torchvision")
     if array_digest(labels) != source.array_sha256:
         raise UnavailableError(f"{source} has other labels than registered: reinstall cifar-noisy")
     return labels.astype(np.uint8)
+
+
+def is_as_registered(source: LabelSet, store: Store) -> bool:
+    """Whether the labels in a label set's file, which is read, are the registered ones."""
+    labels = decode_labels(store.read(by_path()[source.path]), source)
+    if source.name == BY_NUMBER:
+        return bool((labels == labels_of(source)[rows_of_folds(source)]).all())
+    return array_digest(to_imagefolder_order(labels, "torchvision")) == source.array_sha256
 
 
 def decode_labels(content: bytes | bytearray, source: LabelSet) -> Labels:
@@ -182,14 +190,14 @@ def _rows_by_number() -> NDArray[np.intp]:
     return np.lexsort((published_torchvision_index(), true_labels()))
 
 
-def rows_of_folds(source: LabelSet) -> NDArray[np.intp]:
+def rows_of_folds(source: LabelSet, store: Store | None = None) -> NDArray[np.intp]:
     """Return the published row of each row of a label set's probabilities, (50000,).
 
     They are the held-out folds one after another, of five that scikit-learn's ``StratifiedKFold``
     makes without shuffling over the given labels, in torchvision's order or, of CIFAR-10S, by class
     and number.
     """
-    labels = labels_of(source)
+    labels = labels_of(source, store)
     if source.name == BY_NUMBER:
         return rows_of_folds_by_number(labels)
     return _rows_of_folds(labels, np.argsort(published_torchvision_index()))

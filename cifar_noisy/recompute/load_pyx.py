@@ -88,8 +88,8 @@ def load_pyx(
     >>> pyx = load_pyx(noise=0.4, sparsity=0.2)  # published files
     >>> pyx.shape, pyx.dtype, float(pyx[0, 0])  # published files
     ((50000, 10), dtype('float16'), 0.299560546875)
-    >>> pyx = load_pyx("cifar10n-worst", model="resnet50d")  # published files
-    >>> pyx.shape, pyx.dtype  # published files
+    >>> pyx = load_pyx("cifar10n-worst", model="resnet50d")  # published label sets
+    >>> pyx.shape, pyx.dtype  # published label sets
     ((50000, 10), dtype('float64'))
     """
     labels = label_source(noise, sparsity, order=order)

@@ -35,6 +35,14 @@ from cifar_noisy.loading.artifact_loading import (
     load_training_log,
     load_true_labels,
 )
+from cifar_noisy.loading.given_labels import (
+    LabelSource,
+    Noise,
+    OwnLabels,
+    count_noise_matrix,
+    identity,
+    label_source,
+)
 from cifar_noisy.loading.row_order import published_torchvision_index, to_imagefolder_order
 from cifar_noisy.recompute.load_pyx import load_pyx
 from cifar_noisy.report import plot
@@ -44,7 +52,8 @@ from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
 from cifar_noisy.store.files import user_path
-from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
+from cifar_noisy.store.label_sets import LabelSet, label_sets
+from cifar_noisy.store.registry import artifacts
 
 if TYPE_CHECKING:
     import os
@@ -57,9 +66,10 @@ Mask = NDArray[np.bool_]
 
 def write_report(
     out: str | os.PathLike[str],
-    noise: float | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
+    model: str | None = None,
     pyx: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     order: Order = "imagefolder",
@@ -67,7 +77,7 @@ def write_report(
     no_images: str = "",
     n_shown: int = EXAMPLES_SHOWN,
 ) -> Path:
-    """Write one self-contained HTML file on a noise setting, with a label explorer.
+    """Write one self-contained HTML file on given labels, with a label explorer.
 
     Parameters
     ----------
@@ -75,7 +85,10 @@ def write_report(
         The file; it appears when it is complete, and replaces one that is there. What is no regular
         file, such as ``/dev/stdout``, is written to.
     noise, sparsity
-        As for `load_noisy_labels`; at noise 0.9 `pyx` is needed, since none was published.
+        As for `load_noisy_labels`; `pyx` is needed where no probabilities were published, as at
+        noise 0.9.
+    model : str, optional
+        For a label set of another repository: the network whose published probabilities are shown.
     pyx : (50000, 10) float16, float32 or float64 array_like, optional
         Out-of-sample probabilities of yours, instead of the published ones. The masks of the five
         methods are then computed from these, and the published ones stand beside them.
@@ -123,7 +136,8 @@ def write_report(
             f"mask has dtype {own_mask.dtype} and shape {own_mask.shape}: pass one bool an "
             "example, True = label error (cifar-noisy evaluate takes scores too)"
         )
-    page = _setting_page(Setting.of(noise, sparsity), own_pyx, own_mask, images, no_images, n_shown)
+    source = label_source(noise, sparsity, order=order)
+    page = _page_of(source, model, own_pyx, own_mask, images, no_images, n_shown)
     path = user_path(out)
     write_page(path, page)
     return path
@@ -139,63 +153,79 @@ def _to_imagefolder_order(array: ArrayLike, order: str, name: str) -> NDArray[An
     return to_imagefolder_order(rows, order)
 
 
-def _setting_page(
-    setting: Setting,
+def _page_of(
+    source: LabelSource,
+    model: str | None,
     own_pyx: NDArray[Any] | None,
     mask: Mask | None,
     images: Images | None,
     no_images: str,
     n_shown: int,
 ) -> str:
-    at = (setting.noise, setting.sparsity)
-    pyx = load_pyx(setting) if own_pyx is None else own_pyx
+    pyx = load_pyx(source, model=model) if own_pyx is None else own_pyx
     # This checks probabilities of the caller's; below, their mask, and warns where it looks wrong.
-    evaluated = evaluate_pyx(pyx, *at)
-    given, true = load_noisy_labels(setting), load_true_labels()
+    evaluated = evaluate_pyx(pyx, source, model=model)
+    given, true = load_noisy_labels(source), load_true_labels()
     found: dict[str, Mask] = {}
     if mask is not None:
-        evaluate(mask, *at)
+        evaluate(mask, source)
         found[YOURS] = mask
-    if own_pyx is None:
-        found |= {str(method): load_label_errors(method, setting) for method in METHODS}
+    if own_pyx is None and isinstance(source, Setting):
+        found |= {str(method): load_label_errors(method, source) for method in METHODS}
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
-    checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
+    checks = _checks(source)
     indices = {"imagefolder": np.arange(len(given))}
     indices["torchvision"] = published_torchvision_index()
     return build_page(
-        f"CIFAR-10 with {setting.noise:.0%} label noise, sparsity {setting.sparsity:g}",
+        _title(source),
         Examples(
             given, true, pyx, found, CLASSES, None if images is None else images.pixels, indices
         ),
-        lead=_lead(setting, is_own=own_pyx is not None),
-        facts=_facts(setting, evaluated, checks, images),
+        lead=_lead(source, model, is_own=own_pyx is not None),
+        facts=_facts(source, evaluated, checks, images),
         sections=[
             _ranking_section(evaluated, is_own=own_pyx is not None),
-            _noise_section(setting, given, true),
-            *_training_sections(setting),
-            _verification_section(checks),
-            _provenance_section(setting),
+            _noise_section(source, given, true),
+            *(_training_sections(source) if isinstance(source, Setting) else ()),
+            *([_verification_section(checks)] if checks else []),
+            *_provenance_sections(source),
         ],
         no_images=no_images,
         n_shown=n_shown,
     )
 
 
-def _lead(setting: Setting, *, is_own: bool) -> str:
+def _title(source: LabelSource) -> str:
+    if isinstance(source, Setting):
+        return f"CIFAR-10 with {source.noise:.0%} label noise, sparsity {source.sparsity:g}"
+    return f"CIFAR-10 with {source}"
+
+
+def _checks(source: LabelSource) -> list[Check]:
+    """Verify what was published of the labels; nothing was of the caller's own."""
+    if isinstance(source, OwnLabels):
+        return []
+    return list(verify(**identity(source)))
+
+
+def _lead(source: LabelSource, model: str | None, *, is_own: bool) -> str:
     names = ", ".join(f"{method} is {PAPER_NAMES[method]}" for method in METHODS)
     shown = (
         "Probabilities of your own, and the label errors that the five methods of confident "
         "learning find by them; the published methods stand beside them."
         if is_own
         else "The published out-of-sample probabilities, and the label errors that the five "
-        f"methods of confident learning found (masks of edition {default_edition(setting)})."
+        f"methods of confident learning found (masks of edition {default_edition(source)})."
+        if isinstance(source, Setting)
+        else f"The published out-of-sample probabilities of {model}, and the label errors that the "
+        "five methods of confident learning find by them."
     )
     return f"{shown} In the paper’s words, {names}."
 
 
 def _facts(
-    setting: Setting, evaluated: PyxEvaluation, checks: list[Check], images: Images | None
+    source: LabelSource, evaluated: PyxEvaluation, checks: list[Check], images: Images | None
 ) -> dict[str, str]:
     given, true = evaluated.against_given, evaluated.against_true
     facts = {
@@ -203,8 +233,8 @@ def _facts(
         "Accuracy against given labels": f"{given.accuracy:.2%} (any learner: at most "
         f"{evaluated.accuracy_bound:.2%})",
         "Calibration (true labels)": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
-        "Verification": _verdict(checks),
-        "Upstream’s name of the setting": setting.upstream_key,
+        **({"Verification": _verdict(checks)} if checks else {}),
+        **_origin(source),
         "Made by": f"cifar-noisy {cifar_noisy.__version__}",
     }
     if images is not None:
@@ -214,6 +244,18 @@ def _facts(
             else "a re-encoded copy: their labels are checked, their pixels are not"
         )
     return facts
+
+
+def _origin(source: LabelSource) -> dict[str, str]:
+    match source:
+        case Setting():
+            return {"Upstream’s name of the setting": source.upstream_key}
+        case LabelSet():
+            return {
+                "Labels": f"{source.noise_rate:.2%} wrong, {source.noise_kind}; {source.citation}",
+                "Licence": source.licence,
+            }
+    return {}
 
 
 _SCORES = {"self_confidence": "self-confidence", "normalized_margin": "margin"}
@@ -239,13 +281,17 @@ def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
     return Section("How well scores rank label errors", paragraphs, tables)
 
 
-def _noise_section(setting: Setting, given: NDArray[np.int64], true: NDArray[np.int64]) -> Section:
-    matrix = load_noise_matrix(setting)
+def _noise_section(
+    source: LabelSource, given: NDArray[np.int64], true: NDArray[np.int64]
+) -> Section:
     counts = count_pairs(given, true, len(CLASSES))
+    is_drawn = isinstance(source, Setting)
+    matrix = load_noise_matrix(source) if is_drawn else count_noise_matrix(source)
+    origin = "that the given labels were drawn from" if is_drawn else "counted from the labels"
     drawn = figure(
         lambda ax: plot.noise_matrix(matrix, counts=counts, ax=ax),
-        "The noise matrix that the given labels were drawn from: in percent, how often a true "
-        "class is given which label; in brackets the number of examples.",
+        f"The noise matrix {origin}: in percent, how often a true class is given which label; in "
+        "brackets the number of examples.",
         name="noise-matrix",
         size=(6.6, 6.4),
         is_dense=True,
@@ -346,18 +392,25 @@ def _reasons(check: Check) -> Iterator[str]:
             yield f"example {difference.index}: {difference.known}"
 
 
-def _provenance_section(setting: Setting) -> Section:
+def _provenance_sections(source: LabelSource) -> Iterator[Section]:
+    if isinstance(source, OwnLabels):
+        return
+    files = artifacts(noise=source if isinstance(source, Setting) else source.name)
     rows: list[Row] = [
         [artifact.path, artifact.kind.replace("_", " "), Cell.count(artifact.size), artifact.sha256]
-        for artifact in artifacts(noise=setting)
+        for artifact in files
     ]
-    return Section(
+    origins = dict.fromkeys((a.repository_name, a.revision, a.licence) for a in files)
+    yield Section(
         "Provenance",
         [
-            f"Published in the GitHub repository {REPOSITORY} at revision {REVISION}. Every "
-            "published byte that this page is made from was held to its checksum below.",
-            "Northcutt, Jiang and Chuang: Confident Learning: Estimating Uncertainty in Dataset "
-            "Labels, Journal of Artificial Intelligence Research 70 (2021), 1373–1411.",
+            *(
+                f"Published in the GitHub repository {repository} at revision {revision}, licence "
+                f"{licence}."
+                for repository, revision, licence in origins
+            ),
+            "Every published byte that this page is made from was held to its checksum below.",
+            next(known.citation for known in label_sets() if known.name == source.name),
         ],
-        [Table("Files of this setting", ("path", "kind", ">bytes", "sha256"), rows, True)],
+        [Table("Files of these labels", ("path", "kind", ">bytes", "sha256"), rows, True)],
     )

@@ -1,7 +1,8 @@
 """Bundles: published files as one plain tar, for clusters without a network.
 
 A bundle has the cache's own layout, and a ``SHA256SUMS`` that ``sha256sum -c`` reads, so that a
-person can check and unpack it by hand. The same files give the same bytes.
+person can check and unpack it by hand. ``LICENCES`` says on what terms files of other repositories
+are had, where there are any. The same files give the same bytes.
 
 What an import trusts is the registry alone: a member must be one of its paths, of its size and
 checksum, and a plain file, and all must be there that ``SHA256SUMS`` lists. Everything else,
@@ -23,9 +24,9 @@ from cifar_noisy.store.http_download import Progress
 from cifar_noisy.store.registry import Artifact
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 
-SUMS = "SHA256SUMS"
+SUMS, LICENCES = "SHA256SUMS", "LICENCES"
 _MODE, _MTIME = 0o644, 1_609_459_200  # the same in every bundle; 2021, for tar warns of 1970
-_MAX_SUMS_SIZE = 1 << 20
+_MAX_TEXT_SIZE = 1 << 20
 
 
 def export_bundle(
@@ -53,6 +54,9 @@ def export_bundle(
         tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
     ):
         tar.addfile(_header(SUMS, len(sums)), io.BytesIO(sums))
+        licences = _licences(wanted)
+        if licences:
+            tar.addfile(_header(LICENCES, len(licences)), io.BytesIO(licences))
         for artifact in wanted:
             content = io.BytesIO(store.read(artifact))
             tar.addfile(_header(artifact.path, artifact.size), content)
@@ -89,6 +93,13 @@ def import_bundle(store: Store, file: Path, progress: Progress | None = None) ->
     return tuple(paths)
 
 
+def _licences(artifacts: Sequence[Artifact]) -> bytes:
+    """Return a line for each other repository that files are from."""
+    others = (artifact for artifact in artifacts if artifact.repository_path != artifact.path)
+    lines = {f"{a.repository} {a.revision}: {a.licence}\n" for a in others if a.revision}
+    return "".join(sorted(lines)).encode()
+
+
 def _header(path: str, size: int) -> tarfile.TarInfo:
     header = tarfile.TarInfo(path)
     header.size, header.mode, header.mtime = size, _MODE, _MTIME
@@ -106,8 +117,9 @@ def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Artifact, Iterator[bytes]
         if name in seen:
             raise tarfile.ReadError(f"{name!r} is in it twice")
         seen.add(name)
-        if name == SUMS and header.size <= _MAX_SUMS_SIZE:
-            sums = b"".join(chunks).decode(errors="replace")
+        if name in (SUMS, LICENCES) and header.size <= _MAX_TEXT_SIZE:
+            content = b"".join(chunks).decode(errors="replace")
+            sums = content if name == SUMS else sums
             continue
         if name not in registered:
             raise tarfile.ReadError(f"{name!r} in it is not in the registry")
@@ -120,7 +132,7 @@ def _members(tar: io.BufferedIOBase) -> Iterator[tuple[Artifact, Iterator[bytes]
     missing = {line.partition("  ")[2] for line in sums.splitlines()} - seen
     if missing:
         raise tarfile.ReadError(f"it lacks {min(missing)[:200]!r}, which its {SUMS} lists")
-    if not seen - {SUMS}:
+    if not seen - {SUMS, LICENCES}:
         raise tarfile.ReadError("it has no published file in it")
 
 

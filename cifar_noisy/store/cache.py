@@ -13,7 +13,7 @@ from cifar_noisy.errors import StorageError
 from cifar_noisy.store.artifact_store import Store, file_problem, is_accessible_file
 from cifar_noisy.store.files import reason, stale_partial_files
 from cifar_noisy.store.locks import is_unheld, lock_path
-from cifar_noisy.store.registry import Artifact, all_artifacts, artifacts
+from cifar_noisy.store.registry import Artifact, all_artifacts
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class CachedFile:
 
 def cached_artifacts(store: Store) -> tuple[Artifact, ...]:
     """Return the artifacts other than images that are in the cache, their bytes not checked."""
-    return tuple(a for a in artifacts() if is_accessible_file(store.cache_path(a)))
+    files = (artifact for artifact in all_artifacts() if artifact.kind != "images")
+    return tuple(a for a in files if is_accessible_file(store.cache_path(a)))
 
 
 def check_cache(store: Store) -> Iterator[CachedFile]:

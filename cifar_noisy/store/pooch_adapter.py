@@ -34,7 +34,7 @@ def create_pooch() -> "PublishedPooch":
     >>> import cifar_noisy
     >>> pup = cifar_noisy.create_pooch()
     >>> len(pup.registry_files)
-    341
+    374
     >>> pup.get_url("images/cifar-10-python.tar.gz")
     'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz'
     """

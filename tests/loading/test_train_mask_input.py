@@ -24,4 +24,4 @@ from cifar_noisy.loading.train_mask_input import resolve_train_mask
 def test_what_is_no_train_mask_is_named(train_mask: Any, said: str) -> None:
     labels, order = np.repeat(np.arange(10), 5), np.arange(50)
     with pytest.raises(InvalidInputError, match=said):
-        resolve_train_mask(train_mask, Setting(0, 0), None, labels, labels, order)
+        resolve_train_mask(train_mask, Setting(0, 0), None, None, labels, labels, order)

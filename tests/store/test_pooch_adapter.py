@@ -16,7 +16,7 @@ import pytest
 import cifar_noisy
 from cifar_noisy import InvalidInputError, StorageError, UnavailableError, artifacts
 from cifar_noisy.store.artifact_store import Host, Store
-from cifar_noisy.store.registry import registry_folder
+from cifar_noisy.store.registry import all_artifacts, registry_folder
 from tests.file_server import FileServer, serving
 
 ARTIFACT = artifacts(kind="train_mask", noise=0.4, sparsity=0.2, edition="2019")[0]
@@ -45,7 +45,7 @@ def pup(server: FileServer) -> Any:
 
 def test_fetches_once(pup: Any, server: FileServer, upstream: Path) -> None:
     assert isinstance(pup, pooch.Pooch)
-    assert set(pup.registry_files) == {a.path for a in (*artifacts(), *artifacts(kind="images"))}
+    assert set(pup.registry_files) == {artifact.path for artifact in all_artifacts()}
     path = pup.fetch(ARTIFACT.path)
     assert path == str(pup.abspath / ARTIFACT.path)
     assert Path(path).read_bytes() == (upstream / ARTIFACT.path).read_bytes()
