@@ -69,6 +69,8 @@ from .loading.artifact_loading import (
     load_training_log as load_training_log,
     load_true_labels as load_true_labels,
 )
+from .loading.label_exports import export_labels as export_labels
+from .loading.label_files import LabelFile as LabelFile, read_labels as read_labels
 from .loading.training_logs import (
     TrainingLog as TrainingLog,
     parse_training_log as parse_training_log,

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError
-from cifar_noisy.images.pickles import Bytes, unpickle
+from cifar_noisy.loading.pickles import Array, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.files import open_regular, reason
@@ -392,9 +392,11 @@ def _decode_batch(content: bytes, size: int, what: str) -> Split:
     """Return planes (size, 3072) and labels of a batch file."""
     try:
         batch = unpickle(content, max_steps=10 * size + 1000)
-        if not (isinstance(batch, dict) and isinstance(batch.get("data"), Bytes)):
+        if not (isinstance(batch, dict) and isinstance(batch.get("data"), Array)):
             raise UnpicklingError("it has no data that is an array")
-        planes, labels = batch["data"].array((size, _VALUES)), batch.get("labels")
+        planes, labels = batch["data"].decoded((size, _VALUES)), batch.get("labels")
+        if planes.dtype != np.uint8:
+            raise UnpicklingError(f"its data are {planes.dtype}, where pixels are uint8")
     except Exception as error:
         raise ImagesError(f"{what} is no batch file: {reason(error)}") from error
     if not (
