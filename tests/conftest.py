@@ -22,17 +22,6 @@ NUMBERED = FakeCifar.numbered()
 SCRIPT = REPOSITORY.parent / "shared" / "cifar10-jpeg" / "make_cifar10.py"
 
 
-LABEL_SETS = REPOSITORY.parent / "shared" / "label_sets"
-
-
-@pytest.fixture(scope="session")
-def label_sets() -> Path:
-    """Return the folder of label files of other repositories; skip where there is none."""
-    if not LABEL_SETS.is_dir():
-        pytest.skip("needs the label files of other repositories in ../shared/label_sets")
-    return LABEL_SETS
-
-
 @dataclass(frozen=True)
 class JpegCopy:
     """Where the JPEG copy lies.

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, UnavailableError
+from cifar_noisy.loading.label_files import LabelFile, check_labels, check_length, check_order
 from cifar_noisy.loading.noise_generation import (
     N_CLASSES,
     N_EXAMPLES,
@@ -24,19 +24,15 @@ from cifar_noisy.loading.noise_generation import (
     true_labels,
 )
 from cifar_noisy.loading.row_order import (
-    from_imagefolder_order,
     published_torchvision_index,
     to_imagefolder_order,
 )
-from cifar_noisy.settings import ORDERS, Setting, check_choice
+from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.label_sets import LabelSet, find_label_set
 from cifar_noisy.store.registry import Artifact, array_digest, by_path
 
 Labels = NDArray[np.int64]
-
-_CERTAIN_AGREEMENT = 0.12
-"""Share of right labels that chance, 0.1 on 50,000 images, exceeds by 15 standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +47,27 @@ class OwnLabels:
         return f"labels of your own ({self.name})"
 
     @classmethod
-    def of(cls, labels: ArrayLike, order: str) -> OwnLabels:
+    def of(cls, values: ArrayLike | LabelFile, order: Order) -> OwnLabels:
         """Check labels; those that make sense in the other order only are refused."""
-        array = to_imagefolder_order(_check_labels(as_array(labels, "noise")), order)
-        other = next(name for name in ORDERS if name != order)
-        true = true_labels()
-        agreement, in_other = (
-            float((candidate == true).mean()) for candidate in (array, _swapped(array, order))
-        )
-        if agreement < _CERTAIN_AGREEMENT < in_other:
-            raise InvalidInputError(
-                f"pass order={other!r}: the labels are right for {in_other:.0%} of the images in "
-                f"that order, and for {agreement:.0%}, as by chance, in order {order!r}"
-            )
-        array.flags.writeable = False
-        return cls(f"labels-{array_digest(array)[:12]}", array)
+        if isinstance(values, LabelFile):
+            values, order = values.in_order("imagefolder"), "imagefolder"
+        labels = check_labels(values, "noise")
+        check_length(len(labels), "noise")
+        check_order(labels, order, "noise")
+        labels = to_imagefolder_order(labels, order)
+        labels.flags.writeable = False
+        return cls(f"labels-{array_digest(labels)[:12]}", labels)
 
 
 LabelSource = Setting | LabelSet | OwnLabels
 """Where given labels come from. Each has a `name`, and `has_probabilities`."""
 
-Noise = float | str | Setting | LabelSet | OwnLabels | ArrayLike
+Noise = float | str | Setting | LabelSet | OwnLabels | LabelFile | ArrayLike
 """What functions take as `noise`."""
 
 
 def label_source(
-    noise: Noise | None, sparsity: float | None = None, *, order: str = "imagefolder"
+    noise: Noise | None, sparsity: float | None = None, *, order: Order = "imagefolder"
 ) -> LabelSource:
     """Return the labels that a function's arguments `noise` and `sparsity` mean.
 
@@ -245,15 +236,9 @@ def pyx_artifact(source: LabelSet, model: str) -> Artifact:
     return next(artifact for artifact in rows if artifact.model == model)
 
 
-def _swapped(labels: Labels, order: str) -> Labels:
-    """Return what labels would be in the published order had they been in the other order."""
-    as_passed = from_imagefolder_order(labels, order)
-    return to_imagefolder_order(as_passed, next(name for name in ORDERS if name != order))
-
-
 def _is_array(values: object) -> bool:
     is_sequence = isinstance(values, Sequence) and not isinstance(values, str | bytes)
-    return is_sequence or getattr(values, "ndim", 0) > 0
+    return is_sequence or isinstance(values, LabelFile) or getattr(values, "ndim", 0) > 0
 
 
 def _is_number(text: str) -> bool:
@@ -261,29 +246,3 @@ def _is_number(text: str) -> bool:
         float(text)
         return True
     return False
-
-
-def _check_labels(labels: NDArray[Any]) -> Labels:
-    """Require 50,000 whole numbers from 0 to 9."""
-    if labels.shape != (N_EXAMPLES,):
-        hint = ""
-        if labels.shape == (N_EXAMPLES, N_CLASSES):
-            hint = "; of one-hot rows pass labels.argmax(1)"
-        if labels.shape == (10_000,):
-            hint = "; these are as many as the test set's"
-        raise InvalidInputError(
-            f"noise has shape {labels.shape}: labels of your own are one for each of the "
-            f"{N_EXAMPLES:,} train images{hint}"
-        )
-    if labels.dtype.kind not in "iu":
-        raise InvalidInputError(
-            f"noise has dtype {labels.dtype}: pass labels of your own as whole numbers, such as "
-            "labels.astype(int)"
-        )
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= N_CLASSES:
-        hint = "; subtract 1" if (lowest, highest) == (1, N_CLASSES) else ""
-        raise InvalidInputError(
-            f"noise has labels from {lowest} to {highest}: they go from 0 to {N_CLASSES - 1}{hint}"
-        )
-    return labels.astype(np.int64)

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, printable
-from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.label_files import check_labels, check_order
 from cifar_noisy.loading.noise_generation import N_EXAMPLES
 from cifar_noisy.loading.row_order import (

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, printable
-from cifar_noisy.loading.array_checks import as_array
 from cifar_noisy.loading.label_columns import IMAGE_NAME, Column, Columns, read_columns
 from cifar_noisy.loading.noise_generation import N_CLASSES, N_EXAMPLES, true_labels
 from cifar_noisy.loading.row_order import (
@@ -152,7 +152,7 @@ def read_labels(
             )
         order = "imagefolder"
     else:
-        _check_length(len(labels), str(path))
+        check_length(len(labels), str(path))
         if true is not None:
             order = _order_of_true(true, order, f"{path}, {true_name},")
         order = check_order(labels, order, what)
@@ -335,7 +335,8 @@ def _numbers(column: Column, what: str) -> NDArray[Any]:
         ) from None
 
 
-def _check_length(n_labels: int, what: str) -> None:
+def check_length(n_labels: int, what: str) -> None:
+    """Require as many labels as the train set has, and say what others look like."""
     if n_labels == N_EXAMPLES:
         return
     problem = {

@@ -789,7 +789,7 @@ def test_a_mask_in_the_other_order_is_refused(
         ({"noise": 0, "train_mask": "cl_pbc", "model": "resnet18"}, "model 'resnet18' is unknown"),
         ({"noise": 0, "order": "tfds"}, "order 'tfds' is unknown"),
         ({"noise": Setting(0.4, 0.2), "sparsity": 0.4}, "sparsity=0.4 out: Setting"),
-        ({"noise": np.array([0.4, 0.2])}, r"noise has shape \(2,\): labels of your own"),
+        ({"noise": np.array([0.4, 0.2])}, "noise has 0.4 in row 0: labels are whole numbers"),
         ({"noise": "cifar10n-wurst"}, "did you mean cifar10n-worst"),
         ({"noise": "0.4"}, "is not a number: pass a float"),
         ({"noise": 0.4, "sparsity": False}, "sparsity False is not a number"),

@@ -132,7 +132,7 @@ def test_arrays_are_the_callers_own(published: str) -> None:
         (lambda: load_pyx(0.6, 0), "ask for noise=0.7"),
         (lambda: load_pyx(0.9, 0), "only noisy labels and the noise matrix were published"),
         (lambda: load_pyx(0.4, 0.3), "sparsity 0.3 was not published"),
-        (lambda: load_pyx("0.4", 0), "is not a number"),  # type: ignore[arg-type]
+        (lambda: load_pyx("0.4", 0), "is not a number"),
         (lambda: load_pyx(0.4, 0, order="tfds"), "order 'tfds' is unknown"),  # type: ignore[arg-type]
         (lambda: load_train_mask("pbc", 0.4, 0), "method 'pbc' is unknown: did you mean cl_pbc"),  # type: ignore[arg-type]
         (lambda: load_train_mask("cl_pbc", 0.4, 0, edition="2020"), "edition '2020' is unknown"),  # type: ignore[arg-type]
