@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from cifar_noisy.store.artifact_store import PUBLIC_HOSTS, Host
-from cifar_noisy.store.registry import REPOSITORY, REVISION, all_artifacts
+from cifar_noisy.store.registry import REPOSITORY, all_artifacts
 
 
 class FileServer(ThreadingHTTPServer):
@@ -44,13 +44,21 @@ class FileServer(ThreadingHTTPServer):
         return file.read_bytes() if file.is_file() else 404
 
     def _path(self, url: str) -> str | None:
-        for prefix in (
-            "/mirror/",
-            f"/raw.githubusercontent.com/{REPOSITORY}/{REVISION}/",
-            f"/cdn.jsdelivr.net/gh/{REPOSITORY}@{REVISION}/",
-        ):
-            if url.startswith(prefix):
-                return unquote(url.removeprefix(prefix))
+        if url.startswith("/mirror/"):
+            return unquote(url.removeprefix("/mirror/"))
+        hosted = re.fullmatch(
+            r"/(?:raw\.githubusercontent\.com/([\w.-]+/[\w.-]+)/([0-9a-f]{40})"
+            r"|cdn\.jsdelivr\.net/gh/([\w.-]+/[\w.-]+)@([0-9a-f]{40}))/(.+)",
+            url,
+        )
+        if hosted:
+            repository, revision, path = hosted[1] or hosted[3], hosted[2] or hosted[4], hosted[5]
+            # Other repositories' files lie under their owner and name.
+            folder = "" if repository == REPOSITORY else f"{repository}/"
+            pinned = {
+                a.revision for a in all_artifacts() if a.repository.endswith(f"/{repository}")
+            }
+            return f"{folder}{unquote(path)}" if pinned == {revision} else None
         archived = re.fullmatch(
             r"/archive\.softwareheritage\.org/api/1/content/sha256:([0-9a-f]{64})/raw/", url
         )

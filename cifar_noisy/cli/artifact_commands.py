@@ -218,6 +218,11 @@ def _identity_cells(noise: float | str | None, sparsity: float | None) -> tuple[
     return shown, "" if sparsity is None else f"{sparsity:g}"
 
 
+def _label_sets_cell(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} others" if len(names) > 1 else ""
+    return f"{names[0]}{more}" if names else ""
+
+
 def _print_files(files: Sequence[Artifact], store: Store) -> None:
     print_table(
         ("kind", "noise", "sparsity", "method", "edition, trainer or model", ">size", "where"),
@@ -225,7 +230,7 @@ def _print_files(files: Sequence[Artifact], store: Store) -> None:
             (
                 artifact.kind + (" (stray)" if artifact.is_stray else ""),
                 *_identity_cells(
-                    " ".join(artifact.label_sets) or artifact.noise, artifact.sparsity
+                    _label_sets_cell(artifact.label_sets) or artifact.noise, artifact.sparsity
                 ),
                 artifact.method or "",
                 artifact.edition or artifact.trainer or artifact.model or "",

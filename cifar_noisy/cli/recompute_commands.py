@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_noisy.cli.app import recompute_app
-from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust
+from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust, parse_noise
 from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.recompute.run_command import RunCommand
-from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 
 if TYPE_CHECKING:
     from cifar_noisy.evaluation.evaluate import PyxEvaluation
+    from cifar_noisy.loading.given_labels import LabelSource
     from cifar_noisy.recompute.run_config import RunConfig, Task
 
 PlanFolder = Annotated[Path, typer.Option(help="Folder of one plan; everything is written there.")]
@@ -46,10 +46,17 @@ class PlanOptions:
     """The options of both recompute and recompute plan."""
 
     noise: Annotated[
-        list[float] | None, typer.Option(help="Fraction of wrong labels; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NOISE", help="Fraction of wrong labels, or a label set; may be repeated."
+        ),
     ] = None
     sparsity: Annotated[
         list[float] | None, typer.Option(help="Fraction of zero noise rates; may be repeated.")
+    ] = None
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A file of given labels of your own; may be repeated."),
     ] = None
     dataset: Annotated[str, typer.Option(help="cifar10, or digits, which need no download.")] = (
         "cifar10"
@@ -96,7 +103,9 @@ class PlanOptions:
                     f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
                 )
         config = make_run_config(
-            chosen_settings(self.noise, self.sparsity),
+            chosen_labels(
+                map(parse_noise, self.noise or ()), self.sparsity or (), self.labels or ()
+            ),
             dataset=self.dataset,
             seed=self.seed,
             n_folds=self.folds,
@@ -323,19 +332,28 @@ def _refuse_options_before(context: typer.Context) -> None:
             )
 
 
-def chosen_settings(
-    noises: Sequence[float | None] | None, sparsities: Sequence[float | None] | None
-) -> list[Setting]:
-    """Return each noise with each sparsity; a command trains nothing that was not named."""
-    settings = [
-        Setting.of(noise, sparsity)
-        for noise in noises or ()
-        for sparsity in sparsities or (None,)
-        if noise is not None
+def chosen_labels(
+    noises: Iterable[float | str], sparsities: Sequence[float] = (), files: Sequence[Path] = ()
+) -> list["LabelSource"]:
+    """Return the given labels to train on: each noise with each sparsity, names, and files.
+
+    A command trains nothing that was not named.
+    """
+    from cifar_noisy.loading.given_labels import label_source
+    from cifar_noisy.loading.label_files import read_labels
+
+    chosen = [
+        label_source(noise, sparsity)
+        for noise in noises
+        for sparsity in (sparsities if isinstance(noise, float) and sparsities else (None,))
     ]
-    if not settings:
-        raise InvalidInputError("which setting? Pass --noise and --sparsity, such as 0.4 and 0.2")
-    return settings
+    chosen += [label_source(read_labels(file)) for file in files]
+    if not chosen:
+        raise InvalidInputError(
+            "which labels? Pass --noise and --sparsity, such as 0.4 and 0.2, --noise and the name "
+            "of a label set, or --labels"
+        )
+    return chosen
 
 
 def _numbered_tasks(config: "RunConfig", numbers: str) -> list[str]:
@@ -429,7 +447,7 @@ def _published(config: "RunConfig", task: "Task") -> "PyxEvaluation | None":
     except UnavailableError as error:
         say(f"cifar-noisy: nothing published to compare with: {error}", err=True)
         return None
-    return evaluate_pyx(pyx, task.setting.noise, task.setting.sparsity)
+    return evaluate_pyx(pyx, task.setting)
 
 
 def _print_tasks(config: "RunConfig", folder: Path, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from cifar_noisy.cli.output import (
     say,
     spinner,
 )
-from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_settings, dispatch_tasks
+from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_labels, dispatch_tasks
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.settings import METHODS
 from cifar_noisy.store.artifact_store import Store
@@ -87,7 +87,7 @@ def verify(
 
 def _retrain(
     folder: Path,
-    noise: float | None,
+    noise: float | str | None,
     sparsity: float | None,
     root: Path | None,
     trust: str | None,
@@ -97,18 +97,24 @@ def _retrain(
     from cifar_noisy.recompute.run_command import RunCommand
     from cifar_noisy.recompute.run_config import make_run_config
 
-    settings = chosen_settings([noise], [sparsity])
+    settings = chosen_labels(*_one(noise, sparsity))
     config = make_plan(make_run_config(settings, root=root, trust=trust, device=device), folder)
     for task, _ in dispatch_tasks(config, RunCommand(folder, root, trust, device)):
         say(f"{task.id}: done", err=True)
 
 
+def _one(
+    noise: float | str | None, sparsity: float | None
+) -> tuple[list[float | str], list[float]]:
+    return [] if noise is None else [noise], [] if sparsity is None else [sparsity]
+
+
 def _compare_recomputed(
-    folder: Path, noise: float | None, sparsity: float | None, json_file: str | None
+    folder: Path, noise: float | str | None, sparsity: float | None, json_file: str | None
 ) -> None:
     from cifar_noisy.evaluation.retrained_agreement import WORSE
 
-    (setting,) = chosen_settings([noise], [sparsity])
+    (setting,) = chosen_labels(*_one(noise, sparsity))
     if not folder.is_dir():
         raise InvalidInputError(f"{folder} is no folder: name the one of cifar-noisy recompute")
     with spinner("comparing"):

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.confident_learning.label_errors import label_errors
+from cifar_noisy.errors import UnknownArtifactError
 from cifar_noisy.evaluation.evaluate import PyxEvaluation, evaluate_pyx
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, published_pyx
+from cifar_noisy.loading.given_labels import Noise, label_source
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.recomputed import read_pyx
 from cifar_noisy.settings import METHODS, Setting
@@ -75,7 +77,7 @@ class Comparison:
 
 
 def compare_recomputed(
-    folder: str | os.PathLike[str], noise: float | Setting, sparsity: float | None = None
+    folder: str | os.PathLike[str], noise: Noise, sparsity: float | None = None
 ) -> tuple[Comparison, ...]:
     """Compare recomputed probabilities, and the masks that follow, with the published ones.
 
@@ -106,7 +108,12 @@ def compare_recomputed(
     >>> for row in compare_recomputed("recomputed", 0.4, 0.2):  # doctest: +SKIP
     ...     print(row.quantity, row.verdict)
     """
-    setting = Setting.of(noise, sparsity)
+    setting = label_source(noise, sparsity)
+    if not isinstance(setting, Setting):
+        raise UnknownArtifactError(
+            f"no training of the recipe was published for {setting}: evaluate_pyx (cifar-noisy "
+            "evaluate) compares its probabilities with the true labels"
+        )
     theirs = published_pyx(setting)
     ours = read_pyx(user_path(folder), setting)
     evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))

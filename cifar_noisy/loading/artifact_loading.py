@@ -289,7 +289,7 @@ def load_noisy_labels(
     labels = labels_of(source)
     if isinstance(source, Setting):
         _check_published(labels, find("noisy_labels", source), "reinstall cifar-noisy")
-    return from_imagefolder_order(labels.copy(), order)
+    return from_imagefolder_order(labels, order)
 
 
 def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:

@@ -56,7 +56,7 @@ class OwnLabels:
         check_order(labels, order, "noise")
         labels = to_imagefolder_order(labels, order)
         labels.flags.writeable = False
-        return cls(f"labels-{array_digest(labels)[:12]}", labels)
+        return cls(f"labels-{array_digest(labels)[:16]}", labels)
 
 
 LabelSource = Setting | LabelSet | OwnLabels
@@ -109,7 +109,7 @@ def command_options(source: LabelSource) -> str:
 
 
 def labels_of(source: LabelSource, store: Store | None = None) -> Labels:
-    """Return given labels, (50000,) int64 in the published order.
+    """Return given labels, a new (50000,) int64 array in the published order.
 
     Those of other repositories are read from their file, and must be as registered.
     """
@@ -117,7 +117,7 @@ def labels_of(source: LabelSource, store: Store | None = None) -> Labels:
         case Setting():
             return shipped_noisy_labels(source)
         case OwnLabels():
-            return source.labels
+            return source.labels.copy()
         case _:
             return _published_labels(source, store or Store.from_environment()).astype(np.int64)
 

@@ -17,7 +17,15 @@ from cifar_noisy.confident_learning.array_checks import check_probabilities
 from cifar_noisy.errors import InvalidInputError, UnavailableError
 from cifar_noisy.loading.given_labels import LabelSource, command_options
 from cifar_noisy.loading.noise_generation import N_EXAMPLES
-from cifar_noisy.settings import CLASSES, Method, Setting, pyx_path, train_mask_path
+from cifar_noisy.settings import (
+    CLASSES,
+    Method,
+    Setting,
+    Trainer,
+    pyx_path,
+    train_mask_path,
+    training_log_path,
+)
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json
 
@@ -37,6 +45,13 @@ def recomputed_mask_path(source: LabelSource, method: Method) -> str:
     if isinstance(source, Setting):
         return train_mask_path(source, method, "2021")
     return f"{source.name}/train_pruned_{method}/train_mask.npy"
+
+
+def recomputed_log_path(source: LabelSource, method: Method, trainer: Trainer) -> str:
+    """Return where the log of a training on kept examples lies in a folder of recomputed files."""
+    if isinstance(source, Setting):
+        return training_log_path(source, method, trainer)
+    return f"{source.name}/train_pruned_{method}/{trainer}/out"
 
 
 def provenance_path(source: LabelSource) -> str:

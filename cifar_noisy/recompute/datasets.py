@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError, InvalidInputError
 from cifar_noisy.images.packs import load_images
-from cifar_noisy.loading.noise_generation import generate_noisy_labels, shipped_noisy_labels
+from cifar_noisy.loading.given_labels import LabelSource, labels_of
+from cifar_noisy.loading.noise_generation import generate_noisy_labels
 from cifar_noisy.settings import Setting, check_choice
 
 DatasetName = Literal["cifar10", "digits"]
@@ -55,11 +56,11 @@ class Dataset:
                 "see cifar-noisy check-alignment, and name another root"
             )
 
-    def noisy_labels(self, setting: Setting) -> NDArray[np.int64]:
-        """Return the (N,) int64 given labels; CIFAR-10's are the published ones."""
-        if self.name == "cifar10":
-            return shipped_noisy_labels(setting)
-        return generate_noisy_labels(setting, self.labels)
+    def noisy_labels(self, source: LabelSource) -> NDArray[np.int64]:
+        """Return the (N,) int64 given labels; of the digits, only the paper's noise is drawn."""
+        if self.name == "cifar10" or not isinstance(source, Setting):
+            return labels_of(source)
+        return generate_noisy_labels(source, self.labels)
 
 
 def open_dataset(

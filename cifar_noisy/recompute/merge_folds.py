@@ -3,7 +3,6 @@
 import os
 import platform
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from cifar_noisy.confident_learning.array_checks import check_probabilities
 from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import RecomputeError, printable
 from cifar_noisy.evaluation.evaluate import Detection, accuracy_bound, count_pairs
-from cifar_noisy.loading.recomputed import write_record
+from cifar_noisy.loading.given_labels import identity
+from cifar_noisy.loading.recomputed import recomputed_mask_path, recomputed_pyx_path, write_record
 from cifar_noisy.recompute.datasets import Dataset, folds_of
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
 from cifar_noisy.recompute.task_files import file_paths, record_of, record_path, work_folder
-from cifar_noisy.settings import pyx_path, train_mask_path
 from cifar_noisy.store.registry import npy_bytes
 
 
@@ -37,13 +36,13 @@ def merge_folds(task: Task, config: RunConfig, dataset: Dataset, folder: Path) -
         pyx[rows] = _fold_probabilities(fold, folder, (len(rows), pyx.shape[1]))
     given = dataset.noisy_labels(task.setting)
     errors = label_errors(given, pyx)
-    files = {pyx_path(task.setting): npy_bytes(pyx)}
+    files = {recomputed_pyx_path(task.setting): npy_bytes(pyx)}
     for method, is_error in errors.items():
-        files[train_mask_path(task.setting, method, "2021")] = npy_bytes(~is_error)
+        files[recomputed_mask_path(task.setting, method)] = npy_bytes(~is_error)
     record = {
         "configuration": config.config_sha256(),
         "request": config.to_dict(),
-        "setting": asdict(task.setting),
+        "setting": identity(task.setting),
         "versions": {
             "cifar-noisy": cifar_noisy.__version__,
             "python": platform.python_version(),

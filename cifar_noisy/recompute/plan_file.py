@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError, printable
+from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, label_source
+from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
 from cifar_noisy.recompute.run_config import (
@@ -16,9 +19,9 @@ from cifar_noisy.recompute.run_config import (
     tasks_of,
 )
 from cifar_noisy.recompute.task_files import state_of
-from cifar_noisy.settings import Setting
 from cifar_noisy.store.files import open_regular, reason
-from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
+from cifar_noisy.store.registry import npy_bytes
+from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json
 
 PLAN_FILE = "plan.json"
 
@@ -35,6 +38,8 @@ def make_plan(config: RunConfig, folder: Path) -> RunConfig:
     )
     dataset.check_row_order()
     check_folds_and_batch_size(config, dataset.labels)
+    for source in config.settings:
+        dataset.noisy_labels(source)  # fetched now: machines that train may have no network
     config = dataclasses.replace(config, data_digest=dataset.digest())
     save_plan(config, folder)
     return config
@@ -60,6 +65,9 @@ def save_plan(config: RunConfig, folder: Path) -> None:
             f"{planned.config_sha256()[:12]}, not {config.config_sha256()[:12]}): name another "
             "folder"
         )
+    for source in config.settings:
+        if isinstance(source, OwnLabels):
+            write_durably(_labels_path(folder, source.name), (npy_bytes(source.labels),))
     if planned is None or config.root is not None or config.trust is not None:
         write_sealed_json(path, _to_plan_json(config))
 
@@ -71,7 +79,7 @@ def load_plan(folder: Path) -> RunConfig:
     if content is None:
         raise _unreadable(path)
     try:
-        return _from_plan_json(content)
+        return _from_plan_json(content, folder)
     except Exception as error:  # whatever a plan that was sealed by hand leads to
         raise _DamagedPlanError(path) from error
 
@@ -106,11 +114,25 @@ def _to_plan_json(config: RunConfig) -> dict[str, Any]:
     return {**config.to_dict(), "root": config.root, "trust": config.trust}
 
 
-def _from_plan_json(content: Mapping[str, Any]) -> RunConfig:
+def _labels_path(folder: Path, name: str) -> Path:
+    return folder / "labels" / f"{name}.npy"
+
+
+def _planned_labels(folder: Path, noise: float | str, sparsity: float | None) -> LabelSource:
+    """Return the labels that a plan names; the user's own lie beside it."""
+    if not re.fullmatch(r"labels-[0-9a-f]{16}", str(noise)):
+        return label_source(noise, sparsity)
+    found = OwnLabels.of(open_npy(_labels_path(folder, str(noise))), "imagefolder")
+    if found.name != noise:
+        raise ValueError("it has other labels than were planned")
+    return found
+
+
+def _from_plan_json(content: Mapping[str, Any], folder: Path) -> RunConfig:
     """Invert `_to_plan_json`, with the checks of `make_run_config`."""
     coteaching = content["coteaching"] or {}
     config = make_run_config(
-        [Setting(**setting) for setting in content["settings"]],
+        [_planned_labels(folder, **setting) for setting in content["settings"]],
         content["data_digest"],
         recipe=content["recipe_name"],
         overrides=content["recipe"]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.loading.given_labels import LabelSource, identity
 from cifar_noisy.recompute.datasets import DATASETS, DatasetName
 from cifar_noisy.recompute.recipes import (
     COTEACHING_PREFIX,
@@ -36,13 +37,14 @@ _MAX_SEED = 2**63 - 1
 class RunConfig:
     """Everything that determines the results, and where the images are.
 
+    `settings` are the given labels to train on: the paper's, label sets, or the user's own.
     The examples that `kept_methods` keep are trained on by the recipe, and those that
     `coteaching_methods` keep with Co-Teaching. `data_digest` is the sha256 of images and true
     labels, empty until `make_plan` has opened them. `root` and `trust` are those of `load_images`.
     """
 
     dataset: DatasetName
-    settings: tuple[Setting, ...]
+    settings: tuple[LabelSource, ...]
     recipe_name: RecipeName
     recipe: Recipe
     seed: int
@@ -67,9 +69,11 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that determines the results, as plain values of JSON."""
-        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        fields = dataclasses.asdict(dataclasses.replace(self, settings=()))
+        fields["settings"] = [identity(source) for source in self.settings]
         del fields["root"], fields["trust"]
-        return fields
+        plain: dict[str, Any] = json.loads(json.dumps(fields))
+        return plain
 
     def config_sha256(self) -> str:
         """Return the hex sha256 of the configuration; equal ones have equal digests."""
@@ -87,7 +91,7 @@ class Task:
 
     id: str
     kind: Literal["train", "collect", "kept", "coteaching"]
-    setting: Setting
+    setting: LabelSource
     fold: int | None = None
     depends_on: tuple[str, ...] = ()
     method: Method | None = None
@@ -101,7 +105,7 @@ class Task:
 
 
 def make_run_config(
-    settings: Iterable[Setting],
+    settings: Iterable[LabelSource],
     data_digest: str = "",
     *,
     dataset: str = "cifar10",
@@ -128,9 +132,12 @@ def make_run_config(
     (2, 'collect-noise0.4-sparsity0.2')
     """
     name = check_choice(dataset, DATASETS, "dataset")
-    chosen = tuple(sorted(set(settings)))
+    chosen = tuple(sorted(set(settings), key=lambda source: source.name))
     if not chosen:
         raise InvalidInputError("no setting to recompute: name at least one")
+    for source in chosen:
+        if name != "cifar10" and not isinstance(source, Setting):
+            raise InvalidInputError(f"{source} is of CIFAR-10: leave dataset={name!r} out")
     values = dict(overrides or {})
     kept, with_coteaching = _methods(kept_methods), _methods(coteaching_methods)
     if not with_coteaching and any(key.startswith(COTEACHING_PREFIX) for key in values):
@@ -173,7 +180,7 @@ def tasks_of(config: RunConfig) -> tuple[Task, ...]:
     """Return the tasks of a configuration, each after those that it depends on."""
     tasks: list[Task] = []
     for setting in config.settings:
-        name = f"noise{setting.noise:g}-sparsity{setting.sparsity:g}"
+        name = setting.name
         folds = [
             Task(f"train-{name}-fold{fold}", "train", setting, fold)
             for fold in range(config.n_folds)

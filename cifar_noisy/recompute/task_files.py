@@ -18,9 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_noisy.errors import RecomputeError, printable
-from cifar_noisy.loading.recomputed import provenance_path, read_record
+from cifar_noisy.loading.recomputed import (
+    provenance_path,
+    read_record,
+    recomputed_log_path,
+    recomputed_mask_path,
+    recomputed_pyx_path,
+)
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
-from cifar_noisy.settings import METHODS, pyx_path, train_mask_path, training_log_path
+from cifar_noisy.settings import METHODS
 from cifar_noisy.store.files import stale_partial_files
 
 State = Literal["done", "started", "ready", "waiting"]
@@ -90,7 +96,7 @@ def file_paths(task: Task) -> tuple[str, ...]:
     if task.kind == "train":
         return f"work/{task.id}/log.txt", f"work/{task.id}/probabilities.npy"
     if task.kind == "collect":
-        masks = (train_mask_path(task.setting, method, "2021") for method in METHODS)
-        return pyx_path(task.setting), *masks
+        masks = (recomputed_mask_path(task.setting, method) for method in METHODS)
+        return recomputed_pyx_path(task.setting), *masks
     trainer: Literal["resnet50", "coteaching"] = "resnet50" if task.kind == "kept" else "coteaching"
-    return (training_log_path(task.setting, task.kept_method, trainer),)
+    return (recomputed_log_path(task.setting, task.kept_method, trainer),)

@@ -5,7 +5,7 @@ What comes out has upstream's file layout.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy.errors import InterruptedRunError, InvalidInputError, RecomputeError
 from cifar_noisy.evaluation.evaluate import accuracy_bound, count_pairs
+from cifar_noisy.loading.given_labels import identity
 from cifar_noisy.loading.recomputed import read_pyx, read_train_mask, write_record
 from cifar_noisy.recompute.checkpoints import exclusive_lock, load_checkpoint, save_checkpoint
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
@@ -252,7 +253,7 @@ class _TaskRunner:
         training = trainer.data
         is_hit = probabilities.argmax(axis=1) == training.labels[training.held_out]
         result = {
-            "setting": asdict(task.setting),
+            "setting": identity(task.setting),
             "method": task.kept_method,
             "training": "coteaching" if task.kind == "coteaching" else self.config.recipe_name,
             "train_size": len(training.train),

@@ -310,7 +310,7 @@ class Store:
 def _show_licence(repository: str, licence: str) -> None:
     """Say once, before the first byte, on what terms another repository's files are had."""
     if repository not in ("", REPOSITORY):
-        _log.warning("files of %s%s: licence %s", GITHUB, repository, licence)
+        _log.warning("cifar-noisy: files of %s%s, licence: %s", GITHUB, repository, licence)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ Light commands run as processes; those that load torch or scikit-learn run in th
 them loaded.
 """
 
+import contextlib
 import itertools
+import json
 import os
 import re
 import shlex
@@ -21,7 +23,7 @@ import numpy as np
 import pytest
 import typer.main
 
-from cifar_noisy import load_label_errors, load_pyx
+from cifar_noisy import load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
@@ -29,7 +31,7 @@ from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, ORDERS, OTHER_METHODS, SETTINGS, TRAINERS
 from cifar_noisy.store.registry import KINDS
-from conftest import MIRROR, NO_FILES
+from conftest import LABEL_SETS, MIRROR, NO_FILES
 from tests.conftest import write_example_scores
 from tests.fake_cifar import FakeCifar
 from tests.file_server import serving
@@ -40,6 +42,8 @@ FAKE = FakeCifar.random()
 SETTING = "--noise 0.4 --sparsity 0.2"
 NOISES = sorted({f"{setting.noise:g}" for setting in SETTINGS})
 SPARSITIES = sorted({f"{setting.sparsity:g}" for setting in SETTINGS})
+HUMAN = "--noise cifar10n-worst"
+LICENCE = "cifar-noisy: files of https://github.com/.*, licence: .*\n"
 DIGITS = f"--dataset digits {SETTING} --folds 2 --set epochs=1 --set width=4"
 
 
@@ -51,6 +55,7 @@ class Run:
     says: str
     status: int = 0
     notices: str = ""
+    needs_label_sets: bool = False
 
 
 RUNS = {
@@ -74,6 +79,13 @@ RUNS = {
         Run("--kind images", "^1 file, 170.5 MB; 0 on this machine"),
         Run("--kind images --json", '"licence": "none stated"'),
         *(Run(f"--noise {noise}", rf"^{noise} +0 ") for noise in NOISES),
+        Run("--labels", r"^cifar10n-worst +40\.21% +human +5 +CC BY-NC 4\.0$"),
+        Run("--labels --json", '"noise_kind": "human"'),
+        Run("--labels --files", "", 2, "cifar-noisy: --labels lists all label sets: .*\n"),
+        Run(HUMAN, r"^cifar10n-worst +0/5 +0/1 +22.4 MB +0 B$"),
+        Run(f"{HUMAN} --model resnet18 --files", "^pyx +cifar10n-worst +resnet18 +4.0 MB"),
+        Run("--kind test_labels", "^5 files"),
+        Run("--noise cifar10n-wurst", "", 2, "cifar-noisy: .* did you mean cifar10n-worst.*\n"),
         *(Run(f"--sparsity {sparsity}", rf"^0.2 +{sparsity} ") for sparsity in SPARSITIES),
         *(Run(f"--method {method} --files", rf" {method} +2021 ") for method in METHODS),
         *(Run(f"--method {method}", "^12 files") for method in OTHER_METHODS),
@@ -82,12 +94,20 @@ RUNS = {
     ],
     "info": [
         Run("0.7 0.2", "69.92% of the labels are wrong"),
+        Run("cifar10n-worst", "^from .*/cifar-10-100n, licence: CC BY-NC 4.0$"),
+        Run("cluster-0.35 --json", '"measured_noise": 0.34944'),
+        Run("cifar10s 0.4", "", 2, "cifar-noisy: leave .*0.4 out: cifar10s is a label set.*\n"),
+        Run("0.7", "", 2, "cifar-noisy: sparsity is missing: .*\n"),
         Run("0.4 0 --json", r'"upstream_key": "frac_zero_noise_rates__0_0__noise_amount__0_4"'),
     ],
     "download": [
         Run(f"--kind pyx {SETTING}", "^1 file, 1.0 MB, checked: 1 in /.*cache$"),
         Run(f"--kind pyx {SETTING} --copy", "^1 file, 1.0 MB, checked: 1 in /.*cache$"),
         Run(f"--method cl_pbc --edition 2019 {SETTING} --json", r'"size": 50128'),
+        Run(
+            f"{HUMAN} --model resnet18 --json", r'"size": 4000128',
+            notices=LICENCE, needs_label_sets=True,
+        ),
         Run(f"--kind training_log --trainer coteaching --method argmax {SETTING}", "^1 file"),
     ],
     "evaluate": [
@@ -96,6 +116,11 @@ RUNS = {
         Run(f"mask.npy {SETTING} --by given", "^airplane "),
         Run(f"pyx.npy {SETTING} --by pair --order imagefolder", "^given labels +0.4"),
         Run(f"official.npy {SETTING} --order torchvision", "^cl_pbnr 2019 +0.80"),
+        Run(f"mask.npy {HUMAN}", "^the published methods are left out: no masks were published for",
+            needs_label_sets=True),
+        Run(f"mask.npy {HUMAN} --model resnet18", r"^argmax +0\.", needs_label_sets=True),
+        Run("mask.npy --labels labels.json", "^yours +0.8"),
+        Run("mask.npy", "", 2, "cifar-noisy: name the given labels: pass --noise or --labels.*\n"),
     ],
     "tables": [
         Run("--format text --rule last --network max", r"^F1 +C_confusion +0\.71 "),
@@ -109,6 +134,13 @@ RUNS = {
             f"{SETTING} --pyx pyx.npy --mask mask.npy --order imagefolder --examples 5 --json",
             '"has_images": false',
         ),
+        Run(
+            f"{HUMAN} --model resnet18 --examples 5 --out human.html",
+            "^human.html: .*without images",
+            needs_label_sets=True,
+        ),
+        Run("--labels labels.json --pyx pyx.npy --examples 5 --out own.html", "^own.html: "),
+        Run("--labels labels.json --examples 5", "", 2, "cifar-noisy: no probabilities were .*\n"),
         Run(
             f"{SETTING} --images batches --trust pixels --out mine.html", "",
             status=2, notices="cifar-noisy: .*100.*\n",
@@ -140,7 +172,7 @@ RUNS = {
     ],
     "cache path": [Run("", "^/.*cache")],
     "cache ls": [
-        Run("", "^noise  sparsity  pyx "),
+        Run("", "^noise +sparsity +pyx "),
         Run("--json", '"images": '),
     ],
     "cache verify": [
@@ -170,6 +202,8 @@ RUNS = {
         ),
         Run(f"--folder done2 {DIGITS} --root . --trust pixels --threads 1 --allow-other-hardware "
             "--json", '"summary"'),
+        Run("--folder own --labels missing.json", "", 2, "cifar-noisy: missing.json .*\n"),
+        Run("--folder own", "", 2, "cifar-noisy: which labels\\? .*\n"),
     ],
     "recompute plan": [
         Run(f"--folder planned {DIGITS}", "^ +2  collect-noise0.4-sparsity0.2 +waiting$"),
@@ -178,6 +212,8 @@ RUNS = {
             "--train-kept cl_pbc --coteaching cl_pbc --root . --trust pixels --json",
             '"state": "ready"',
         ),
+        Run(f"--folder own {DIGITS} --labels labels.json", "", 2,
+            "cifar-noisy: labels of your own .* is of CIFAR-10: .*\n"),
     ],
     "recompute run": [
         Run("--folder planned --tasks 0 --threads 1 --device cpu", "^train-.*-fold0: done$"),
@@ -276,6 +312,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Make a folder of the files that the runs name; return an environment that finds a server."""
     if MIRROR is None or not Path(MIRROR).is_dir():
         pytest.skip(NO_FILES)
+    sources = [Path(MIRROR), *([LABEL_SETS] if LABEL_SETS.is_dir() else [])]
     folder = tmp_path_factory.mktemp("place")
     FAKE.write_batches(folder / "batches")
     FAKE.write_tree(folder / "tree")
@@ -288,7 +325,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "PATH": f"{folder}:{os.environ['PATH']}",
         "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",  # --install-completion takes a name
     }
-    with pytest.MonkeyPatch.context() as patch, serving(Path(MIRROR)) as server:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as servers:
+        urls = [servers.enter_context(serving(source)).url for source in sources]
         patch.setenv("CIFAR_NOISY_MIRRORS", MIRROR)
         write_example_scores(folder)
         pyx, found = load_pyx(0.4, 0.2), load_label_errors("cl_pbnr", 0.4, 0.2)
@@ -297,7 +335,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         np.save(folder / "official.npy", from_imagefolder_order(found, "torchvision"))
         export = shlex.split("cache export pyx.tar --kind pyx")
         subprocess.run([PROGRAM, *export], cwd=folder, check=True, capture_output=True)
-        yield environment | {"CIFAR_NOISY_MIRRORS": server.url}
+        (folder / "labels.json").write_text(
+            json.dumps(load_noisy_labels(0.4, 0.2, order="torchvision").tolist())
+        )
+        yield environment | {"CIFAR_NOISY_MIRRORS": ",".join(urls)}
 
 
 @pytest.fixture
@@ -331,6 +372,8 @@ def test_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if run.needs_label_sets and not LABEL_SETS.is_dir():
+        pytest.skip("needs the files of other repositories in ../shared/label_sets")
     words = [*command.split(), *shlex.split(run.line)]
     # The images packed here are of a small release, which other processes do not know.
     if words[0] in IN_THIS_PROCESS or command == "cache verify":

@@ -1,6 +1,7 @@
 """Label sets by name and labels of the caller: each held to its own file by another reader."""
 
 import csv
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ from cifar_noisy.loading import given_labels
 from cifar_noisy.loading.given_labels import OwnLabels, label_source, stratified_fold_order
 from cifar_noisy.loading.row_order import published_torchvision_index, torchvision_order_labels
 from cifar_noisy.settings import METHODS
+from cifar_noisy.store import artifact_store
+from cifar_noisy.store.artifact_store import Store
+from cifar_noisy.store.bundle import export_bundle, import_bundle
+from tests.file_server import serving
 
 OTHERS = [labels for labels in cifar_noisy.label_sets() if labels.setting is None]
 WITH_PYX = [(labels.name, model) for labels in OTHERS for model in labels.models]
@@ -179,6 +184,47 @@ def test_what_is_loaded_is_the_callers_own(label_sets: Path) -> None:
 
 
 TRUE = np.repeat(np.arange(10), 5_000)
+
+
+@pytest.mark.parametrize("host", range(3))
+@pytest.mark.parametrize("name", ["cifar10n-worst", "idn-chen-0.4", "idn-cores-0.6", "pmd-0.70"])
+def test_each_public_host_has_them(
+    host: int, name: str, label_sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    artifact_store._show_licence.cache_clear()
+    with serving(label_sets) as server:
+        store = Store(tmp_path, public_hosts=(server.public_hosts()[host],))
+        (artifact,) = cifar_noisy.artifacts(kind="noisy_labels", noise=name)
+        assert store.path(artifact) == tmp_path / artifact.path
+        assert store.read(artifact) == (label_sets / artifact.path).read_bytes()
+        assert len(server.asked) == 1
+    # Then from the cache, and with the licence said once, before the file was asked for.
+    assert Store(tmp_path, is_offline=True).read(artifact)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == f"cifar-noisy: files of {artifact.repository}, licence: {artifact.licence}"
+
+
+def test_a_bundle_lists_licences(label_sets: Path, tmp_path: Path) -> None:
+    store = Store.from_environment()
+    wanted = [
+        *cifar_noisy.artifacts(kind="noisy_labels", noise="idn-cores-0.2"),
+        *cifar_noisy.artifacts(kind="pyx", noise="cifar10s", model="resnet18"),
+        *cifar_noisy.artifacts(kind="noise_matrix", noise=0.4, sparsity=0.2),
+    ]
+    bundle = tmp_path / "bundle.tar"
+    export_bundle(store, bundle, wanted)
+    with tarfile.open(bundle) as tar:
+        licences = tar.extractfile("LICENCES")
+        assert licences is not None
+        assert [line.rpartition(": ")[2] for line in licences.read().decode().splitlines()] == [
+            "MIT", "AGPL-3.0",
+        ]  # fmt: skip
+    elsewhere = Store(tmp_path / "cache", is_offline=True)
+    assert set(import_bundle(elsewhere, bundle)) == {artifact.path for artifact in wanted}
+    assert all(elsewhere.read(artifact) for artifact in wanted)
+    export_bundle(store, bundle, wanted[2:])
+    with tarfile.open(bundle) as tar:
+        assert "LICENCES" not in tar.getnames()
 
 
 @pytest.mark.parametrize(
