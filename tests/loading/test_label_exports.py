@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import os
 import pickle
 import zipfile
 from collections.abc import Callable
