@@ -57,7 +57,7 @@ from .images.alignment import Alignment as Alignment, check_alignment as check_a
 from .images.batching import batches as batches
 from .images.dataset import NoisyCIFAR10 as NoisyCIFAR10
 from .images.packs import Images as Images, load_images as load_images
-from .images.write_images import write_images as write_images
+from .images.write_images import export_images as export_images, write_images as write_images
 from .loading.artifact_loading import (
     cache_folder as cache_folder,
     cached_path as cached_path,

@@ -17,6 +17,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 from typing import IO, TypeVar
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.errors import ImagesError
-from cifar_noisy.loading.pickles import Array, unpickle
+from cifar_noisy.loading.pickles import Array, call, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.files import open_regular, reason
@@ -391,12 +392,10 @@ def _from_batches(contents: Iterable[tuple[str, bytes]], train: bool, source: So
 def _decode_batch(content: bytes, size: int, what: str) -> Split:
     """Return planes (size, 3072) and labels of a batch file."""
     try:
-        batch = unpickle(content, max_steps=10 * size + 1000)
+        batch = unpickle(content, 10 * size + 1000, call=partial(call, codes=("u1",)))
         if not (isinstance(batch, dict) and isinstance(batch.get("data"), Array)):
             raise UnpicklingError("it has no data that is an array")
         planes, labels = batch["data"].decoded((size, _VALUES)), batch.get("labels")
-        if planes.dtype != np.uint8:
-            raise UnpicklingError(f"its data are {planes.dtype}, where pixels are uint8")
     except Exception as error:
         raise ImagesError(f"{what} is no batch file: {reason(error)}") from error
     if not (

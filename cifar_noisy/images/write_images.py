@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.images import readers
 from cifar_noisy.images.packs import Images, load_images
 from cifar_noisy.images.readers import BATCH_FOLDER, SIDE, split_name
-from cifar_noisy.settings import CLASSES, check_choice
+from cifar_noisy.loading.label_exports import checked_labels_and_mask
+from cifar_noisy.settings import CLASSES, ORDERS, Order, check_choice
 from cifar_noisy.store.files import storage_errors, user_path
 
 if TYPE_CHECKING:
@@ -91,16 +93,97 @@ def write_images(
     return target
 
 
-def _write_tree(splits: dict[bool, Images], folder: Path) -> None:
-    from PIL import Image
+def export_images(
+    folder: str | os.PathLike[str],
+    labels: ArrayLike,
+    *,
+    order: Order = "imagefolder",
+    keep: ArrayLike | None = None,
+    root: str | os.PathLike[str] | None = None,
+    trust: str | None = None,
+) -> Path:
+    """Write the train images into a folder for each given label, as ``ImageFolder`` reads them.
 
+    Parameters
+    ----------
+    folder : path
+        The folder to make, such as ``cifar10-noisy/train``. Image 29, an airplane that is labelled
+        cat, becomes ``cat/29_airplane.png`` in it: upstream's name, which tells the true class.
+    labels : (50000,) array of int
+        Labels from 0 to 9.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        The order of `labels` and `keep`.
+    keep : (50000,) bool array, optional
+        True = write this image. Some image of each class must be left, since ``ImageFolder``
+        numbers the classes that it finds.
+    root, trust
+        Where the images come from, as for `load_images`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UnknownArtifactError
+        If the order is neither.
+    InvalidInputError
+        If labels or mask do not fit, or are plainly in the other order; or if the folder is there.
+    UnavailableError, ImagesError, StorageError
+        As `load_images` does.
+
+    Examples
+    --------
+    >>> import cifar_noisy
+    >>> labels = cifar_noisy.load_noisy_labels(0.4, 0.2)
+    >>> export_images("noisy/train", labels, root="data")  # doctest: +SKIP
+    PosixPath('noisy/train')
+    """
+    check_choice(order, ORDERS, "order")
+    noisy, kept = checked_labels_and_mask(labels, keep, order)
+    absent = set(range(len(CLASSES))).difference(noisy[kept].tolist())
+    if absent:
+        raise InvalidInputError(
+            f"keep an image with the label {CLASSES[min(absent)]}: without one, ImageFolder would "
+            "give the other classes other numbers"
+        )
+    target = user_path(folder)
+    if os.path.lexists(target):
+        raise InvalidInputError(f"{target} is there already: name another folder")
+    images = load_images(root, trust=trust)
+    if len(images) != len(noisy):
+        raise InvalidInputError(f"{images.path} has {len(images):,} images: name all 50,000")
+    rows = np.flatnonzero(kept[images.torchvision_index])
+    with storage_errors(target, "make room, or name another folder"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            tree = Path(temporary, "tree")
+            _write_class_folders(tree, images, noisy[images.torchvision_index], rows)
+            tree.rename(target)
+    return target
+
+
+def _write_tree(splits: dict[bool, Images], folder: Path) -> None:
     for train, images in splits.items():
         tree = folder / split_name(train)
-        for name in CLASSES:
-            (tree / name).mkdir(parents=True)
-        rows = zip(images.pixels, images.labels, _file_names(images), strict=True)
-        for pixels, label, name in rows:
-            Image.fromarray(pixels).save(tree / CLASSES[label] / name)
+        _write_class_folders(tree, images, images.labels, np.arange(len(images)))
+
+
+def _write_class_folders(
+    tree: Path, images: Images, labels: NDArray[np.integer[Any]], rows: NDArray[np.intp]
+) -> None:
+    """Write some rows of the images, each into the folder of its label."""
+    from PIL import Image
+
+    names = _file_names(images)
+    for name in CLASSES:
+        (tree / name).mkdir(parents=True)
+    for row in rows:
+        image = Image.fromarray(images.pixels[row])
+        image.save(tree / CLASSES[labels[row]] / names[row])
 
 
 def _write_batches(splits: dict[bool, Images], folder: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, printable
-from cifar_noisy.loading.label_files import check_labels, check_order
+from cifar_noisy.loading.label_files import LabelFile, check_labels, check_order
 from cifar_noisy.loading.noise_generation import N_EXAMPLES
 from cifar_noisy.loading.row_order import (
     from_imagefolder_order,
@@ -111,6 +111,10 @@ def checked_labels_and_mask(
     labels: ArrayLike, keep: ArrayLike | None, order: Order
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return 50,000 labels, and which are kept, in torchvision's order."""
+    if isinstance(labels, LabelFile):
+        raise InvalidInputError(
+            f"labels is a LabelFile: pass its labels, and order={labels.order!r}"
+        )
     noisy = check_labels(labels, "labels")
     if len(noisy) != N_EXAMPLES:
         raise InvalidInputError(

@@ -33,7 +33,7 @@ NAMES = frozenset(
 )
 """What a pickle of arrays names; those of ``numpy._core`` count as these."""
 
-_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _MAX_DIMENSIONS = 8
 
 
@@ -84,12 +84,12 @@ def checked_shape(shape: object, most: int) -> tuple[int, ...]:
     raise UnpicklingError("it has an array whose shape is not that of its bytes")
 
 
-def call(function: object, arguments: object) -> object:
-    """Return what stands for a call as arrays need it; others raise `UnpicklingError`."""
+def call(function: object, arguments: object, codes: Collection[str] = NUMBERS) -> object:
+    """Return what stands for a call as arrays of these dtypes need it; refuse others."""
     match function, arguments:
         case "_codecs encode", (str() as text, "latin1"):
             return text
-        case "numpy dtype", (str() as code, 0, 1) if code in _NUMBERS:
+        case "numpy dtype", (str() as code, 0, 1) if code in codes:
             return Number(code)
         case "numpy.core.multiarray _reconstruct", ("numpy ndarray", (0,), "b" | b"b"):
             return Array()

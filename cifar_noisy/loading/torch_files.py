@@ -86,7 +86,8 @@ def read_bounded(file: str | os.PathLike[str], most: int) -> bytes:
     """Return the content of a regular file of `most` bytes at most."""
     try:
         with open_regular(file) as opened:
-            content = opened.read(most + 1)
+            size = os.fstat(opened.fileno()).st_size
+            content = opened.read(min(size, most) + 1)  # which takes as much memory, filled or not
     except FileNotFoundError:
         raise MissingInputError(f"{os.fspath(file)} does not exist: name a file") from None
     except (OSError, ValueError) as error:  # a path may have a zero byte

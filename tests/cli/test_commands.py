@@ -26,8 +26,10 @@ import typer.main
 from cifar_noisy import load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
+from cifar_noisy.cli.export_command import IMAGE_FOLDERS
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
+from cifar_noisy.loading.label_exports import EXPORT_FORMATS
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, ORDERS, OTHER_METHODS, SETTINGS, TRAINERS
 from cifar_noisy.store.registry import KINDS
@@ -146,6 +148,31 @@ RUNS = {
             status=2, notices="cifar-noisy: .*100.*\n",
         ),
     ],
+    "export": [
+        Run(f"noise.json {SETTING} --for dividemix", r"^noise.json: 50,000 labels .*39\.93% of"),
+        Run(f"promix.json {SETTING} --for promix --json", r'"wrong": 19967'),
+        Run(f"human.pt {SETTING} --for cifar-n", "^human.pt: 50,000 labels for cifar-n"),
+        Run(f"new/IDN_0.4_C10.pt {SETTING} --for sop", "^new/IDN_0.4_C10.pt: 50,000 labels"),
+        Run(f"labels.npy {SETTING} --for npy", "^labels.npy: 50,000 labels"),
+        Run(f"kept.csv {SETTING} --for csv --clean cl_pbc --edition 2021", "^kept.csv: 25,664 "),
+        Run(
+            f"sop.pt {SETTING} --for sop --clean cl_pbc", "", 2,
+            "cifar-noisy: leave --clean out: .* for sop has all .*; --for csv has rows .*\n",
+        ),
+        Run(
+            f"a.csv {SETTING} --for csv --edition 2021", "", 2,
+            "cifar-noisy: leave --edition 2021 out, or pass --clean and a method\n",
+        ),
+        Run(
+            f"a.csv {SETTING} --for csv --root batches", "", 2,
+            "cifar-noisy: leave --root and --trust out: .*\n",
+        ),
+        Run(
+            f"noisy {SETTING} --for imagefolder --root batches --trust pixels", "", 2,
+            "cifar-noisy: .* has 100 images: name all 50,000\n",
+        ),
+        Run(f"a {SETTING} --for dividmix", "", 2, "cifar-noisy: .*did you mean dividemix.*\n"),
+    ],
     "images": [
         Run("--root batches --to written --layout imagefolder", "^120 images in written$"),
         Run(
@@ -254,7 +281,8 @@ EPOCHS = re.compile(r"^\S+: epoch \d+ of \d+, \S+ left\n", re.MULTILINE)
 """What a training that no terminal shows tells of itself."""
 
 IN_THIS_PROCESS = (
-    "evaluate", "tables", "report", "images", "check-alignment", "verify", "demo", "recompute"
+    "evaluate", "export", "tables", "report", "images", "check-alignment", "verify", "demo",
+    "recompute",
 )  # fmt: skip
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -270,6 +298,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "--order": ORDERS,
     "--by": ("given", "true", "pair"),
     "--layout": ("imagefolder", "torchvision"),
+    "--for": (*EXPORT_FORMATS, IMAGE_FOLDERS),
     "--recipe": ("fast", "paper"),
     "--dtype": ("float16", "float32"),
 }

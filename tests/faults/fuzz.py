@@ -16,10 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import numpy as np
 
-from cifar_noisy import CifarNoisyError, artifacts, parse_training_log
+from cifar_noisy import (
+    CifarNoisyError,
+    artifacts,
+    export_labels,
+    load_noisy_labels,
+    parse_training_log,
+    read_labels,
+)
 from cifar_noisy.images.readers import (
     BATCH_FOLDER,
     PIXELS,
@@ -99,8 +107,10 @@ def fuzz(folder: Path, n: int, seed: int = 0) -> Fuzz:
 
 
 def fuzz_foreign(folder: Path, n: int, seed: int = 0) -> Fuzz:
-    """Feed `n` mutated files of people's to the decoders, a quarter of each kind."""
-    cases = (_pickle_case(), _archive_case(folder), _png_case(), _npy_case(folder))
+    """Feed `n` mutated files of people's to the decoders, a fifth of each kind."""
+    cases = (
+        _pickle_case(), _archive_case(folder), _png_case(), _npy_case(folder), _label_case(folder),
+    )  # fmt: skip
     return _fuzz(cases, n, seed)
 
 
@@ -219,6 +229,25 @@ def _npy_case(folder: Path) -> Case:
         open_npy(file).sum()
 
     return lambda rng: (feed, content, len(content), 128)
+
+
+def _label_case(folder: Path) -> Case:
+    labels, file = load_noisy_labels(0.4, 0.2), folder / "fuzz labels"
+    contents = []
+    for form in ("dividemix", "cifar-n", "sop"):
+        export_labels(file, labels, format=cast(Any, form))
+        contents.append(file.read_bytes())
+
+    def feed(changed: bytearray) -> None:
+        file.write_bytes(changed)
+        read_labels(file)
+
+    def case(rng: random.Random) -> tuple[Callable[[bytearray], object], bytes, int, int]:
+        content = rng.choice(contents)
+        # Whatever the form, 50,000 labels are counted and compared as int64.
+        return feed, content, max(len(content), 1 << 20), 400
+
+    return case
 
 
 def _try(outcome: Fuzz, feed: Callable[[bytearray], object], content: bytearray, size: int) -> None:

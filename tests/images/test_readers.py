@@ -389,6 +389,15 @@ def test_the_states_of_arrays_as_python_2_wrote_them() -> None:
     assert labels.tolist() == [1] * 20
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float32", "bool"])
+def test_batches_with_arrays_of_other_numbers(dtype: str) -> None:
+    batch = FAKE.batch("data_batch_2")
+    planes = batch["data"].astype(dtype)
+    for changed in (batch | {"data": planes}, batch | {"extra": planes}):
+        with pytest.raises(ImagesError, match="it is no batch file: the pickle calls numpy dtype"):
+            _decode_batch(pickle.dumps(changed), 20, "it")
+
+
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_batches_of_every_protocol(protocol: int, order: Literal["C", "F"]) -> None:

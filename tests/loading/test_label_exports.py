@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cifar_noisy import (
     InvalidInputError,
+    LabelFile,
     StorageError,
     UnknownArtifactError,
     export_labels,
@@ -145,6 +146,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a set": ({"labels": set(NOISY.tolist())}, r"labels is a set"),
     "names": ({"labels": ["cat"] * 50_000}, r"labels has dtype <U3, where labels are numbers"),
     "ragged": ({"labels": [[1], [1, 2]]}, r"labels is no array"),
+    "what read_labels returns": (
+        {"labels": LabelFile(NOISY, "torchvision", 0.4, "")},
+        r"^labels is a LabelFile: pass its labels, and order='torchvision'$",
+    ),
     "no labels": ({"labels": None}, r"labels has dtype object"),
     "a part of a list": ({"keep": KEEP}, r"^leave keep= out: a file for dividemix has all 50,000"),
     "rows to keep": ({"keep": np.arange(9), "format": "csv"}, r"dtype int64 and shape \(9,\): "),

@@ -1,0 +1,79 @@
+"""The command that writes labels for the code of other repositories: export."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import cifar_noisy
+from cifar_noisy.cli.app import app
+from cifar_noisy.cli.options import AsJson, Edition, ImagesRoot, RequiredNoise, Sparsity, Trust
+from cifar_noisy.cli.output import is_stdout, output_path, print_json, say
+from cifar_noisy.errors import InvalidInputError
+
+IMAGE_FOLDERS = "imagefolder"
+"""The layout that has images too; the others are the formats of `export_labels`."""
+
+
+@app.command(
+    epilog="Example: cifar-noisy export noise.json --noise 0.4 --sparsity 0.2 --for dividemix"
+)
+def export(
+    file: Annotated[
+        Path, typer.Argument(help="The file to write, - for stdout; for imagefolder, a folder.")
+    ],
+    noise: RequiredNoise,
+    format: Annotated[  # noqa: A002, its name in errors of the library
+        str,
+        typer.Option(
+            "--for",
+            help="Who reads it: dividemix or promix (JSON list), cifar-n or sop (.pt), npy, csv, "
+            "or imagefolder (the images, in a folder for each noisy label).",
+        ),
+    ],
+    sparsity: Sparsity = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--clean",
+            help="Only images that a method keeps, for csv and imagefolder: argmax, "
+            "conf_joint_only, cl_pbc, cl_pbnr or cl_both.",
+        ),
+    ] = None,
+    edition: Edition = None,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write noisy labels as DivideMix, ProMix, CIFAR-N's loader, SOP and others read them.
+
+    Rows are in torchvision's order, which is that of these repositories.
+    """
+    if keep is None and edition is not None:
+        raise InvalidInputError(f"leave edition={edition!r} out, or pass keep= and a method")
+    labels = cifar_noisy.load_noisy_labels(noise, sparsity)
+    words: dict[str, Any] = {"method": keep, "edition": edition, "format": format}
+    mask = None
+    if keep is not None:
+        mask = cifar_noisy.load_train_mask(
+            words["method"], noise, sparsity, edition=words["edition"]
+        )
+    if format == IMAGE_FOLDERS:
+        path = cifar_noisy.export_images(file, labels, keep=mask, root=root, trust=trust)
+    elif root is not None or trust is not None:
+        raise InvalidInputError(f"leave root= and trust= out: a file for {format} has no images")
+    else:
+        path = cifar_noisy.export_labels(
+            output_path(file), labels, format=words["format"], keep=mask
+        )
+    is_wrong = labels != cifar_noisy.load_true_labels()
+    written = is_wrong if mask is None else is_wrong[mask]
+    n_labels, n_wrong, err = len(written), int(written.sum()), is_stdout(path)
+    if as_json:
+        counts = {"labels": n_labels, "wrong": n_wrong}
+        print_json({"path": str(path), "for": format} | counts, err=err)
+    else:
+        say(
+            f"{path}: {n_labels:,} labels for {format}, {n_wrong / n_labels:.2%} of them wrong",
+            err=err,
+        )
