@@ -68,6 +68,12 @@ from .loading.artifact_loading import (
     load_training_log as load_training_log,
     load_true_labels as load_true_labels,
 )
+from .loading.noise_models import (
+    NOISE_MODELS as NOISE_MODELS,
+    GeneratedLabels as GeneratedLabels,
+    generate_labels as generate_labels,
+    noise_model_matrix as noise_model_matrix,
+)
 from .loading.training_logs import (
     TrainingLog as TrainingLog,
     parse_training_log as parse_training_log,

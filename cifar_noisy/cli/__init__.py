@@ -16,6 +16,7 @@ from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     cache_commands,
     demo_command,
     evaluate_command,
+    generate_command,
     image_commands,
     recompute_commands,
     report_commands,
