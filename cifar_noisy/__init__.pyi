@@ -7,6 +7,7 @@ from .confident_learning.label_errors import (
     label_errors as label_errors,
 )
 from .confident_learning.scores import label_error_scores as label_error_scores
+from .confident_learning.suggestions import suggested_labels as suggested_labels
 from .errors import (
     BundleError as BundleError,
     CifarNoisyError as CifarNoisyError,
