@@ -1,8 +1,9 @@
 """What the tests share: the published files where they are at hand, and an environment of its own.
 
 Tests and documentation examples that need the published files find them in the folder or URL that
-``CIFAR_NOISY_MIRRORS`` names, else in ``../shared/upstream`` beside the checkout; where neither is
-there they are skipped, and pytest's summary says so.
+``CIFAR_NOISY_MIRRORS`` names, else in ``../shared/upstream`` beside the checkout; those that need
+the files of other repositories in ``../shared/label_sets``. Where these are not there the tests are
+skipped, and pytest's summary says so.
 """
 
 import os
@@ -23,6 +24,7 @@ def published_mirror() -> str | None:
 
 
 MIRROR = published_mirror()
+LABEL_SETS = REPOSITORY.parent / "shared" / "label_sets"
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,15 @@ def published(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def label_sets(published: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the other repositories' files a mirror too, and return their folder; or skip."""
+    if not LABEL_SETS.is_dir():
+        pytest.skip("needs the files of other repositories in ../shared/label_sets")
+    monkeypatch.setenv(MIRRORS_VARIABLE, f"{published},{LABEL_SETS}")
+    return LABEL_SETS
+
+
+@pytest.fixture
 def upstream(published: str) -> Path:
     """Return the folder of the published files; skip where they are not in a folder."""
     if not Path(published).is_dir():
@@ -53,9 +64,9 @@ def upstream(published: str) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give documentation examples marked ``# published files`` those files, or skip them."""
+    """Give documentation examples the files that a comment marks them with, or skip them."""
+    marks = {"# published files": "published", "# published label sets": "label_sets"}
     for item in items:
-        if isinstance(item, pytest.DoctestItem) and any(
-            "# published files" in example.source for example in item.dtest.examples
-        ):
-            item.fixturenames.append("published")
+        if isinstance(item, pytest.DoctestItem):
+            sources = "".join(example.source for example in item.dtest.examples)
+            item.fixturenames += [fixture for mark, fixture in marks.items() if mark in sources]

@@ -52,6 +52,10 @@ from .evaluation.tables import (
     label_error_table as label_error_table,
     paper_tables as paper_tables,
 )
+from .evaluation.testset_accuracy import (
+    AccuracyOnTestSet as AccuracyOnTestSet,
+    test_accuracy as test_accuracy,
+)
 from .evaluation.verification import Check as Check, Difference as Difference, verify as verify
 from .images.alignment import Alignment as Alignment, check_alignment as check_alignment
 from .images.batching import batches as batches
@@ -75,6 +79,7 @@ from .loading.noise_models import (
     generate_labels as generate_labels,
     noise_model_matrix as noise_model_matrix,
 )
+from .loading.testset_labels import load_test_labels as load_test_labels
 from .loading.training_logs import (
     TrainingLog as TrainingLog,
     parse_training_log as parse_training_log,

@@ -1,13 +1,15 @@
-"""Write registry/ from a folder with upstream's data files; with --check, only compare.
+"""Write registry/ from folders with the published files; with --check, only compare.
 
-    python scripts/build_registry.py UPSTREAM_FOLDER
-    python scripts/build_registry.py --check UPSTREAM_FOLDER
+    python scripts/build_registry.py UPSTREAM_FOLDER LABEL_SETS_FOLDER
+    python scripts/build_registry.py --check UPSTREAM_FOLDER LABEL_SETS_FOLDER
 
-The folder is a clone of upstream at the pinned revision, or a copy of its data files. Four files
-come out: artifacts.csv (all that is known of each file), registry.txt (the checksums of the same
-files in pooch's format), noisy_labels.npz (the labels regenerated from their seeds, which must
-equal the folder's) and official_labels.npz (the true labels in the official order, by the file
-names of the folder's). CIFAR-10's image archive is listed too; it need not be there.
+The first folder is a clone of upstream at the pinned revision, or a copy of its data files; the
+second has files of other repositories under <owner>/<repository>/<path in it>. Four files come out:
+artifacts.csv (all that is known of each file), registry.txt (the checksums of the same files in
+pooch's format), noisy_labels.npz (the labels regenerated from their seeds, which must equal the
+folder's) and official_labels.npz (the true labels in the official order: of the train set by the
+file names of upstream's labels, of the test set as cleanlab/label-errors has them). CIFAR-10's
+image archive is listed too; it need not be there.
 """
 
 import argparse
@@ -26,7 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.loading import noise_generation
-from cifar_noisy.loading.row_order import OFFICIAL_LABELS_FILE, OFFICIAL_LABELS_SHA256
+from cifar_noisy.loading.row_order import (
+    OFFICIAL_LABELS_FILE,
+    OFFICIAL_LABELS_SHA256,
+    OFFICIAL_TEST_LABELS_SHA256,
+)
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -70,6 +76,10 @@ IMAGE_ARCHIVE = Artifact(
     ),
 )
 """CIFAR-10's official archive: its own host, and public copies that are byte-identical."""
+
+ORIGINAL_TEST_LABELS = (
+    "cleanlab/label-errors/original_test_labels/cifar10_test_set_original_labels.npy"
+)
 
 
 def published(folder: Path) -> Iterator[Artifact]:
@@ -185,7 +195,7 @@ def _load_matrix(content: bytes) -> NDArray[np.generic]:
     return matrix
 
 
-def tables(folder: Path) -> dict[str, bytes]:
+def tables(folder: Path, label_sets_folder: Path) -> dict[str, bytes]:
     """Return the content of each file of registry/, by name."""
     artifacts = [*published(folder), IMAGE_ARCHIVE]
     # Quoted as pooch reads it: a stray log may have a name with spaces.
@@ -198,7 +208,7 @@ def tables(folder: Path) -> dict[str, bytes]:
         "registry.txt": "".join(lines).encode(),
         "artifacts.csv": rows.getvalue().encode(),
         noise_generation.LABELS_FILE: _labels_from_seeds(artifacts),
-        OFFICIAL_LABELS_FILE: _official_labels(folder),
+        OFFICIAL_LABELS_FILE: _official_labels(folder, label_sets_folder),
     }
 
 
@@ -222,13 +232,16 @@ def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
     return _compressed(**arrays)
 
 
-def _official_labels(folder: Path) -> bytes:
+def _official_labels(folder: Path, label_sets_folder: Path) -> bytes:
     by_name: dict[str, int] = json.loads((folder / noisy_labels_path(Setting(0, 0))).read_bytes())
     labels = np.empty(noise_generation.N_EXAMPLES, np.uint8)
     labels[_official_indices_of(by_name)] = list(by_name.values())
     if hashlib.sha256(labels.data).hexdigest() != OFFICIAL_LABELS_SHA256:
         raise SystemExit("the label file of noise 0 does not give the official labels")
-    return _compressed(train=labels)
+    test = _load_npy((label_sets_folder / ORIGINAL_TEST_LABELS).read_bytes()).astype(np.uint8)
+    if hashlib.sha256(test.data).hexdigest() != OFFICIAL_TEST_LABELS_SHA256:
+        raise SystemExit(f"{ORIGINAL_TEST_LABELS} does not have the official test labels")
+    return _compressed(train=labels, test=test)
 
 
 def _compressed(**arrays: NDArray[np.uint8]) -> bytes:
@@ -248,14 +261,16 @@ def _equal(old: bytes, new: bytes) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="UPSTREAM_FOLDER")
+    parser.add_argument("label_sets", type=Path, metavar="LABEL_SETS_FOLDER")
     parser.add_argument("--check", action="store_true", help="exit 1 if registry/ differs")
     arguments = parser.parse_args()
     target = registry.registry_folder()
     try:
-        new = tables(arguments.folder)
+        new = tables(arguments.folder, arguments.label_sets)
     except FileNotFoundError as error:
         raise SystemExit(
-            f"{error.filename} is missing: is this upstream at {registry.REVISION}?"
+            f"{error.filename} is missing: is this upstream at {registry.REVISION}, and are the "
+            "other repositories beside each other?"
         ) from error
     different = [
         name

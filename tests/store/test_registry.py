@@ -87,14 +87,16 @@ def test_what_does_not_exist_is_said(arguments: tuple[str, Setting], said: str) 
         find("train_mask", Setting(0, 0), "argmax", edition="2019")
 
 
-def _check(folder: Path) -> subprocess.CompletedProcess[str]:
+def _check(*folders: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, BUILD, "--check", folder], capture_output=True, text=True, check=False
+        [sys.executable, BUILD, "--check", *folders], capture_output=True, text=True, check=False
     )
 
 
-def test_the_table_equals_the_published_folder(upstream: Path, tmp_path: Path) -> None:
-    result = _check(upstream)
+def test_the_table_equals_the_published_folders(
+    upstream: Path, label_sets: Path, tmp_path: Path
+) -> None:
+    result = _check(upstream, label_sets)
     assert (result.returncode, result.stdout) == (0, "equal\n")
 
     changed = tmp_path / "upstream"
@@ -103,13 +105,13 @@ def test_the_table_equals_the_published_folder(upstream: Path, tmp_path: Path) -
     log = changed / artifacts(kind="training_log")[0].path
     log.chmod(0o644)
     log.write_bytes(log.read_bytes() + b"\n")
-    result = _check(changed)
+    result = _check(changed, label_sets)
     assert result.returncode == 1
     assert "registry.txt differs" in result.stdout
     assert "artifacts.csv differs" in result.stdout
 
     log.parent.chmod(0o755)
     log.unlink()
-    result = _check(changed)
+    result = _check(changed, label_sets)
     assert result.returncode == 1
     assert "is missing: is this upstream at" in result.stderr
