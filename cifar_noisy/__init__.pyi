@@ -7,6 +7,7 @@ from .confident_learning.label_errors import (
     label_errors as label_errors,
 )
 from .confident_learning.scores import label_error_scores as label_error_scores
+from .confident_learning.suggestions import suggested_labels as suggested_labels
 from .errors import (
     BundleError as BundleError,
     CifarNoisyError as CifarNoisyError,
@@ -52,6 +53,10 @@ from .evaluation.tables import (
     label_error_table as label_error_table,
     paper_tables as paper_tables,
 )
+from .evaluation.testset_accuracy import (
+    AccuracyOnTestSet as AccuracyOnTestSet,
+    test_accuracy as test_accuracy,
+)
 from .evaluation.verification import Check as Check, Difference as Difference, verify as verify
 from .images.alignment import Alignment as Alignment, check_alignment as check_alignment
 from .images.batching import batches as batches
@@ -71,6 +76,13 @@ from .loading.artifact_loading import (
 )
 from .loading.label_exports import export_labels as export_labels
 from .loading.label_files import LabelFile as LabelFile, read_labels as read_labels
+from .loading.noise_models import (
+    NOISE_MODELS as NOISE_MODELS,
+    GeneratedLabels as GeneratedLabels,
+    generate_labels as generate_labels,
+    noise_model_matrix as noise_model_matrix,
+)
+from .loading.testset_labels import load_test_labels as load_test_labels
 from .loading.training_logs import (
     TrainingLog as TrainingLog,
     parse_training_log as parse_training_log,

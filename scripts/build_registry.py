@@ -4,12 +4,13 @@
     python scripts/build_registry.py --check UPSTREAM_FOLDER LABEL_SETS_FOLDER
 
 The first folder is a clone of upstream at the pinned revision, or a copy of its data files; the
-second has files of other repositories under <owner>/<repository>/<path in it>. Five files come out:
-artifacts.csv (all that is known of each file), registry.txt (the checksums of the same files in
-pooch's format), label_sets.csv (the label sets by name), noisy_labels.npz (the labels regenerated
-from their seeds, which must equal the folder's) and official_labels.npz (the true labels in the
-official order, by the file names of the folder's). CIFAR-10's image archive is listed too; it need
-not be there.
+second has files of other repositories under <owner>/<repository>/<path in it>, as
+other_repositories.py lists them. Five files come out: artifacts.csv (all that is known of each
+file), registry.txt (the checksums of the same files in pooch's format), label_sets.csv (the label
+sets by name), noisy_labels.npz (the labels regenerated from their seeds, which must equal the
+folder's) and official_labels.npz (the true labels in the official order: of the train set by the
+file names of upstream's labels, of the test set as cleanlab/label-errors has them). CIFAR-10's
+image archive is listed too; it need not be there.
 """
 
 import argparse
@@ -26,6 +27,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from other_repositories import (
+    BENCHMARKS,
+    MODELS,
+    ORIGINAL_TEST_LABELS,
+    OTHER_LABEL_SETS,
+    PAPER,
+    PYX_FOLDERS,
+    REPOSITORIES,
+    TEST_LABELS,
+)
 
 from cifar_noisy.loading import noise_generation
 from cifar_noisy.loading.given_labels import (
@@ -37,6 +48,7 @@ from cifar_noisy.loading.given_labels import (
 from cifar_noisy.loading.row_order import (
     OFFICIAL_LABELS_FILE,
     OFFICIAL_LABELS_SHA256,
+    OFFICIAL_TEST_LABELS_SHA256,
     to_imagefolder_order,
 )
 from cifar_noisy.settings import (
@@ -84,117 +96,9 @@ IMAGE_ARCHIVE = Artifact(
 )
 """CIFAR-10's official archive: its own host, and public copies that are byte-identical."""
 
-
-REPOSITORIES = {
-    "UCSC-REAL/cifar-10-100n": ("49df7d8a69e355470c77c1c2f2424916325a394b", "CC BY-NC 4.0"),
-    "chenpf1025/IDN": ("24cd1154d2f0ab4baa7d23bd015be27ced07a383", "none stated"),
-    "KlemenVovk/noisy-labels": ("3d92600c7fdb8477cbc4b8d64688cb5249f30498", "MIT"),
-    "gordon-lim/soft-neighbor-labels": (
-        "a98d8f624ad0b10e4321991c703a888556fb93c6", "none stated",
-    ),
-    "cleanlab/label-error-detection-benchmarks": (
-        "5f4f83aa7f8ee42357c9f4034fae081be1367859", "AGPL-3.0",
-    ),
-    "jcpeterson/cifar-10h": ("48da312b193b82e6939ec20f23d1f09cbdd849c8", "CC BY-NC-SA 4.0"),
-    "cleanlab/label-errors": ("6d5d6b31a13216290afc40e5c6319399c4d15c06", "Apache-2.0"),
-}  # fmt: skip
-"""Revision and licence of the other repositories."""
-
-PAPER = (
-    "Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels. JAIR "
-    "70, 2021"
-)
-_CIFAR10N = (
-    "Wei, Zhu, Cheng, Liu, Niu, Liu: Learning with Noisy Labels Revisited: A Study Using "
-    "Real-World Human Annotations. ICLR 2022"
-)
-_CHEN = (
-    "Chen, Ye, Chen, Zhao, Heng: Beyond Class-Conditional Assumption: A Primary Attempt to Combat "
-    "Instance-Dependent Label Noise. AAAI 2021"
-)
-_CORES = (
-    "Cheng, Zhu, Li, Gong, Sun, Liu: Learning with Instance-Dependent Label Noise: A Sample Sieve "
-    "Approach. ICLR 2021"
-)
-_LIM = (
-    "Lim, Larson, Leach: Robust Testing for Deep Learning using Human Label Noise. arXiv "
-    "2412.00244, 2024"
-)
-_KUAN = (
-    "Kuan, Mueller: Model-Agnostic Label Quality Scoring to Detect Real-World Label Errors. ICML "
-    "DataPerf Workshop 2022"
-)
-
-BENCHMARKS = "cleanlab/label-error-detection-benchmarks/src/experiments"
-MODELS = (
-    "resnet18", "resnet50d", "efficientnet_b1", "twins_pcpvt_base", "swin_base_patch4_window7_224",
-)  # fmt: skip
-PYX_FOLDERS = {
-    "cifar10n-aggregate": "cifar-10n-aggregate/cifar-10n-png_noise_type_aggre_cv_",
-    "cifar10n-worst": "cifar-10n-worst/cifar-10n-png_noise_type_worst_cv_",
-    BY_NUMBER: "cifar-10/cifar10_train_dataset_noise_amount_0.2_sparsity_0.4_cv_",
-}
-"""By label set, the folders of its probabilities less the name of the network."""
-
-
-def _other(
-    name: str, kind: NoiseKind, path: str, citation: str, key: str | None = None
-) -> LabelSet:
-    return LabelSet(name, 0, kind, path, key, "", citation)
-
-
-_HUMAN_FILE = "UCSC-REAL/cifar-10-100n/data/CIFAR-10_human.pt"
-_CORES_FOLDER = "KlemenVovk/noisy-labels/src/reproducibility/learning_strategies/CAL/assets"
-OTHER_LABEL_SETS = (
-    *(
-        _other(f"cifar10n-{name}", "human", _HUMAN_FILE, _CIFAR10N, key)
-        for name, key in {
-            "aggregate": "aggre_label",
-            "random1": "random_label1",
-            "random2": "random_label2",
-            "random3": "random_label3",
-            "worst": "worse_label",
-        }.items()
-    ),
-    *(
-        _other(
-            f"idn-chen-{rate}", "instance-dependent",
-            f"chenpf1025/IDN/data/CIFAR10/label_noisy/dependent{rate}.csv", _CHEN, "1",
-        )
-        for rate in ("0.1", "0.2", "0.3", "0.4")
-    ),
-    *(
-        _other(
-            f"idn-cores-{rate}", "instance-dependent", f"{_CORES_FOLDER}/IDN_{rate}_C10.pt", _CORES
-        )
-        for rate in ("0.2", "0.4", "0.6")
-    ),
-    *(
-        _other(
-            f"{model}-{rate}", "instance-dependent",
-            f"gordon-lim/soft-neighbor-labels/label_noise/cifar10-{model}-{rate}.npy", _LIM,
-        )
-        for model in ("cluster", "pmd")
-        for rate in ("0.35", "0.70")
-    ),
-    _other(
-        BY_NUMBER, "class-dependent",
-        f"{BENCHMARKS}/{PYX_FOLDERS[BY_NUMBER]}resnet18/noisy_labels.npy", _KUAN,
-    ),
-)  # fmt: skip
-"""Label sets of other repositories; what is counted of them is filled in from their files."""
-
 LABEL_SET_COLUMNS = (
     "name", "noise_rate", "noise_kind", "path", "key", "array_sha256", "citation",
 )  # fmt: skip
-
-TEST_LABELS = (
-    "jcpeterson/cifar-10h/data/cifar10h-counts.npy",
-    "jcpeterson/cifar-10h/data/cifar10h-probs.npy",
-    "cleanlab/label-errors/original_test_labels/cifar10_test_set_original_labels.npy",
-    "cleanlab/label-errors/mturk/cifar10_mturk.json",
-    "cleanlab/label-errors/cross_validated_predicted_probabilities/cifar10_test_set_pyx.npy",
-)
 
 
 def published(folder: Path) -> Iterator[Artifact]:
@@ -398,7 +302,7 @@ def tables(folder: Path, label_sets_folder: Path) -> dict[str, bytes]:
         "artifacts.csv": _csv(COLUMNS, map(_row, artifacts)),
         LABEL_SETS_FILE: _csv(LABEL_SET_COLUMNS, label_set_rows(label_sets_folder)),
         noise_generation.LABELS_FILE: _labels_from_seeds(artifacts),
-        OFFICIAL_LABELS_FILE: _official_labels(folder),
+        OFFICIAL_LABELS_FILE: _official_labels(folder, label_sets_folder),
     }
 
 
@@ -431,13 +335,16 @@ def _labels_from_seeds(artifacts: list[Artifact]) -> bytes:
     return _compressed(**arrays)
 
 
-def _official_labels(folder: Path) -> bytes:
+def _official_labels(folder: Path, label_sets_folder: Path) -> bytes:
     by_name: dict[str, int] = json.loads((folder / noisy_labels_path(Setting(0, 0))).read_bytes())
     labels = np.empty(noise_generation.N_EXAMPLES, np.uint8)
     labels[_official_indices_of(by_name)] = list(by_name.values())
     if hashlib.sha256(labels.data).hexdigest() != OFFICIAL_LABELS_SHA256:
         raise SystemExit("the label file of noise 0 does not give the official labels")
-    return _compressed(train=labels)
+    test = _load_npy((label_sets_folder / ORIGINAL_TEST_LABELS).read_bytes()).astype(np.uint8)
+    if hashlib.sha256(test.data).hexdigest() != OFFICIAL_TEST_LABELS_SHA256:
+        raise SystemExit(f"{ORIGINAL_TEST_LABELS} does not have the official test labels")
+    return _compressed(train=labels, test=test)
 
 
 def _compressed(**arrays: NDArray[np.uint8]) -> bytes:

@@ -1,4 +1,4 @@
-"""Every block of the README and of the architecture runs, and prints what they say."""
+"""Every block of the README and of the documents in docs/ runs, and prints what they say."""
 
 import doctest
 import os
@@ -14,8 +14,11 @@ from tests.conftest import JpegCopy, write_example_scores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README + ARCHITECTURE, re.MULTILINE | re.DOTALL)
+DOCS = [
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("architecture.md", "noise_models.md")
+]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", "".join([README, *DOCS]), re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 
 

@@ -17,6 +17,7 @@ from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     demo_command,
     evaluate_command,
     export_command,
+    generate_command,
     image_commands,
     recompute_commands,
     report_commands,

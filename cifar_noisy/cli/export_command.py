@@ -7,7 +7,17 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.options import AsJson, Edition, ImagesRoot, RequiredNoise, Sparsity, Trust
+from cifar_noisy.cli.options import (
+    AsJson,
+    Edition,
+    ImagesRoot,
+    Labels,
+    Model,
+    Noise,
+    Sparsity,
+    Trust,
+    given_labels,
+)
 from cifar_noisy.cli.output import is_stdout, output_path, print_json, say
 from cifar_noisy.errors import InvalidInputError
 
@@ -22,7 +32,6 @@ def export(
     file: Annotated[
         Path, typer.Argument(help="The file to write, - for stdout; for imagefolder, a folder.")
     ],
-    noise: RequiredNoise,
     format: Annotated[  # noqa: A002, its name in errors of the library
         str,
         typer.Option(
@@ -31,7 +40,9 @@ def export(
             "or imagefolder (the images, in a folder for each noisy label).",
         ),
     ],
+    noise: Noise = None,
     sparsity: Sparsity = None,
+    labels: Labels = None,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +52,7 @@ def export(
         ),
     ] = None,
     edition: Edition = None,
+    model: Model = None,
     root: ImagesRoot = None,
     trust: Trust = None,
     as_json: AsJson = False,
@@ -49,26 +61,27 @@ def export(
 
     Rows are in torchvision's order, which is that of these repositories.
     """
-    if keep is None and edition is not None:
-        raise InvalidInputError(f"leave edition={edition!r} out, or pass keep= and a method")
-    labels = cifar_noisy.load_noisy_labels(noise, sparsity)
+    for name, value in (("edition", edition), ("model", model)):
+        if keep is None and value is not None:
+            raise InvalidInputError(f"leave {name}={value!r} out, or pass keep= and a method")
+    given = given_labels(noise, labels)
+    written = cifar_noisy.load_noisy_labels(given, sparsity)
     words: dict[str, Any] = {"method": keep, "edition": edition, "format": format}
     mask = None
     if keep is not None:
         mask = cifar_noisy.load_train_mask(
-            words["method"], noise, sparsity, edition=words["edition"]
+            words["method"], given, sparsity, edition=words["edition"], model=model
         )
     if format == IMAGE_FOLDERS:
-        path = cifar_noisy.export_images(file, labels, keep=mask, root=root, trust=trust)
+        path = cifar_noisy.export_images(file, written, keep=mask, root=root, trust=trust)
     elif root is not None or trust is not None:
         raise InvalidInputError(f"leave root= and trust= out: a file for {format} has no images")
     else:
         path = cifar_noisy.export_labels(
-            output_path(file), labels, format=words["format"], keep=mask
+            output_path(file), written, format=words["format"], keep=mask
         )
-    is_wrong = labels != cifar_noisy.load_true_labels()
-    written = is_wrong if mask is None else is_wrong[mask]
-    n_labels, n_wrong, err = len(written), int(written.sum()), is_stdout(path)
+    is_wrong = (written != cifar_noisy.load_true_labels())[slice(None) if mask is None else mask]
+    n_labels, n_wrong, err = len(is_wrong), int(is_wrong.sum()), is_stdout(path)
     if as_json:
         counts = {"labels": n_labels, "wrong": n_wrong}
         print_json({"path": str(path), "for": format} | counts, err=err)

@@ -37,19 +37,7 @@ def generate_noise_matrix(setting: Setting) -> NDArray[np.float64]:
     Entry (i, j) is the probability that an example of true class j is labelled i; columns sum to 1.
     It equals the published pickle bit for bit.
     """
-    rng = np.random.RandomState(_SEED)
-    # int() of these floats is what makes key 0.6 a trace of 3, that is 70 % noise.
-    diagonal = _random_shares(rng, N_CLASSES, int(N_CLASSES * (1 - setting.noise_key)), 1.0)
-    matrix = np.diag(diagonal)
-    noisy_classes = np.flatnonzero(diagonal != 1)
-    n_zeros = int(N_CLASSES * (N_CLASSES - 1) * setting.sparsity_key)
-    zeros_per_class = _random_counts(rng, len(noisy_classes), n_zeros, N_CLASSES - 2)
-    for true, n_zero in zip(noisy_classes, zeros_per_class, strict=True):
-        n_rates = N_CLASSES - 1 - int(n_zero)
-        rates = _random_shares(rng, n_rates, 1 - diagonal[true], _MAX_NOISE_RATE)
-        others = np.delete(np.arange(N_CLASSES), true)
-        matrix[rng.choice(others, n_rates, replace=False), true] = rates[::-1]
-    return matrix
+    return draw_noise_matrix(setting.noise, setting.sparsity, _SEED)
 
 
 def generate_noisy_labels(
@@ -61,13 +49,45 @@ def generate_noisy_labels(
     published order, whose noisy labels equal the published JSON bit for bit.
     """
     true = true_labels() if labels is None else labels
-    shares = np.bincount(true, minlength=N_CLASSES) / len(true)
-    flip_counts = (generate_noise_matrix(setting) * shares * len(true)).astype(int)
+    return draw_labels(true, generate_noise_matrix(setting), _SEED)
+
+
+def draw_noise_matrix(
+    noise: float, sparsity: float, seed: int, n_classes: int = N_CLASSES
+) -> NDArray[np.float64]:
+    """Draw a (K, K) noise matrix of a trace of K * (1 - noise).
+
+    Of the entries off the diagonal, K * (K - 1) * sparsity are zero; at most K - 2 in each column
+    can be.
+    """
+    rng = np.random.RandomState(seed)
+    # Both are rounded, since 1 - 0.7 is a little more than 0.3 in binary.
+    diagonal = _random_shares(rng, n_classes, round(n_classes * (1 - noise), 9), 1.0)
+    n_zeros = int(round(n_classes * (n_classes - 1) * sparsity, 9))
+    matrix = np.diag(diagonal)
+    noisy_classes = np.flatnonzero(diagonal != 1)
+    zeros_per_class = _random_counts(rng, len(noisy_classes), n_zeros, n_classes - 2)
+    for true, n_zero in zip(noisy_classes, zeros_per_class, strict=True):
+        n_rates = n_classes - 1 - int(n_zero)
+        total = 1 - diagonal[true]
+        rates = _random_shares(rng, n_rates, total, max(_MAX_NOISE_RATE, total / n_rates))
+        others = np.delete(np.arange(n_classes), true)
+        matrix[rng.choice(others, n_rates, replace=False), true] = rates[::-1]
+    return matrix
+
+
+def draw_labels(
+    true: NDArray[np.int64], noise_matrix: NDArray[np.float64], seed: int
+) -> NDArray[np.int64]:
+    """Flip, of each class, as many labels to each other class as the noise matrix says."""
+    n_classes = len(noise_matrix)
+    shares = np.bincount(true, minlength=n_classes) / len(true)
+    flip_counts = (noise_matrix * shares * len(true)).astype(int)
     np.fill_diagonal(flip_counts, 0)
-    rng = np.random.RandomState(_SEED)
+    rng = np.random.RandomState(seed)
     noisy = true.copy()
-    for k in range(N_CLASSES):
-        flipped = np.repeat(np.arange(N_CLASSES), flip_counts[:, k])
+    for k in range(n_classes):
+        flipped = np.repeat(np.arange(n_classes), flip_counts[:, k])
         if len(flipped):
             rows = np.flatnonzero(true == k)
             noisy[rng.choice(rows, len(flipped), replace=False)] = flipped

@@ -23,6 +23,9 @@ OFFICIAL_LABELS_FILE = "official_labels.npz"
 OFFICIAL_LABELS_SHA256 = "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253"
 """Hex digest of the train set's, a byte each, as the published label file of noise 0 gives them."""
 
+OFFICIAL_TEST_LABELS_SHA256 = "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5"
+"""Hex digest of the test set's, a byte each, as cleanlab/label-errors has them."""
+
 
 def torchvision_index_of(official_labels: ArrayLike) -> NDArray[np.intp]:
     """Return the (N,) official index of each row of the published order.
@@ -56,14 +59,16 @@ def published_torchvision_index() -> NDArray[np.intp]:
     return indices
 
 
-def torchvision_order_labels() -> NDArray[np.uint8]:
-    """Return the train set's labels in the official order, (50000,) uint8; they are shipped.
+def torchvision_order_labels(*, train: bool = True) -> NDArray[np.uint8]:
+    """Return CIFAR-10's labels in the official order, which are shipped.
+
+    (50000,) uint8 of the train set, or (10000,) uint8 of the test set.
 
     >>> torchvision_order_labels()[:5]
     array([6, 9, 9, 4, 1], dtype=uint8)
     """
     with np.load(registry_folder() / OFFICIAL_LABELS_FILE, allow_pickle=False) as arrays:
-        labels: NDArray[np.uint8] = arrays["train"]
+        labels: NDArray[np.uint8] = arrays["train" if train else "test"]
     return labels
 
 

@@ -6,6 +6,7 @@ them loaded.
 """
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -23,13 +24,14 @@ import numpy as np
 import pytest
 import typer.main
 
-from cifar_noisy import load_label_errors, load_noisy_labels, load_pyx
+from cifar_noisy import generate_labels, load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.export_command import IMAGE_FOLDERS
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.label_exports import EXPORT_FORMATS
+from cifar_noisy.loading.noise_models import NOISE_MODELS
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import EDITIONS, METHODS, ORDERS, OTHER_METHODS, SETTINGS, TRAINERS
 from cifar_noisy.store.registry import KINDS
@@ -123,6 +125,29 @@ RUNS = {
         Run(f"mask.npy {HUMAN} --model resnet18", r"^argmax +0\.", needs_label_sets=True),
         Run("mask.npy --labels labels.json", "^yours +0.8"),
         Run("mask.npy", "", 2, "cifar-noisy: name the given labels: pass --noise or --labels.*\n"),
+    ],
+    "generate": [
+        *(
+            Run(f"made.npy --model {name} --rate 0.4 --seed 0", rf"^{name}, asked 0.4, got 0\.")
+            for name in NOISE_MODELS
+            if name != "confident-learning"
+        ),
+        *(
+            Run(
+                f"made.npy --model confident-learning --rate 0.4 --seed 7 --sparsity {sparsity} "
+                f"--order {order} --json",
+                '"got": 0.39',
+            )
+            for sparsity, order in itertools.product(SPARSITIES, ORDERS)
+        ),
+        Run(
+            "made.npy --model pairflip --rate 2 --seed 0", "",
+            status=2, notices="cifar-noisy: rate 2.0 is no fraction: .*\n",
+        ),
+        Run(
+            "made.npy --model pairflip --rate 0.4 --seed 0 --sparsity 0", "",
+            status=2, notices="cifar-noisy: leave --sparsity 0.0 out: .*\n",
+        ),
     ],
     "tables": [
         Run("--format text --rule last --network max", r"^F1 +C_confusion +0\.71 "),
@@ -287,6 +312,7 @@ IN_THIS_PROCESS = (
 
 CHOICES: dict[str, tuple[object, ...]] = {
     "--kind": KINDS,
+    "--model": NOISE_MODELS,
     "--method": (*METHODS, *OTHER_METHODS),
     "--edition": EDITIONS,
     "--trainer": TRAINERS,
@@ -442,3 +468,21 @@ def test_images_download(in_place: None, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("CIFAR_NOISY_CACHE", str(tmp_path / "cache"))
         assert run_here(["images", "--download"], monkeypatch) == 0
         assert server.asked
+
+
+@pytest.mark.parametrize("output", ["made.npy", "-", "/dev/stdout"])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_generate_writes_the_labels_and_says_the_rates(
+    output: str, as_json: list[str], tmp_path: Path
+) -> None:
+    words = ["generate", output, "--model", "asymmetric", "--rate", "0.4", "--seed", "3", *as_json]
+    ran = subprocess.run([PROGRAM, *words], cwd=tmp_path, capture_output=True, check=True)
+    is_file = output == "made.npy"
+    content = (tmp_path / output).read_bytes() if is_file else ran.stdout
+    expected = generate_labels("asymmetric", 0.4, seed=3)
+    labels = np.load(io.BytesIO(content), allow_pickle=False)
+    np.testing.assert_array_equal(labels, expected.labels)
+    said = (ran.stdout if is_file else ran.stderr).decode()
+    assert f"got {expected.got:.4f}" in said or json.loads(said)["got"] == expected.got
+    assert not (ran.stderr if is_file else b"")
+    assert [path.name for path in tmp_path.iterdir()] == (["made.npy"] if is_file else [])
