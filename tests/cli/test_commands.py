@@ -196,6 +196,12 @@ RUNS = {
             f"noisy {SETTING} --for imagefolder --root batches --trust pixels", "", 2,
             "cifar-noisy: .* has 100 images: name all 50,000\n",
         ),
+        Run(f"human.json {HUMAN} --for dividemix", "40.21% of them wrong", needs_label_sets=True),
+        Run("own.json --labels labels.json --for promix", "39.93% of them wrong"),
+        Run(
+            f"clean.csv {HUMAN} --for csv --clean argmax --model resnet18",
+            r"^clean.csv: 3\d,\d{3} labels for csv", needs_label_sets=True,
+        ),
         Run(f"a {SETTING} --for dividmix", "", 2, "cifar-noisy: .*did you mean dividemix.*\n"),
     ],
     "images": [
