@@ -23,9 +23,10 @@ from cifar_noisy.cli.options import (
 )
 from cifar_noisy.cli.output import artifact_progress, counted, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError
-from cifar_noisy.loading.given_labels import LabelSource, identity, label_source
+from cifar_noisy.settings import Setting
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import format_size
+from cifar_noisy.store.label_sets import LabelSet
 from cifar_noisy.store.registry import KINDS, Artifact, artifacts
 
 
@@ -101,6 +102,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what is known of given labels: noise, source, licence, citation and files."""
+    from cifar_noisy.loading.given_labels import identity, label_source
+
     source, store = label_source(noise, sparsity), Store.from_environment()
     labels = next(known for known in cifar_noisy.label_sets() if known.name == source.name)
     files = artifacts(noise=labels.setting or labels.name)
@@ -168,6 +171,8 @@ def setting_rows(
 
     `where` is the name of the place that `here` lists.
     """
+    from cifar_noisy.loading.given_labels import identity
+
     rows = []
     for source, published in _by_labels(found).items():
         local = [artifact for artifact in published if artifact in here]
@@ -181,9 +186,9 @@ def setting_rows(
     return rows
 
 
-def _by_labels(found: Sequence[Artifact]) -> dict[LabelSource, list[Artifact]]:
+def _by_labels(found: Sequence[Artifact]) -> dict[Setting | LabelSet, list[Artifact]]:
     """Group files by the labels that they belong to, the paper's first; images belong to none."""
-    groups: dict[LabelSource, list[Artifact]] = {}
+    groups: dict[Setting | LabelSet, list[Artifact]] = {}
     for labels in cifar_noisy.label_sets():
         key = labels.setting or labels
         files = [
