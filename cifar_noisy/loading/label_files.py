@@ -141,9 +141,9 @@ def read_labels(
     name, true_name = _choose(columns, key, str(path))
     what = f"{path}, {name}," if name else str(path)
     labels = check_labels(_numbers(columns.by_name[name], what), what)
-    true = None
+    true, what_is_true = None, f"{path}, {true_name},"
     if true_name is not None:
-        true = check_labels(_numbers(columns.by_name[true_name], what), f"{path}, {true_name},")
+        true = check_labels(_numbers(columns.by_name[true_name], what_is_true), what_is_true)
     if columns.file_names is not None:
         labels = _placed(labels, true, columns.file_names, str(path))
         if order is not None:
@@ -153,9 +153,11 @@ def read_labels(
         order = "imagefolder"
     else:
         check_length(len(labels), str(path))
-        if true is not None:
-            order = _order_of_true(true, order, f"{path}, {true_name},")
-        order = check_order(labels, order, what)
+        found = order if true is None else _order_of_true(true, order, what_is_true)
+        found = check_order(labels, found, what)
+        if order is None:
+            _check_evenness(labels, found, what)
+        order = found
     labels.flags.writeable = False
     has_label = labels != _NO_LABEL
     is_wrong = labels != from_imagefolder_order(true_labels(), order)
@@ -228,12 +230,6 @@ def check_order(labels: NDArray[np.int64], order: Order | None, what: str) -> Or
             f"pass order= if you know it: the labels of {what} do not tell ({agreement}), since "
             "they are very noisy, shuffled or in a third order"
         )
-    if _unevenness(right[likely], likely) > MOST_UNEVEN:
-        raise InvalidInputError(
-            f"{what} has rows out of place: in {likely} order its labels are right in some "
-            "stretches and at chance in others, as where the folds of a cross-validation were put "
-            f"one after another; restore the order, or pass order={likely!r} if the noise is so"
-        )
     return likely
 
 
@@ -243,21 +239,28 @@ def _z_of_agreement(is_right: NDArray[np.bool_]) -> float:
     return (int(is_right.sum()) - expected) / math.sqrt(expected * (1 - chance))
 
 
-def _unevenness(is_right: NDArray[np.bool_], order: Order) -> float:
-    """Return chi-squared per degree of freedom of the right labels in 50 stretches of each class.
+def _check_evenness(labels: NDArray[np.int64], order: Order, what: str) -> None:
+    """Raise where labels are wrong in stretches, as those of rows out of place are.
 
-    It is about 1 if no stretch is worse than others of its class. Classes with too few wrong (or
-    right) labels for that, fewer than one a stretch, are left out.
+    Counted is chi-squared per degree of freedom of the right labels in 50 stretches of each class:
+    about 1 if none is worse than others of its class. Classes with too few wrong (or right) labels
+    for that, fewer than one a stretch, are left out.
     """
     true = from_imagefolder_order(true_labels(), order)
+    is_right = labels == true
     stretches = is_right[np.argsort(true, kind="stable")].reshape(N_CLASSES, _N_STRETCHES, -1)
     counts, size = stretches.sum(axis=2), stretches.shape[2]
     rates = stretches.mean(axis=(1, 2))[:, np.newaxis]
     varies = size * np.minimum(rates, 1 - rates)[:, 0] >= 1
     if not varies.any():
-        return 1.0
+        return
     squares = (counts - size * rates)[varies] ** 2 / (size * rates * (1 - rates))[varies]
-    return float(squares.mean()) * _N_STRETCHES / (_N_STRETCHES - 1)
+    if squares.mean() * _N_STRETCHES / (_N_STRETCHES - 1) > MOST_UNEVEN:
+        raise InvalidInputError(
+            f"{what} has rows out of place: in {order} order its labels are right in some "
+            "stretches and at chance in others, as where the folds of a cross-validation were put "
+            f"one after another; restore the order, or pass order={order!r} if the noise is so"
+        )
 
 
 def _order_of_true(true: NDArray[np.int64], order: Order | None, what: str) -> Order:

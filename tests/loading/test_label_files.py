@@ -242,6 +242,9 @@ def test_rows_out_of_place_in_stretches(tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError, match="has rows out of place: in torchvision order"):
             read_labels(path)
         assert (read_labels(path, order="torchvision").labels == labels).all()
+    torch.save({"clean_label": TRUE, "labels": folds_put_together(NOISY)}, tmp_path / "file.pt")
+    with pytest.raises(InvalidInputError, match=r"file.pt, labels, has rows out of place"):
+        read_labels(tmp_path / "file.pt")
 
 
 def test_a_few_wrong_labels_may_lie_together(tmp_path: Path) -> None:
@@ -260,6 +263,9 @@ def test_true_labels_in_the_file_decide_the_order(tmp_path: Path) -> None:
         other: Order = "imagefolder" if order == "torchvision" else "torchvision"
         with pytest.raises(InvalidInputError, match=f"clean_label, is in {order} order: pass"):
             read_labels(tmp_path / "file.pt", order=other)
+    torch.save(pair | {"clean_label": TRUE + 1}, tmp_path / "file.pt")
+    with pytest.raises(InvalidInputError, match="clean_label, has labels from 1 to 10"):
+        read_labels(tmp_path / "file.pt")
     torch.save(pair | {"clean_label": np.roll(TRUE, 1)}, tmp_path / "file.pt")
     with pytest.raises(InvalidInputError, match="has not CIFAR-10's labels in either order"):
         read_labels(tmp_path / "file.pt")
