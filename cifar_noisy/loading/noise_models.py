@@ -5,9 +5,9 @@ included, some flip five of the ten classes only, and one flips labels twice. So
 labels that came out is returned beside the rate that was asked for. ``docs/noise_models.md`` has a
 table.
 
-The draws are those of the repositories' code: the same calls in the same order, of Python's
-`random` for DivideMix and of numpy's `RandomState` for the others. Tests pin digests of the labels;
-these are the same with Python 3.11 to 3.13 and numpy 2.0 to 2.5.
+The draws are those of the repositories' code: the same numbers in the same order, of Python's
+`random` for DivideMix and of numpy's `RandomState` for the others. Tests pin digests of the labels,
+which are the same with Python 3.11 to 3.13 and numpy 2.0 to 2.5.
 """
 
 import math
