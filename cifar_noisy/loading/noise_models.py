@@ -5,13 +5,14 @@ included, some flip five of the ten classes only, and one flips labels twice. So
 labels that came out is returned beside the rate that was asked for. ``docs/noise_models.md`` has a
 table.
 
-The draws are those of the repositories' code: the same calls in the same order, of Python's
-`random` for DivideMix and of numpy's `RandomState` for the others. numpy's policy fixes the bits of
-`RandomState`. Python's `shuffle` and `randint` give the same since 3.2; tests pin digests of both.
+The draws are those of the repositories' code: the same numbers in the same order, of Python's
+`random` for DivideMix and of numpy's `RandomState` for the others. Tests pin digests of the labels,
+which are the same with Python 3.11 to 3.13 and numpy 2.0 to 2.5.
 """
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -307,10 +308,33 @@ def _flip_class_after_class(true: NDArray[np.int64], rate: float, seed: int) -> 
 def _draw_each(
     true: NDArray[np.int64], noise_matrix: NDArray[np.float64], seed: int
 ) -> NDArray[np.int64]:
-    """Draw each label from its class's column, one multinomial draw after the other."""
-    rng = np.random.RandomState(seed)
-    columns = np.ascontiguousarray(noise_matrix.T)
-    return np.array([rng.multinomial(1, columns[k]).argmax() for k in true], dtype=np.int64)
+    """Draw each label from its class's column of the noise matrix.
+
+    As `RandomState.multinomial` of numpy before 2.5, which Co-teaching calls; since then it draws
+    for probabilities of 0 too.
+    """
+    uniform = np.random.RandomState(seed).random_sample
+    chances = [_conditional_chances(column) for column in noise_matrix.T.tolist()]
+    return np.array([_draw_one(uniform, chances[k]) for k in true.tolist()], dtype=np.int64)
+
+
+def _conditional_chances(column: list[float]) -> list[tuple[int, float]]:
+    """Return the classes that may be drawn, each with its chance if none before it was."""
+    chances, left = [], 1.0
+    for k, chance in enumerate(column[:-1]):
+        if chance:
+            chances.append((k, chance / left))
+        left -= chance
+    return [*chances, (len(column) - 1, 1.0)]
+
+
+def _draw_one(uniform: Callable[[], float], chances: list[tuple[int, float]]) -> int:
+    """Ask class after class, by one number each; nothing is drawn for the last."""
+    for k, chance in chances[:-1]:
+        is_drawn = uniform() <= chance if chance > 0.5 else uniform() > 1 - chance
+        if is_drawn:
+            return k
+    return chances[-1][0]
 
 
 def _checked_fraction(value: object, name: str) -> float:

@@ -81,6 +81,7 @@ def folder(published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         "cache ls",
         f"evaluate mine.npy {SETTING}",
         f"evaluate pyx.npy {SETTING} --by pair",
+        "generate made.npy --model elr-asymmetric --rate 0.4 --seed 0",
         "tables",
         "verify --noise 0.7",
         f"{PLAN} --folder planned",

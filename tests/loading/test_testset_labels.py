@@ -205,3 +205,19 @@ def test_votes_that_are_none(content: bytes) -> None:
 def test_shares_that_are_none(content: bytes) -> None:
     with pytest.raises(UnavailableError, match=SOFT_FILE):
         decode_soft(bytearray(content), artifact_of(SOFT_FILE, content))
+
+
+def test_damaged_votes_give_labels_or_an_error(files: Path) -> None:
+    content, rng = (files / VOTES_FILE).read_bytes(), np.random.default_rng(0)
+    n_errors = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            damaged[place] = rng.integers(256)
+        try:
+            corrected = decode_corrected(damaged[: rng.integers(1, 2 * len(content))], ORIGINAL)
+        except UnavailableError:
+            n_errors += 1
+        else:
+            assert set(corrected.tolist()) <= set(range(-1, 10))
+    assert n_errors > 100
