@@ -15,14 +15,12 @@ from cifar_noisy import (
     test_accuracy,
 )
 from cifar_noisy.loading.row_order import torchvision_index_of
-from tests.testset_files import register
 
 PYX = "cleanlab/label-errors/cross_validated_predicted_probabilities/cifar10_test_set_pyx.npy"
 
 
 @pytest.fixture
-def pyx(label_sets: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    register(label_sets, monkeypatch)
+def pyx(label_sets: Path) -> Any:
     return np.load(label_sets / PYX)
 
 

@@ -23,8 +23,7 @@ from cifar_noisy.loading.testset_labels import (
     decode_corrected,
     decode_soft,
 )
-from cifar_noisy.store.registry import npy_bytes
-from tests.testset_files import artifact_of, register
+from cifar_noisy.store.registry import by_path, npy_bytes
 
 ORIGINAL = torchvision_order_labels(train=False).astype(np.int64)
 SUSPECT = {
@@ -36,8 +35,7 @@ SUSPECT = {
 
 
 @pytest.fixture
-def files(label_sets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    register(label_sets, monkeypatch)
+def files(label_sets: Path) -> Path:
     return label_sets
 
 
@@ -204,7 +202,7 @@ def test_votes_that_are_none(content: bytes) -> None:
 )
 def test_shares_that_are_none(content: bytes) -> None:
     with pytest.raises(UnavailableError, match=SOFT_FILE):
-        decode_soft(bytearray(content), artifact_of(SOFT_FILE, content))
+        decode_soft(bytearray(content), by_path()[SOFT_FILE])
 
 
 def test_damaged_votes_give_labels_or_an_error(files: Path) -> None:
