@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import cifar_noisy
-from cifar_noisy.cli.app import app
+from cifar_noisy.cli.app import app, in_cli_words
 from cifar_noisy.cli.options import AsJson, Trust
 from cifar_noisy.cli.output import byte_progress, print_json
 from cifar_noisy.errors import ExitCode
@@ -58,6 +58,7 @@ def images(
 
 @app.command("check-alignment", epilog="Example: cifar-noisy check-alignment cifar10/train")
 def check_alignment(
+    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(help="Image folder, torchvision root or official archive.")
     ],
@@ -71,8 +72,7 @@ def check_alignment(
     if as_json:
         print_json(asdict(found))
     else:
-        text = str(found).replace("load_...(order='torchvision')", "--order torchvision")
-        typer.echo(text.replace("pass the dataset without", "name a folder of images without"))
+        typer.echo(in_cli_words(str(found), context.command, context.find_root().command))
         fingerprint = "deviation from the train set's fingerprint"
         for name, value, p_value in (
             ("R2 of the published log-probabilities", found.r2, found.r2_p_value),

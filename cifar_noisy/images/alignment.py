@@ -219,8 +219,8 @@ def _judge_by_labels(rows: Rows) -> Alignment | None:
     if published is not None:
         mistake = "torchvision order"
         detail = (
-            f"its labels are the {published} in the official order; map rows with "
-            "load_...(order='torchvision')"
+            f"its labels are the {published} in the official order; load arrays with "
+            "order='torchvision' to go with it"
         )
     elif tuple(rows.labels[: len(TFDS_FIRST_LABELS)].tolist()) == TFDS_FIRST_LABELS:
         mistake, detail = "TFDS order", f"{detail}; they begin as TFDS' do"
@@ -280,8 +280,8 @@ def _judge_by_images(
             verdict = "unclear"
             fit = "fit their rows as a whole" if found.predicts_pyx else "cannot be held to a pyx"
             detail = (
-                f"{what}, and images that {fit} but are altered, as by a random transform: pass "
-                "the dataset without transforms to see whether some are out of place"
+                f"{what}, and images that {fit} but are altered, as by a random transform: check "
+                "them without transforms to see whether some are out of place"
             )
         case _:
             verdict = "misaligned"

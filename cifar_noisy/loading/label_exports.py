@@ -100,8 +100,6 @@ def export_labels(
         )
     content = _CONTENTS[format](noisy, kept)
     path = user_path(file)
-    if path.is_dir():
-        raise InvalidInputError(f"{path} is a folder: name a file in it")
     with storage_errors(path, "name another file"), output_file(path) as out:
         out.write(content)
     return path

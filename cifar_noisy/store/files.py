@@ -24,7 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from cifar_noisy.errors import CifarNoisyError, MissingInputError, StorageError
+from cifar_noisy.errors import CifarNoisyError, InvalidInputError, MissingInputError, StorageError
 
 WORTH_KEEPING = 1 << 16
 """Bytes from which the beginning of a file is worth another request for the rest."""
@@ -105,12 +105,14 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
     """Open for writing what a person named as an output; an existing file is replaced at the end.
 
     A link is followed and stays. A file keeps its mode and, where that is allowed, its owner. What
-    is no regular file, such as ``/dev/null`` or a pipe, is written to.
+    is no regular file, such as ``/dev/null`` or a pipe, is written to; a folder is refused.
     """
     try:
         before = path.stat()
     except FileNotFoundError:
         before = None
+    if before is not None and stat.S_ISDIR(before.st_mode):
+        raise InvalidInputError(f"{path} is a folder: name a file in it")
     if before is not None and (not stat.S_ISREG(before.st_mode) or _is_descriptor(path)):
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as file:
             yield file

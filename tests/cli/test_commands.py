@@ -218,6 +218,8 @@ RUNS = {
     "verify": [
         Run(f"{SETTING} --method cl_pbc --edition 2021 --fail-fast", "train mask 2021: 1/1 exact"),
         Run("--noise 0.9 --sparsity 0.2 --json -", '"verdict": "exact"'),
+        Run("--noise 0.9 --sparsity 0.2 --json batches", "exact", 2,
+            "cifar-noisy: batches is a folder: name a file in it\n"),
         Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\s*\Z"),
         Run(
             f"--recomputed trained {SETTING} --root batches --trust pixels --device cpu", "",

@@ -70,7 +70,9 @@ def test_the_remedy_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar_noisy, "check_alignment", lambda _: found)
     result = CliRunner().invoke(app, ["check-alignment", "batches"])
     assert result.exit_code == 1
-    assert result.stdout.endswith("in the official order; map rows with --order torchvision\n")
+    assert result.stdout.endswith(
+        "in the official order; load arrays with --order torchvision to go with it\n"
+    )
 
 
 def test_packing(jpeg: JpegCopy) -> None:

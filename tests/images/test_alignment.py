@@ -271,7 +271,7 @@ def test_altered_images_are_unclear_at_best(
         data = pixels * rng.uniform(0.8, 1.2, (50_000, 1, 1, 1)).astype(np.float32)
     found = checked(data)
     assert (found.verdict, found.mistake) == ("unclear", None)
-    assert "pass the dataset without transforms" in found.detail
+    assert "check them without transforms" in found.detail
     assert checked(data[shuffled(5_000, 0)]).verdict == "misaligned"
 
 
