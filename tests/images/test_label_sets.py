@@ -20,17 +20,17 @@ NAMES = [source.name for source in OTHERS]
 
 
 @pytest.fixture(scope="module")
-def torchvisions(jpeg: JpegCopy) -> NDArray[np.uint8]:
+def torchvisions(written_jpeg: JpegCopy) -> NDArray[np.uint8]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-        pixels: NDArray[np.uint8] = CIFAR10(str(jpeg.batches)).data
+        pixels: NDArray[np.uint8] = CIFAR10(str(written_jpeg.batches)).data
     return pixels
 
 
 @pytest.fixture(scope="module")
-def official(jpeg: JpegCopy) -> NDArray[np.int64]:
+def official(written_jpeg: JpegCopy) -> NDArray[np.int64]:
     """Return the number in each file name, in the order of an ImageFolder."""
-    names = sorted((jpeg.tree / "train").rglob("*.png"))
+    names = sorted((written_jpeg.tree / "train").rglob("*.png"))
     return np.array([int(name.name.partition("_")[0]) for name in names])
 
 
