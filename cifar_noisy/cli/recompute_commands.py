@@ -90,6 +90,8 @@ class PlanOptions:
         from cifar_noisy.recompute.plan_file import make_plan
         from cifar_noisy.recompute.run_config import make_run_config
 
+        if self.dataset == "digits" and (self.root, self.trust) != (None, None):
+            raise InvalidInputError("leave out --root and --trust: the digits need no images")
         for text in self.overrides or ():
             if "=" not in text:
                 raise InvalidInputError(

@@ -168,15 +168,22 @@ RUNS = {
             "--set coteaching.epochs=2",
             "^collect-noise0.4-sparsity0.2: done$",
         ),
-        Run(f"--folder done2 {DIGITS} --root . --trust pixels --threads 1 --allow-other-hardware "
-            "--json", '"summary"'),
+        Run(f"--folder done2 {DIGITS} --threads 1 --allow-other-hardware --json", '"summary"'),
+        Run(
+            f"--folder never {SETTING} --root batches --trust pixels", "",
+            status=2, notices="cifar-noisy: .*\n",
+        ),
     ],
     "recompute plan": [
         Run(f"--folder planned {DIGITS}", "^ +2  collect-noise0.4-sparsity0.2 +waiting$"),
         Run(
             f"--folder planned2 {DIGITS} --seed 1 --recipe paper --dtype float16 --device cpu "
-            "--train-kept cl_pbc --coteaching cl_pbc --root . --trust pixels --json",
+            "--train-kept cl_pbc --coteaching cl_pbc --json",
             '"state": "ready"',
+        ),
+        Run(
+            f"--folder never {SETTING} --root batches --trust pixels", "",
+            status=2, notices="cifar-noisy: .*\n",
         ),
     ],
     "recompute run": [
