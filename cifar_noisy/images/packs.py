@@ -49,11 +49,7 @@ from cifar_noisy.images.readers import (
 )
 from cifar_noisy.loading.row_order import torchvision_index_of
 from cifar_noisy.settings import CLASSES
-from cifar_noisy.store.artifact_store import (
-    CACHE_VARIABLE,
-    Folder,
-    Store,
-)
+from cifar_noisy.store.artifact_store import CACHE_VARIABLE, Folder, Store
 from cifar_noisy.store.files import user_path
 from cifar_noisy.store.locks import LockTimeout, locked
 from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed

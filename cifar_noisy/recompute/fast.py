@@ -86,11 +86,11 @@ class FastTrainer(SingleNetworkTrainer):
             )
         # Of the training images alone: nothing of what is held out enters the training.
         mean, std = _mean_and_std(pixels[data.train].reshape(-1, n_channels))
-        network = make_network(
+        self.network = make_network(
             data, lambda: FastResNet(n_channels, data.n_classes, recipe.width), "weights", place
         )
-        optimizer = torch.optim.SGD(
-            network.parameters(),
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
             lr=0.0,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -99,13 +99,10 @@ class FastTrainer(SingleNetworkTrainer):
         images = NormalizedImages(
             pixels, side // 8, place, mean, std, mode="reflect", allow_flip=data.allow_flip
         )
-        super().__init__(
-            data, images, recipe.epochs, recipe.batch_size, network, optimizer,
-            use_bfloat16=has_fast_bfloat16(place),
-        )  # fmt: skip
+        self.use_bfloat16 = has_fast_bfloat16(place)
+        super().__init__(data, images, recipe.epochs, recipe.batch_size)
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
+    def _learning_rate(self, step: int) -> float:
         return learning_rate_at(step, self.n_steps, self.recipe)
 
     def predict(self) -> NDArray[np.float32]:
