@@ -8,14 +8,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Edition, Order, RequiredNoise, Sparsity, Trust
-from cifar_noisy.cli.output import (
-    is_stdout,
-    output_path,
-    print_json,
-    say,
-    spinner,
-    terminal_width,
-)
+from cifar_noisy.cli.output import is_stdout, output_path, print_json, say, spinner, terminal_width
 from cifar_noisy.errors import UnavailableError
 from cifar_noisy.settings import check_choice
 from cifar_noisy.store.http_download import format_size

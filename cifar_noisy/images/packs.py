@@ -245,10 +245,7 @@ def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
     form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
     found = set()
     for folder, known in (("", names), ("sources", "[0-9a-f]{64}")):
-        with (
-            contextlib.suppress(OSError),
-            os.scandir(cache / IMAGES_FOLDER / folder) as entries,
-        ):
+        with contextlib.suppress(OSError), os.scandir(cache / IMAGES_FOLDER / folder) as entries:
             for entry in entries:
                 match = re.fullmatch(form % known, entry.name)
                 if match and entry.is_file(follow_symlinks=False):

@@ -157,10 +157,7 @@ def _setting_page(
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = list(verify(noise=setting.noise, sparsity=setting.sparsity))
-    indices = {
-        "imagefolder": np.arange(len(given)),
-        "torchvision": published_torchvision_index(),
-    }
+    indices = {"imagefolder": np.arange(len(given)), "torchvision": published_torchvision_index()}
     return build_page(
         f"CIFAR-10 with {setting.noise:.0%} label noise, sparsity {setting.sparsity:g}",
         Examples(
