@@ -14,11 +14,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -32,8 +32,7 @@ from cifar_noisy.store.registry import artifacts
 PACKAGES = ("numpy", "cleanlab", "pandas", "pooch", "scikit-learn", "torch")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One promise and what was measured of it."""
 
     promise: str
@@ -49,27 +48,23 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def in_turn(
-    ours: Callable[[], object], theirs: Callable[[], object], n: int
-) -> tuple[float, float]:
+def medians(runs: Iterable[Iterable[float]]) -> list[float]:
+    """Return the median of each number over several runs."""
+    return [statistics.median(values) for values in zip(*runs, strict=True)]
+
+
+def in_turn(ours: Callable[[], object], theirs: Callable[[], object], n: int) -> list[float]:
     """Return the median seconds of each side, taken in turn after one warm-up."""
     ours(), theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(n)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    return medians((seconds(ours), seconds(theirs)) for _ in range(n))
 
 
 def masks() -> Row:
     """Time all 65 masks from loaded arrays against cleanlab's function for the five filters."""
     from cleanlab.filter import find_label_issues
 
-    problems = [
-        (
-            cifar_noisy.load_noisy_labels(s.noise, s.sparsity),
-            cifar_noisy.load_pyx(s.noise, s.sparsity),
-        )
-        for s in SETTINGS
-        if s.has_probabilities
-    ]
+    settings = [setting for setting in SETTINGS if setting.has_probabilities]
+    problems = [(cifar_noisy.load_noisy_labels(s), cifar_noisy.load_pyx(s)) for s in settings]
     pruning = ("prune_by_class", "prune_by_noise_rate", "both")
     filters = ("predicted_neq_given", "confident_learning", *pruning)
     ours, theirs = in_turn(
@@ -85,26 +80,23 @@ def masks() -> Row:
     return Row("65 masks, faster than cleanlab", measured, "at least 10 times", theirs / ours >= 10)
 
 
-def python(program: str) -> str:
-    """Run a program in a fresh interpreter and return what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return result.stdout
+def python(program: str, **environment: str) -> list[float]:
+    """Run a program in a fresh interpreter and return the numbers that it prints."""
+    argv, variables = [sys.executable, "-c", program], os.environ | environment
+    result = subprocess.run(argv, env=variables, capture_output=True, text=True, check=True)
+    return [float(word) for word in result.stdout.split()]
+
+
+def hardly_slower(promise: str, ours: float, theirs: float) -> Row:
+    measured = f"{ours / theirs:.2f} times ({ours * 1000:.2f} ms against {theirs * 1000:.2f} ms)"
+    return Row(promise, measured, "at most 1.3 times", ours / theirs <= 1.3)
 
 
 def importing() -> Row:
     """Time fresh processes that import the package against such that import numpy."""
-    ours, theirs = in_turn(
-        partial(python, "import cifar_noisy"), partial(python, "import numpy"), n=15
-    )
-    measured = f"{ours / theirs:.2f} times ({ours * 1000:.0f} ms against {theirs * 1000:.0f} ms)"
-    return Row(
-        "import cifar_noisy, against import numpy",
-        measured,
-        "at most 1.3 times",
-        ours / theirs <= 1.3,
-    )
+    ours, theirs = (partial(python, f"import {name}") for name in ("cifar_noisy", "numpy"))
+    promise = "import cifar_noisy, against import numpy"
+    return hardly_slower(promise, *in_turn(ours, theirs, n=15))
 
 
 def warm_load() -> Row:
@@ -115,14 +107,8 @@ def warm_load() -> Row:
         np.load(path)
         hashlib.sha256(path.read_bytes()).digest()
 
-    ours, theirs = in_turn(lambda: cifar_noisy.load_pyx(0.4, 0.2), bare, n=200)
-    measured = f"{ours / theirs:.2f} times ({ours * 1000:.2f} ms against {theirs * 1000:.2f} ms)"
-    return Row(
-        "load_pyx, warm, against np.load and sha256",
-        measured,
-        "at most 1.3 times",
-        ours / theirs <= 1.3,
-    )
+    taken = in_turn(lambda: cifar_noisy.load_pyx(0.4, 0.2), bare, n=200)
+    return hardly_slower("load_pyx, warm, against np.load and sha256", *taken)
 
 
 COMMAND = """
@@ -138,8 +124,7 @@ print(taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
 def commands() -> Iterator[Row]:
     """Take time and memory of commands as processes, imports included."""
     for word, limit, megabytes in (("--help", 0.5, 100), ("verify", 1.5, 250)):
-        runs = [python(COMMAND.format(word)).split() for _ in range(7)]
-        taken, peak = (statistics.median(float(run[i]) for run in runs) for i in (0, 1))
+        taken, peak = medians(python(COMMAND.format(word)) for _ in range(7))
         yield Row(
             f"cifar-noisy {word}, as a process",
             f"{taken:.2f} s, {peak:.0f} MB",
@@ -160,9 +145,8 @@ print(n, taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 
 def verify() -> Iterator[Row]:
     """Take time and memory of a verify of everything, files at hand, beyond imports."""
-    runs = [python(VERIFY).split() for _ in range(5)]
-    taken, peak = (statistics.median(float(run[i]) for run in runs) for i in (1, 2))
-    yield Row(f"verify, {runs[0][0]} checks", f"{taken:.2f} s", "under 3 s", taken < 3)
+    n_checks, taken, peak = medians(python(VERIFY) for _ in range(5))
+    yield Row(f"verify, {n_checks:.0f} checks", f"{taken:.2f} s", "under 3 s", taken < 3)
     yield Row("verify, peak memory of the process", f"{peak:.0f} MB", "under 600 MB", peak < 600)
 
 
@@ -196,24 +180,20 @@ def tables() -> Row:
     return Row("tables, 161 logs", f"{taken:.2f} s", "under 5 s", taken < 5)
 
 
+def report(rows: Iterable[Row]) -> int:
+    """Print the rows; return an exit status, 0 where all are met."""
+    table, measured = Table("promise", "measured", "target", "met"), list(rows)
+    for *texts, is_met in measured:
+        table.add_row(*texts, "yes" if is_met else "NO")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0 if all(row.is_met for row in measured) else 1
+
+
 def main() -> int:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {packages}; {platform.machine()}, {cpu()}")
-    table = Table("promise", "measured", "target", "met")
-    rows = [
-        masks(),
-        importing(),
-        warm_load(),
-        *commands(),
-        *verify(),
-        logs(),
-        *evaluation(),
-        tables(),
-    ]
-    for row in rows:
-        table.add_row(row.promise, row.measured, row.target, "yes" if row.is_met else "NO")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    return 0 if all(row.is_met for row in rows) else 1
+    of_arrays = (masks(), importing(), warm_load())
+    return report([*of_arrays, *commands(), *verify(), logs(), *evaluation(), tables()])
 
 
 def cpu() -> str:

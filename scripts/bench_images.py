@@ -20,9 +20,7 @@ from typing import Any
 
 import psutil
 import torch
-from bench import Row, cpu, python, seconds
-from rich.console import Console
-from rich.table import Table
+from bench import Row, cpu, medians, python, report, seconds
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, ImageFolder, cifar
@@ -75,8 +73,8 @@ def epochs(root: Path, tree: Path) -> dict[str, float]:
     }
     for name in ("default collate", "own collate", "batches", "index_select"):
         ways[name]()
-    times = [{name: seconds(way) for name, way in ways.items()} for _ in range(ROUNDS)]
-    return {name: N_IMAGES / statistics.median(taken[name] for taken in times) for name in ways}
+    times = medians([seconds(way) for way in ways.values()] for _ in range(ROUNDS))
+    return {name: N_IMAGES / taken for name, taken in zip(ways, times, strict=True)}
 
 
 def epoch_rows(root: Path, tree: Path) -> Iterator[Row]:
@@ -121,9 +119,9 @@ print(time.perf_counter() - start)
 
 def opening_once(root: Path) -> Row:
     """Time the opening in a fresh process, beyond imports."""
-    program = OPEN_ONCE.format(root=str(root))
-    taken = statistics.median(float(python(program)) for _ in range(5)) * 1000
-    return Row("opening, warm, in a fresh process", f"{taken:.1f} ms", "under 500 ms", taken < 500)
+    (taken,) = medians(python(OPEN_ONCE.format(root=str(root))) for _ in range(5))
+    measured = f"{taken * 1000:.1f} ms"
+    return Row("opening, warm, in a fresh process", measured, "under 500 ms", taken < 0.5)
 
 
 PACK = """
@@ -149,7 +147,7 @@ print(taken, peak(), before)
 def packing(root: Path, tree: Path) -> Iterator[Row]:
     """Take time and memory of packing 60,000 images in a fresh process."""
     for name, path in (("batch files", root), ("image tree", tree)):
-        taken, peak, before = map(float, python(PACK.format(root=str(path))).split())
+        taken, peak, before = python(PACK.format(root=str(path)))
         measured = f"{taken:.2f} s, {peak:.0f} MB at most ({before:.0f} MB before)"
         yield Row(f"packing, {name}", measured, "under 1 GB", peak < 1000)
 
@@ -194,12 +192,7 @@ def main() -> int:
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {cpu()}")
-    found = list(rows(Path(sys.argv[1]), Path(sys.argv[2])))
-    table = Table("promise", "measured", "target", "met")
-    for row in found:
-        table.add_row(row.promise, row.measured, row.target, "yes" if row.is_met else "NO")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    return 0 if all(row.is_met for row in found) else 1
+    return report(rows(Path(sys.argv[1]), Path(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import json
 import pickle
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,11 +57,8 @@ from cifar_noisy.settings import (
     OTHER_METHODS,
     SETTINGS,
     TRAINERS,
-    Edition,
     Method,
-    OtherMethod,
     Setting,
-    Trainer,
     noise_matrix_path,
     noisy_labels_path,
     other_log_path,
@@ -104,34 +101,26 @@ LABEL_SET_COLUMNS = (
 def published(folder: Path) -> Iterator[Artifact]:
     """Yield a record for every file of the folder that the package serves."""
     for setting in SETTINGS:
-        yield from _labels_and_matrix(folder, setting)
+        yield _record(folder, noisy_labels_path(setting), "noisy_labels", setting)
+        yield _record(folder, noise_matrix_path(setting), "noise_matrix", setting)
         if setting.has_probabilities:
-            yield _record(folder, pyx_path(setting), "pyx", setting, decode=_load_npy)
+            yield _record(folder, pyx_path(setting), "pyx", setting)
             yield from _masks_and_logs(folder, setting)
             if setting.noise:
                 for other in OTHER_METHODS:
-                    yield _record(
-                        folder, other_log_path(setting, other), "training_log", setting, other
-                    )
-
-
-def _labels_and_matrix(folder: Path, setting: Setting) -> Iterator[Artifact]:
-    labels, matrix = noisy_labels_path(setting), noise_matrix_path(setting)
-    yield _record(folder, labels, "noisy_labels", setting, decode=_load_labels)
-    yield _record(folder, matrix, "noise_matrix", setting, decode=_load_matrix)
+                    log = other_log_path(setting, other)
+                    yield _record(folder, log, "training_log", setting, method=other)
 
 
 def _masks_and_logs(folder: Path, setting: Setting) -> Iterator[Artifact]:
     for method in METHODS:
         for edition, trainer in zip(reversed(EDITIONS), TRAINERS, strict=True):
-            mask = train_mask_path(setting, method, edition)
-            log = training_log_path(setting, method, trainer)
             if not setting.noise and edition == "2019":
                 continue
-            yield _record(
-                folder, mask, "train_mask", setting, method, edition=edition, decode=_load_npy
-            )
-            yield _record(folder, log, "training_log", setting, method, trainer=trainer)
+            mask = train_mask_path(setting, method, edition)
+            log = training_log_path(setting, method, trainer)
+            yield _record(folder, mask, "train_mask", setting, method=method, edition=edition)
+            yield _record(folder, log, "training_log", setting, method=method, trainer=trainer)
             yield from _strays(folder, log, setting, method)
 
 
@@ -141,56 +130,59 @@ def _strays(folder: Path, log: str, setting: Setting, method: Method) -> Iterato
     for file in sorted((folder / parent).iterdir()):
         if file.name.startswith("out") and file.name != PurePosixPath(log).name:
             yield _record(
-                folder, f"{parent}/{file.name}", "training_log", setting, method,
-                trainer="resnet50", is_stray=True,
+                folder, f"{parent}/{file.name}", "training_log", setting,
+                method=method, trainer="resnet50", is_stray=True,
             )  # fmt: skip
 
 
-def _record(
+def _record(folder: Path, path: str, kind: Kind, setting: Setting, **choices: Any) -> Artifact:
+    choices |= {"noise": setting.noise, "sparsity": setting.sparsity}
+    if kind != "training_log":
+        choices |= _array_columns(_decoded((folder / path).read_bytes(), kind))
+    return _artifact(folder, path, kind, registry.REPOSITORY, registry.REVISION, "MIT", **choices)
+
+
+def _artifact(
     folder: Path,
     path: str,
     kind: Kind,
-    setting: Setting,
-    method: Method | OtherMethod | None = None,
-    *,
-    edition: Edition | None = None,
-    trainer: Trainer | None = None,
-    is_stray: bool = False,
-    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
+    repository: str,
+    revision: str,
+    licence: str,
+    **choices: Any,
 ) -> Artifact:
     content = (folder / path).read_bytes()
-    array = decode(content) if decode else None
     return Artifact(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         kind=kind,
-        repository=f"https://github.com/{registry.REPOSITORY}",
-        revision=registry.REVISION,
-        licence="MIT",
+        repository=f"{registry.GITHUB}{repository}",
+        revision=revision,
+        licence=licence,
         source_path=path,
-        noise=setting.noise,
-        sparsity=setting.sparsity,
-        method=method,
-        edition=edition,
-        trainer=trainer,
-        is_stray=is_stray,
-        shape=None if array is None else array.shape,
-        dtype=None if array is None else str(array.dtype),
-        array_sha256=None if array is None else registry.array_digest(array),
+        **choices,
     )
 
 
-def _load_npy(content: bytes) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = np.load(io.BytesIO(content), allow_pickle=False)
+def _array_columns(array: NDArray[Any]) -> dict[str, Any]:
+    digest = registry.array_digest(array)
+    return {"shape": array.shape, "dtype": str(array.dtype), "array_sha256": digest}
+
+
+def _decoded(content: bytes, kind: Kind) -> NDArray[Any]:
+    if kind == "noisy_labels":
+        by_name: dict[str, int] = json.loads(content)
+        if (np.sort(_official_indices_of(by_name)) != np.arange(noise_generation.N_EXAMPLES)).any():
+            raise SystemExit("a label file does not name each image of the train set once")
+        return np.array(list(by_name.values()), dtype=np.int64)
+    file = io.BytesIO(content)
+    array: NDArray[Any] = (
+        _ArrayUnpickler(file, encoding="latin1").load()
+        if kind == "noise_matrix"
+        else np.load(file, allow_pickle=False)
+    )
     return array
-
-
-def _load_labels(content: bytes) -> NDArray[np.generic]:
-    by_name: dict[str, int] = json.loads(content)
-    if (np.sort(_official_indices_of(by_name)) != np.arange(noise_generation.N_EXAMPLES)).any():
-        raise SystemExit("a label file does not name each image of the train set once")
-    return np.array(list(by_name.values()), dtype=np.int64)
 
 
 def _official_indices_of(file_names: Iterable[str]) -> NDArray[np.intp]:
@@ -209,11 +201,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}")
 
 
-def _load_matrix(content: bytes) -> NDArray[np.generic]:
-    matrix: NDArray[np.generic] = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
-    return matrix
-
-
 def others(folder: Path) -> Iterator[Artifact]:
     """Yield a record for every file of other repositories that the package serves."""
     named: dict[str, list[str]] = {}
@@ -224,41 +211,15 @@ def others(folder: Path) -> Iterator[Artifact]:
     for name, experiment in PYX_FOLDERS.items():
         for model in MODELS:
             path = f"{BENCHMARKS}/{experiment}{model}/pred_probs.npy"
-            yield _other_record(
-                folder, path, "pyx", label_sets=(name,), model=model, decode=_load_npy
-            )
+            columns = _array_columns(np.load(folder / path, allow_pickle=False))
+            yield _other_record(folder, path, "pyx", label_sets=(name,), model=model, **columns)
     for path in TEST_LABELS:
         yield _other_record(folder, path, "test_labels")
 
 
-def _other_record(
-    folder: Path,
-    path: str,
-    kind: Kind,
-    *,
-    label_sets: tuple[str, ...] = (),
-    model: str | None = None,
-    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
-) -> Artifact:
+def _other_record(folder: Path, path: str, kind: Kind, **choices: Any) -> Artifact:
     repository = "/".join(path.split("/")[:2])
-    revision, licence = REPOSITORIES[repository]
-    content = (folder / path).read_bytes()
-    array = decode(content) if decode else None
-    return Artifact(
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
-        kind=kind,
-        repository=f"{registry.GITHUB}{repository}",
-        revision=revision,
-        licence=licence,
-        source_path=path,
-        label_sets=label_sets,
-        model=model,
-        shape=None if array is None else array.shape,
-        dtype=None if array is None else str(array.dtype),
-        array_sha256=None if array is None else registry.array_digest(array),
-    )
+    return _artifact(folder, path, kind, repository, *REPOSITORIES[repository], **choices)
 
 
 def label_set_rows(folder: Path) -> Iterator[dict[str, object]]:
@@ -341,7 +302,7 @@ def _official_labels(folder: Path, label_sets_folder: Path) -> bytes:
     labels[_official_indices_of(by_name)] = list(by_name.values())
     if hashlib.sha256(labels.data).hexdigest() != OFFICIAL_LABELS_SHA256:
         raise SystemExit("the label file of noise 0 does not give the official labels")
-    test = _load_npy((label_sets_folder / ORIGINAL_TEST_LABELS).read_bytes()).astype(np.uint8)
+    test = np.load(label_sets_folder / ORIGINAL_TEST_LABELS).astype(np.uint8)
     if hashlib.sha256(test.data).hexdigest() != OFFICIAL_TEST_LABELS_SHA256:
         raise SystemExit(f"{ORIGINAL_TEST_LABELS} does not have the official test labels")
     return _compressed(train=labels, test=test)

@@ -97,6 +97,8 @@ class PlanOptions:
         from cifar_noisy.recompute.plan_file import make_plan
         from cifar_noisy.recompute.run_config import make_run_config
 
+        if self.dataset == "digits" and (self.root, self.trust) != (None, None):
+            raise InvalidInputError("leave out --root and --trust: the digits need no images")
         for text in self.overrides or ():
             if "=" not in text:
                 raise InvalidInputError(
@@ -198,12 +200,10 @@ def recompute_run(
     threads of the CPU are shared out among them. Ctrl-C, SIGTERM and SIGUSR1 make it save and end
     with status 75.
     """
-    from cifar_noisy.recompute.plan_file import load_plan
-
     if devices is not None and device != "cpu":
         raise InvalidInputError("--device and --devices are both given: pass one of them")
-    config = load_plan(folder)
-    chosen = task if tasks is None else [*(task or ()), *_numbered_tasks(config, tasks)]
+    config, planned = _load(folder)
+    chosen = task if tasks is None else [*(task or ()), *_numbered_tasks(planned, tasks)]
     slots = (device if devices is None else devices).split(",") * jobs_per_device
     command = RunCommand(folder, root, trust, device, threads, allow_other_hardware)
     run_and_report(config, command, chosen, slots, as_json)
@@ -261,16 +261,14 @@ def recompute_slurm(
     options can be set by its variables, such as SBATCH_QOS.
     """
     from cifar_noisy.recompute import slurm
-    from cifar_noisy.recompute.plan_file import load_plan
     from cifar_noisy.recompute.recipes import check_device_name
-    from cifar_noisy.recompute.run_config import tasks_of
     from cifar_noisy.recompute.task_files import state_of
 
     check_device_name(device or "cpu")
-    config = load_plan(folder)
-    done = {task.id for task in tasks_of(config) if state_of(task, config, folder) == "done"}
+    config, tasks = _load(folder)
+    done = {task.id for task in tasks if state_of(task, config, folder) == "done"}
     limit = slurm.site_array_limit() if array_limit is None else array_limit
-    arrays = slurm.job_arrays(tasks_of(config), done, limit)
+    arrays = slurm.job_arrays(tasks, done, limit)
     resources = slurm.Resources(
         cpus_per_task, partition, gres, time, mem, account, max_parallel, tuple(setup or ())
     )
@@ -300,9 +298,8 @@ def recompute_slurm(
 @recompute_app.command("status", epilog="Example: cifar-noisy recompute status")
 def recompute_status(folder: PlanFolder = RECOMPUTED, as_json: AsJson = False) -> None:
     """Say how far each task of a plan is."""
-    from cifar_noisy.recompute.plan_file import load_plan
-
-    _print_tasks(load_plan(folder), folder, as_json)
+    config, _ = _load(folder)
+    _print_tasks(config, folder, as_json)
 
 
 @recompute_app.command("collect", epilog="Example: cifar-noisy recompute collect")
@@ -313,12 +310,18 @@ def recompute_collect(
     as_json: AsJson = False,
 ) -> None:
     """Combine trained folds into pyx, masks and a record of where they came from."""
+    config, tasks = _load(folder)
+    chosen = [task.id for task in tasks if task.kind == "collect"]
+    run_and_report(config, RunCommand(folder, root, trust), chosen, as_json=as_json)
+
+
+def _load(folder: Path) -> tuple["RunConfig", Sequence["Task"]]:
+    """Return the plan of a folder and its tasks."""
     from cifar_noisy.recompute.plan_file import load_plan
     from cifar_noisy.recompute.run_config import tasks_of
 
     config = load_plan(folder)
-    chosen = [task.id for task in tasks_of(config) if task.kind == "collect"]
-    run_and_report(config, RunCommand(folder, root, trust), chosen, as_json=as_json)
+    return config, tasks_of(config)
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -356,11 +359,9 @@ def chosen_labels(
     return chosen
 
 
-def _numbered_tasks(config: "RunConfig", numbers: str) -> list[str]:
+def _numbered_tasks(tasks: Sequence["Task"], numbers: str) -> list[str]:
     """Return the ids of the tasks with a number, or from a first to a last one."""
-    from cifar_noisy.recompute.run_config import tasks_of
-
-    ids = [task.id for task in tasks_of(config)]
+    ids = [task.id for task in tasks]
     found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", numbers)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (-1, -1)
     if not 0 <= first <= last < len(ids):

@@ -235,13 +235,9 @@ def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
 
 
 def _check_json(check: "Check") -> dict[str, Any]:
-    artifact = check.artifact
+    names = ("path", "kind", "noise", "sparsity", "method", "edition")
     return {
-        "path": artifact.path,
-        "kind": artifact.kind,
-        **asdict(artifact.setting),
-        "method": artifact.method,
-        "edition": artifact.edition,
+        **{name: getattr(check.artifact, name) for name in names},
         "verdict": check.verdict,
         "detail": check.detail,
         "differences": [asdict(difference) for difference in check.differences],

@@ -51,20 +51,10 @@ TEN_TRIALS = (
     "derives it from these files."
 )
 
-_GROUP_NAMES = {
-    "f1": "F1",
-    "coteaching": "Co-Teaching, kept",
-    "resnet50": "ResNet-50, kept",
-}
+_GROUP_NAMES = {"f1": "F1", "coteaching": "Co-Teaching, kept", "resnet50": "ResNet-50, kept"}
 _RULE_TEXTS = {
     "last": "at the last epoch",
     "best": "at the best epoch, which is chosen on the test set and hence flatters",
-}
-_NETWORK_TEXTS = {
-    "max": "of two networks the better one",
-    "first": "of two networks the first",
-    "second": "of two networks the second",
-    "mean": "of two networks the mean",
 }
 
 
@@ -270,7 +260,7 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
             missing[cell] = str(error)
     return Table(
         "Test accuracy after training",
-        f"{_RULE_TEXTS[rule]}; {_NETWORK_TEXTS[network]}",
+        f"{_RULE_TEXTS[rule]}; of two networks the {'better one' if network == 'max' else network}",
         "trained",
         cells,
         missing,
@@ -397,9 +387,7 @@ def _logs() -> dict[Cell, Artifact]:
 
 
 def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
-    shown = (
-        _for_markdown if format == "markdown" else printable
-    )  # for LaTeX, tabulate escapes cells
+    shown = _for_markdown if format == "markdown" else printable  # tabulate escapes for LaTeX
     above = [f"{shown(table.title)}. Rule: {shown(table.rule)}. Columns: noise/sparsity."]
     below = [f"missing: {shown(why)}" for why in table.missing.values()]
     below += map(shown, table.notes)

@@ -11,18 +11,19 @@ from cifar_noisy.errors import UnavailableError
 from cifar_noisy.images.readers import (
     ARCHIVE,
     PNG_FOLDER,
+    REGISTERED_ARCHIVE,
     OfficialArchive,
     PngArchives,
     Release,
 )
 from cifar_noisy.store.artifact_store import OFFLINE_VARIABLE, Host, Store
 from cifar_noisy.store.http_download import download as download_file
-from cifar_noisy.store.registry import REPOSITORY, REVISION, artifacts
+from cifar_noisy.store.registry import REPOSITORY, REVISION
 
 if TYPE_CHECKING:
     from cifar_noisy.store.http_download import Progress
 
-ARCHIVE_URLS = artifacts(kind="images")[0].urls
+ARCHIVE_URLS = REGISTERED_ARCHIVE.urls
 """The official host, and public copies that are byte-identical."""
 
 PNG_URLS = (

@@ -49,11 +49,7 @@ from cifar_noisy.images.readers import (
 )
 from cifar_noisy.loading.row_order import torchvision_index_of
 from cifar_noisy.settings import CLASSES
-from cifar_noisy.store.artifact_store import (
-    CACHE_VARIABLE,
-    Folder,
-    Store,
-)
+from cifar_noisy.store.artifact_store import CACHE_VARIABLE, Folder, Store
 from cifar_noisy.store.files import user_path
 from cifar_noisy.store.locks import LockTimeout, locked
 from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed
@@ -249,10 +245,7 @@ def image_files(cache: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
     form = r"\.(%s)\.(?:lock|[0-9a-f]{8}\.part)" if unfinished else "(%s)"
     found = set()
     for folder, known in (("", names), ("sources", "[0-9a-f]{64}")):
-        with (
-            contextlib.suppress(OSError),
-            os.scandir(cache / IMAGES_FOLDER / folder) as entries,
-        ):
+        with contextlib.suppress(OSError), os.scandir(cache / IMAGES_FOLDER / folder) as entries:
             for entry in entries:
                 match = re.fullmatch(form % known, entry.name)
                 if match and entry.is_file(follow_symlinks=False):

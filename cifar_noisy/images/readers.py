@@ -30,6 +30,7 @@ from cifar_noisy.loading.pickles import Array, call, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.files import open_regular, reason
+from cifar_noisy.store.registry import artifacts
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 
 SIDE = 32
@@ -39,7 +40,8 @@ PIXELS = "pixels"
 """What ``trust`` says to admit images whose bytes are not the official ones."""
 
 BATCH_FOLDER = "cifar-10-batches-py"
-ARCHIVE = "cifar-10-python.tar.gz"
+REGISTERED_ARCHIVE = artifacts(kind="images")[0]
+ARCHIVE = REGISTERED_ARCHIVE.source_path
 PNG_FOLDER = "cifar10/dataset"
 
 Content = TypeVar("Content")
@@ -67,9 +69,9 @@ class Release:
     n_train: int = 50_000
     n_test: int = 10_000
     train_labels_sha256: str = OFFICIAL_LABELS_SHA256
-    archive_size: int = 170_498_071
+    archive_size: int = REGISTERED_ARCHIVE.size
     archive_md5: str = "c58f30108f718f92721af3b95e74349a"
-    archive_sha256: str = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    archive_sha256: str = REGISTERED_ARCHIVE.sha256
     batch_md5: dict[str, str] = field(
         default_factory=lambda: {
             "data_batch_1": "c99cafc152244af753f735de768cd75f",

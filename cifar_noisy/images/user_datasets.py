@@ -55,11 +55,7 @@ def read_rows(dataset: object) -> Rows:
     """
     if isinstance(dataset, str | os.PathLike):
         return _from_path(user_path(dataset))
-    samples, data, targets = (
-        _raw(dataset, "samples"),
-        _raw(dataset, "data"),
-        _raw(dataset, "targets"),
-    )
+    samples, data, targets = (_raw(dataset, name) for name in ("samples", "data", "targets"))
     if isinstance(samples, list):
         return _from_items((_decode_image(file), label) for file, label in samples)
     if data is not None and targets is not None and np.ndim(data) == 4:

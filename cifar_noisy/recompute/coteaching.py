@@ -69,6 +69,7 @@ class CoteachingTrainer(Trainer):
     """Trains two networks by the recipe, with its forget rate or another; the first predicts."""
 
     metrics_type = CoteachingMetrics
+    size_line = "('Train size:', {})"
 
     def __init__(
         self,
@@ -94,7 +95,6 @@ class CoteachingTrainer(Trainer):
         self.optimizers = [
             torch.optim.Adam(network.parameters(), lr=recipe.rate) for network in self.networks
         ]
-        self.log = [f"('Train size:', {len(data.train)})"]
         if data.is_clean is not None:
             self.log.append(f"Actual noise {1 - data.is_clean[data.train].mean():.2f}")
 

@@ -1,34 +1,23 @@
 """Lines of training logs in the formats of the published ones, which `parse_training_log` reads."""
 
-from dataclasses import astuple, dataclass
-from typing import Self
+from typing import NamedTuple
 
 LOG_INTERVAL = 50
 """Batches between two lines of a log."""
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Numbers of a batch, or their totals or means over the batches of an epoch."""
+class SingleNetworkMetrics(NamedTuple):
+    """Loss, accuracy and accuracy of the top five classes; accuracies are from 0 to 1.
 
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def __truediv__(self, n: int) -> Self:
-        return type(self)(*(value / n for value in astuple(self)))
-
-
-@dataclass(frozen=True)
-class SingleNetworkMetrics(Metrics):
-    """Loss, accuracy and accuracy of the top five classes; accuracies are from 0 to 1."""
+    Of a batch, or the totals or means over the batches of an epoch.
+    """
 
     loss: float = 0.0
     top1: float = 0.0
     top5: float = 0.0
 
 
-@dataclass(frozen=True)
-class CoteachingMetrics(Metrics):
+class CoteachingMetrics(NamedTuple):
     """Of both networks: loss, accuracy, and share of right labels among the small losses."""
 
     loss_1: float = 0.0
@@ -39,8 +28,10 @@ class CoteachingMetrics(Metrics):
     pure_ratio_2: float = 0.0
 
 
-@dataclass(frozen=True)
-class BatchTime:
+Metrics = SingleNetworkMetrics | CoteachingMetrics
+
+
+class BatchTime(NamedTuple):
     """Seconds of a batch, of its data alone, and of a batch on average."""
 
     total: float

@@ -30,7 +30,7 @@ STD = (0.2023, 0.1994, 0.2010)
 _DECAY_EPOCHS = ((150, 350), (250, 350))  # as fractions of all epochs
 
 
-class BestWeights:
+class _BestWeights:
     """The weights of the epoch that had the best accuracy so far."""
 
     def __init__(self) -> None:
@@ -38,17 +38,14 @@ class BestWeights:
         self.weights: dict[str, Tensor] = {}
 
     def update(self, accuracy: float, network: nn.Module) -> None:
-        """Keep a copy of the weights if the accuracy is the best so far."""
         if accuracy > self.accuracy:
             self.accuracy = accuracy
             self.weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` takes."""
         return {"accuracy": self.accuracy, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Take over what `state_dict` returned."""
         self.accuracy, self.weights = state["accuracy"], state["weights"]
 
 
@@ -57,13 +54,13 @@ class PaperTrainer(SingleNetworkTrainer):
 
     def __init__(self, recipe: PaperRecipe, data: TrainingData, device: str = "cpu") -> None:
         self.recipe, place = recipe, torch.device(device)
-        self.best = BestWeights()
+        self.best = _BestWeights()
         n_channels = data.pixels.shape[3]
-        network = make_network(
+        self.network = make_network(
             data, lambda: resnet50(n_channels, data.n_classes, recipe.width), "weights", place
         )
-        optimizer = torch.optim.SGD(
-            network.parameters(),
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
             lr=recipe.rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -72,13 +69,9 @@ class PaperTrainer(SingleNetworkTrainer):
         images = NormalizedImages(
             data.pixels, recipe.padding, place, mean, std, allow_flip=data.allow_flip
         )
-        super().__init__(
-            data, images, recipe.epochs, recipe.batch_size, network, optimizer,
-            drop_last=recipe.drop_last,
-        )  # fmt: skip
+        super().__init__(data, images, recipe.epochs, recipe.batch_size, recipe.drop_last)
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
+    def _learning_rate(self, step: int) -> float:
         return learning_rate_at(step // self.steps_per_epoch, self.recipe)
 
     def predict(self) -> NDArray[np.float32]:
@@ -102,12 +95,6 @@ class PaperTrainer(SingleNetworkTrainer):
 
     def _learning_rate_label(self) -> str:
         return f"rate ({self.recipe.rate:g})"
-
-    def _probabilities(self, rows: Tensor) -> Tensor:
-        self.network.eval()
-        return predict_in_chunks(
-            rows, lambda chunk: self._logits(self.images.centered(chunk)).softmax(1)
-        )
 
     def _select_weights(self, accuracy: float) -> None:
         if self.recipe.checkpoint == "best-test":

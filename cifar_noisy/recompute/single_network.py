@@ -9,48 +9,37 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cifar_noisy.images.augmentation import NormalizedImages
 from cifar_noisy.recompute.log_writers import (
     LOG_INTERVAL,
     BatchTime,
     SingleNetworkMetrics,
     resnet50_batch,
 )
-from cifar_noisy.recompute.training import Trainer, TrainingBatch, TrainingData
+from cifar_noisy.recompute.training import Trainer, TrainingBatch, predict_in_chunks
 
 
 class SingleNetworkTrainer(Trainer):
-    """What recipes of one network share; they give its learning rate and how it predicts."""
+    """What recipes of one network share; they make it, and give its learning rate."""
 
     metrics_type = SingleNetworkMetrics
-
-    def __init__(
-        self,
-        data: TrainingData,
-        images: NormalizedImages,
-        epochs: int,
-        batch_size: int,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        drop_last: bool = True,
-        use_bfloat16: bool = False,
-    ) -> None:
-        super().__init__(data, images, epochs, batch_size, drop_last)
-        self.network, self.optimizer, self.use_bfloat16 = network, optimizer, use_bfloat16
-        self.log = [f"Train size: {len(data.train)}"]
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    use_bfloat16 = False
 
     @abstractmethod
-    def learning_rate(self, step: int) -> float:
+    def _learning_rate(self, step: int) -> float:
         """Return the learning rate of a step."""
 
     def predict(self) -> NDArray[np.float32]:
         """Return the (n, K) float32 probabilities of the held-out rows."""
         return self._probabilities(self.held_out_rows).cpu().numpy()
 
-    @abstractmethod
     def _probabilities(self, rows: Tensor) -> Tensor:
         """Return the (n, K) probabilities of rows."""
+        self.network.eval()
+        return predict_in_chunks(
+            rows, lambda chunk: self._logits(self.images.centered(chunk)).softmax(1)
+        )
 
     def _select_weights(self, accuracy: float) -> None:
         """Choose after each epoch which weights predict; by default the last ones do."""
@@ -70,7 +59,7 @@ class SingleNetworkTrainer(Trainer):
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
+            group["lr"] = self._learning_rate(self.step)
         self.optimizer.step()
         return SingleNetworkMetrics(loss.item(), *_accuracies(logits.detach(), batch.labels))
 
@@ -79,7 +68,7 @@ class SingleNetworkTrainer(Trainer):
     ) -> None:
         n_done = batch.number + 1
         if batch.number % LOG_INTERVAL == 0 or n_done == self.steps_per_epoch:
-            mean = self.totals / n_done
+            mean = SingleNetworkMetrics(*(total / n_done for total in self.totals))
             self.log.append(
                 resnet50_batch(
                     batch.epoch, batch.number, self.steps_per_epoch, seconds, metrics, mean
@@ -88,7 +77,7 @@ class SingleNetworkTrainer(Trainer):
 
     def _on_epoch_start(self, epoch: int) -> None:
         last_step = (epoch + 1) * self.steps_per_epoch - 1
-        self.log.append(f"epoch: {epoch + 1} | lr: {self.learning_rate(last_step):.6g}")
+        self.log.append(f"epoch: {epoch + 1} | lr: {self._learning_rate(last_step):.6g}")
 
     def _on_epoch_end(self, epoch: int) -> None:
         labels = self.labels[self.monitored.to(self.device)]

@@ -30,6 +30,7 @@ from cifar_noisy.store.sealed import write_durably
 _SECONDS_TO_SAVE = 120
 _DEFAULT_ARRAY_LIMIT = 1000
 _SCONTROL_TIMEOUT_SECONDS = 30.0
+_OPTIONAL = ("partition", "gres", "time", "mem", "account")  # options of sbatch
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,7 @@ def array_script(array: JobArray, command: RunCommand, resources: Resources, cac
         "nodes": "1",
         "ntasks": "1",
         "cpus-per-task": str(resources.cpus_per_task),
-        "partition": resources.partition,
-        "gres": resources.gres,
-        "time": resources.time,
-        "mem": resources.mem,
-        "account": resources.account,
+        **{name: getattr(resources, name) for name in _OPTIONAL},
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in options.items() if value is not None]
     for value in (*lines, *command.argv(), str(cache), *resources.setup):

@@ -6,10 +6,10 @@ any step continues to the same bits on the same device and thread count.
 
 import hashlib
 import math
+import operator
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, astuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class Trainer(ABC):
     """
 
     metrics_type: type[Metrics]
+    size_line = "Train size: {}"
+    """The first line of the log."""
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Trainer(ABC):
         self.n_steps = epochs * self.steps_per_epoch
         self.step = 0  # steps done
         self.seconds = 0.0  # of steps and evaluations, before an interruption too
-        self.log: list[str] = []  # lines that `parse_training_log` reads
+        self.log = [self.size_line.format(n_train)]  # lines that `parse_training_log` reads
         self.totals: Any = self.metrics_type()  # sums over the batches of this epoch
         self.labels = torch.from_numpy(data.labels).to(self.device)
         self.train_rows = torch.from_numpy(data.train)
@@ -145,7 +147,7 @@ class Trainer(ABC):
             "step": self.step,
             "seconds": self.seconds,
             "log": list(self.log),
-            "totals": asdict(self.totals),
+            "totals": self.totals._asdict(),
             **{name: part.state_dict() for name, part in self._stateful_modules().items()},
         }
 
@@ -156,8 +158,7 @@ class Trainer(ABC):
         """
         modules = self._stateful_modules()
         expected = {"step", "seconds", "log", "totals", *modules}
-        names = asdict(self.totals)
-        if not expected <= state.keys() or list(state["totals"]) != list(names):
+        if not expected <= state.keys() or tuple(state["totals"]) != self.totals._fields:
             raise RecomputeError(
                 "the checkpoint is one of another version of cifar-noisy, which cannot be "
                 "continued: train in a new folder"
@@ -218,13 +219,13 @@ class Trainer(ABC):
         batch = TrainingBatch(epoch, number, rows, images, labels)
         metrics = self._train_batch(batch)
         self.step += 1
-        for value in astuple(metrics):
+        for value in metrics:
             if not math.isfinite(value):
                 raise RecomputeError(
                     f"the loss of epoch {epoch + 1}, batch {number + 1} is {value}: "
                     f"lower {self._learning_rate_label()}; the last checkpoint is kept"
                 )
-        self.totals = self.totals + metrics
+        self.totals = self.metrics_type(*map(operator.add, self.totals, metrics))
         now = time.perf_counter()
         self.seconds += now - started
         seconds = BatchTime(now - started, ready - started, self.seconds / self.step)

@@ -42,6 +42,8 @@ _BRIGHT = 0.55
 _GRID_STEP = 1.5  # height of an image with its labels; an image is 1 wide
 _TWO_NETWORKS = ("test_accuracy_1", "test_accuracy_2")
 _NOT_ONE = 0.01  # what float16 entries may sum up to beside it
+_LARGEST = 1e15  # entry of a matrix; more than this float64 does not count one by one
+_MOST = 1_000  # columns or bins
 
 
 def noise_matrix(
@@ -71,7 +73,7 @@ def noise_matrix(
     Raises
     ------
     InvalidInputError
-        If the shapes do not go together, or a column does not sum to 1.
+        If the shapes do not go together, an entry is beyond 1e15, or a column does not sum to 1.
 
     Examples
     --------
@@ -80,6 +82,7 @@ def noise_matrix(
     >>> ax.get_xlabel(), len(ax.texts)
     ('true label', 100)
     """
+    _check_names(classes)
     rates = _square(matrix, "matrix", classes)
     totals = rates.sum(axis=0)
     if (abs(totals - 1) > _NOT_ONE).any():  # NaN, of a class that nothing is known of, is not
@@ -128,7 +131,7 @@ def joint(
     Raises
     ------
     InvalidInputError
-        If the shapes do not go together, or there are no examples.
+        If the shapes do not go together, an entry is beyond 1e15, or there are no examples.
 
     Examples
     --------
@@ -137,6 +140,7 @@ def joint(
     >>> [text.get_text() for text in ax.texts]
     ['9\n8', '1\n2', '0\n1', '10\n9']
     """
+    _check_names(classes)
     tables = [_square(estimated, "estimated", classes), _square(actual, "actual", classes)]
     totals = [float(table.sum()) for table in tables]
     if not all(0 < total < np.inf for total in totals):
@@ -314,7 +318,7 @@ def examples(
     ------
     InvalidInputError
         If lengths differ, the images have another shape or no numbers, a label is no class, or
-        `columns` is not a positive integer.
+        `columns` is not an integer from 1 to 1,000.
 
     Examples
     --------
@@ -324,7 +328,8 @@ def examples(
     >>> ax.texts[0].get_text()
     'given airplane\ntrue automobile\npred. automobile'
     """
-    _check_positive(columns, "columns")
+    _check_number(columns, "columns")
+    _check_names(classes)
     pixels = as_array(images, "images")
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3) or pixels.dtype.kind not in "biuf":
         raise InvalidInputError(
@@ -371,8 +376,8 @@ def calibration(
     Raises
     ------
     InvalidInputError
-        If lengths differ, `pyx` holds no probabilities, a label is no class, or `bins` is not a
-        positive integer.
+        If lengths differ, `pyx` holds no probabilities, a label is no class, or `bins` is not an
+        integer from 1 to 1,000.
 
     Examples
     --------
@@ -381,7 +386,7 @@ def calibration(
     >>> ax.get_xlabel()
     'probability of the predicted class'
     """
-    _check_positive(bins, "bins")
+    _check_number(bins, "bins")
     probabilities = check_probabilities(as_array(pyx, "pyx"))
     truth = _labels(labels, len(probabilities), probabilities.shape[1], "labels")
     # A mean of softmaxes may exceed 1 by a rounding.
@@ -506,7 +511,12 @@ def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.
             f"{name} has shape {array.shape}, where {n} classes need {(n, n)}: pass the names of "
             "its classes"
         )
-    return array.astype(np.float64)
+    numbers = array.astype(np.float64)
+    if (np.abs(numbers) > _LARGEST).any():
+        raise InvalidInputError(
+            f"{name} has entries beyond {_LARGEST:g}: pass rates, shares or numbers of examples"
+        )
+    return numbers
 
 
 def _of_length(values: ArrayLike, n_examples: int, name: str) -> NDArray[Any]:
@@ -538,9 +548,16 @@ def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return values
 
 
-def _check_positive(value: int, name: str) -> None:
+def _check_names(classes: Sequence[str]) -> None:
+    if as_array(classes, "classes").ndim != 1:
+        raise InvalidInputError(f"classes is a {type(classes).__name__}: pass a list of names")
+
+
+def _check_number(value: int, name: str) -> None:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise InvalidInputError(f"{name} is {value!r}: pass a positive integer")
+    if value > _MOST:
+        raise InvalidInputError(f"{name} is more than can be seen: pass {_MOST:,} or fewer")
 
 
 def _thinned(

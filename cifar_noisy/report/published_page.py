@@ -14,11 +14,7 @@ import cifar_noisy
 from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.confident_learning.float16_bounds import REASONS
 from cifar_noisy.confident_learning.label_errors import label_errors
-from cifar_noisy.errors import (
-    InvalidInputError,
-    TrainingLogError,
-    UnavailableError,
-)
+from cifar_noisy.errors import InvalidInputError, TrainingLogError, UnavailableError
 from cifar_noisy.evaluation.evaluate import (
     YOURS,
     PyxEvaluation,
@@ -50,7 +46,7 @@ from cifar_noisy.report.explorer import Examples
 from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
 from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.svg import figure
-from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting
+from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting, Trainer
 from cifar_noisy.store.files import user_path
 from cifar_noisy.store.label_sets import LabelSet, label_sets
 from cifar_noisy.store.registry import artifacts
@@ -175,8 +171,7 @@ def _page_of(
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = _checks(source)
-    indices = {"imagefolder": np.arange(len(given))}
-    indices["torchvision"] = published_torchvision_index()
+    indices = {"imagefolder": np.arange(len(given)), "torchvision": published_torchvision_index()}
     return build_page(
         _title(source),
         Examples(
@@ -302,32 +297,25 @@ def _noise_section(
 def _training_sections(setting: Setting) -> Iterator[Section]:
     if not setting.has_probabilities:
         return
-    resnet50: dict[str, Any] = {
-        method: {"method": method, "trainer": "resnet50"} for method in METHODS
-    }
-    coteaching: dict[str, Any] = {
-        method: {"method": method, "trainer": "coteaching"} for method in METHODS
-    }
-    coteaching |= {"all examples": {"method": "coteaching"}}
-    groups: dict[str, dict[str, Any]] = {
-        "ResNet-50, trained on the examples that a method keeps": resnet50,
-        # Nothing of Co-Teaching was published at noise 0.
-        "Co-Teaching, on the examples that a method keeps and on all": (
-            coteaching if setting.noise else {}
-        ),
-    }
+    kept: dict[str, Any] = {method: method for method in METHODS}
+    title = "ResNet-50, trained on the examples that a method keeps"
+    groups: list[tuple[str, Trainer, dict[str, Any]]] = [(title, "resnet50", kept)]
+    if setting.noise:  # nothing of Co-Teaching was published at noise 0
+        title = "Co-Teaching, on the examples that a method keeps and on all"
+        groups.append((title, "coteaching", {**kept, "all examples": "coteaching"}))
     figures, missing = [], []
-    for number, (title, wanted) in enumerate(groups.items()):
+    for title, trainer, methods in groups:
         logs: dict[str, TrainingLog] = {}
-        for name, arguments in wanted.items():
+        for name, method in methods.items():
+            on_kept = trainer if name in kept else None
             try:
-                logs[name] = load_training_log(noise=setting, **arguments)
+                logs[name] = load_training_log(method, setting, trainer=on_kept)
             except UnavailableError as error:
                 missing.append(f"Missing: {name}: {error.message}.")
             except TrainingLogError as error:
                 missing.append(f"Missing: {name}: {error}.")
         if logs:
-            figures.append(_curves(logs, title, f"training-{number}"))
+            figures.append(_curves(logs, title, f"training-{trainer}"))
     yield Section(
         "Training on the cleaned labels",
         [

@@ -260,8 +260,11 @@ RUNS = {
             "--set coteaching.epochs=2",
             "^collect-noise0.4-sparsity0.2: done$",
         ),
-        Run(f"--folder done2 {DIGITS} --root . --trust pixels --threads 1 --allow-other-hardware "
-            "--json", '"summary"'),
+        Run(f"--folder done2 {DIGITS} --threads 1 --allow-other-hardware --json", '"summary"'),
+        Run(
+            f"--folder never {SETTING} --root batches --trust pixels", "",
+            status=2, notices="cifar-noisy: .*\n",
+        ),
         Run("--folder own --labels missing.json", "", 2, "cifar-noisy: missing.json .*\n"),
         Run("--folder own", "", 2, "cifar-noisy: which labels\\? .*\n"),
     ],
@@ -269,11 +272,15 @@ RUNS = {
         Run(f"--folder planned {DIGITS}", "^ +2  collect-noise0.4-sparsity0.2 +waiting$"),
         Run(
             f"--folder planned2 {DIGITS} --seed 1 --recipe paper --dtype float16 --device cpu "
-            "--train-kept cl_pbc --coteaching cl_pbc --root . --trust pixels --json",
+            "--train-kept cl_pbc --coteaching cl_pbc --json",
             '"state": "ready"',
         ),
         Run(f"--folder own {DIGITS} --labels labels.json", "", 2,
             "cifar-noisy: labels of your own .* is of CIFAR-10: .*\n"),
+        Run(
+            f"--folder never {SETTING} --root batches --trust pixels", "",
+            status=2, notices="cifar-noisy: .*\n",
+        ),
     ],
     "recompute run": [
         Run("--folder planned --tasks 0 --threads 1 --device cpu", "^train-.*-fold0: done$"),

@@ -97,6 +97,10 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("run", "--devices", ""), 2, "device '' is unknown"),
         (("status", "--folder", os.devnull), 2, r"has no plan\.json"),
         (("plan", "--noise", "0.4", "--dataset", "digits"), 2, "sparsity is missing"),
+        ((*PLAN[1:], "--root", "."), 2, "leave out --root and --trust: the digits need no images"),
+        ((*PLAN[1:], "--trust", "pixels"), 2, "leave out --root and --trust"),
+        ((*PLAN[2:], "--root", "nowhere"), 2, "leave out --root and --trust"),
+        ((*PLAN[2:], "--root", ".", "--trust", "pixel"), 2, "leave out --root and --trust"),
     ],
 )
 def test_an_error_is_one_line(

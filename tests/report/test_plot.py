@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -268,6 +270,16 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
         assert (int(top // 1.5), int(left)) == divmod(i, 5)
 
 
+NO_NAMES: tuple[tuple[Any, str], ...] = (
+    (None, "classes is a NoneType: pass a list of names"),
+    (10, "classes is a int: pass"),
+    ("airplane", "classes is a str: pass"),
+    (iter(cifar_noisy.CLASSES), "classes is a tuple_iterator: pass"),
+    ({"cat", "dog"}, "classes is a set, which has no order"),
+)
+TOO_MANY: tuple[Any, ...] = (1_001, 10**9, 10**400, np.int64(2**62))
+
+
 @pytest.mark.parametrize(
     ("draw", "said"),
     [
@@ -318,6 +330,39 @@ def test_examples_lie_in_reading_order_with_their_labels(ax: Axes) -> None:
         (lambda: plot.learning_curves({"a": "log"}), r"logs\['a'\] is a str"),  # type: ignore[dict-item]
         (lambda: plot.learning_curves({}, ax=Figure()), "ax is a Figure: pass an Axes"),  # type: ignore[arg-type]
         (lambda: plot.noise_matrix([["a"] * 10] * 10), "matrix has dtype <U1: pass numbers"),
+        *(
+            (draw, said)
+            for classes, said in NO_NAMES
+            for draw in (
+                partial(plot.noise_matrix, np.eye(10), classes=classes),
+                partial(plot.joint, np.eye(10), np.eye(10), classes=classes),
+                partial(plot.examples, np.zeros((1, 8, 8, 1)), [0], [0], [0], classes=classes),
+            )
+        ),
+        *(
+            (draw, f"{name} has entries beyond 1e[+]15: pass rates, shares or numbers")
+            for value in (1e308, -1e308, 1.7e308, np.inf, -np.inf)
+            for name, draw in (
+                ("matrix", partial(plot.noise_matrix, np.full((10, 10), value))),
+                (
+                    "counts",
+                    partial(plot.noise_matrix, np.eye(10), counts=np.full((10, 10), value)),
+                ),
+                ("estimated", partial(plot.joint, np.full((10, 10), value), np.eye(10))),
+                ("actual", partial(plot.joint, np.eye(10), np.full((10, 10), value))),
+            )
+        ),
+        *(
+            (draw, f"{name} is more than can be seen: pass 1,000 or fewer")
+            for most in TOO_MANY
+            for name, draw in (
+                ("bins", partial(plot.calibration, np.eye(3), [0, 1, 2], bins=most)),
+                (
+                    "columns",
+                    partial(plot.examples, np.zeros((0, 8, 8, 1)), [], [], [], columns=most),
+                ),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_said(draw: object, said: str) -> None:
