@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -44,43 +45,26 @@ def download_archive(
             f"and put it at {folder / ARCHIVE}"
         )
     hosts = [mirror for mirror in store.mirrors if isinstance(mirror, Host)]
-    target = folder / ARCHIVE
+
+    def fetch(path: str, urls: Iterable[str], size: int | None = None) -> None:
+        mirrors = (host.pattern.replace("{path}", quote(path)) for host in hosts)
+        target = folder / PurePosixPath(path).name
+        check = functools.partial(release.problem_of, name=target.name)
+        download_file([*mirrors, *urls], target, check, progress, size=size)
+
     try:
-        download_file(
-            [*(_mirror_url(host, ARCHIVE) for host in hosts), *ARCHIVE_URLS],
-            target,
-            functools.partial(release.problem_of, name=ARCHIVE),
-            progress,
-            size=release.archive_size,
-        )
+        fetch(ARCHIVE, ARCHIVE_URLS, release.archive_size)
+        return OfficialArchive(folder / ARCHIVE, release)
     except UnavailableError as no_archive:
         try:
-            return _download_png_archives(hosts, release, folder, progress)
+            for name, blob in release.png_blobs.items():
+                urls = (url.format(name=name, blob=blob) for url in PNG_URLS)
+                fetch(f"{PNG_FOLDER}/{name}", urls)
+            return PngArchives(folder, release)
         except UnavailableError as no_pngs:
             raise UnavailableError(
                 f"{no_archive.message}, nor could upstream's PNG archives: try again, which "
                 f"continues where this stopped, or put the file of sha256 {release.archive_sha256} "
-                f"at {target}",
+                f"at {folder / ARCHIVE}",
                 (*no_archive.causes, *no_pngs.causes),
             ) from None
-    return OfficialArchive(target, release)
-
-
-def _download_png_archives(
-    hosts: list[Host], release: Release, folder: Path, progress: Progress | None
-) -> PngArchives:
-    for name, blob in release.png_blobs.items():
-        download_file(
-            [
-                *(_mirror_url(host, f"{PNG_FOLDER}/{name}") for host in hosts),
-                *(url.format(name=name, blob=blob) for url in PNG_URLS),
-            ],
-            folder / name,
-            functools.partial(release.problem_of, name=name),
-            progress,
-        )
-    return PngArchives(folder, release)
-
-
-def _mirror_url(host: Host, path: str) -> str:
-    return host.pattern.replace("{path}", quote(path))

@@ -2,7 +2,7 @@
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 # mallopt's parameters, and glibc's defaults, as <malloc.h> and mallopt(3) have them.
@@ -18,8 +18,9 @@ def keep_freed_memory() -> Iterator[None]:
     glibc maps every large tensor afresh and unmaps it when it is freed, so that the kernel has to
     fill in its pages at every step. Where there is no glibc nothing changes.
     """
-    mallopt = _mallopt()
-    if mallopt is None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    mallopt = getattr(library, "mallopt", None)
+    if library is None or mallopt is None:  # musl has none either
         yield
         return
     for parameter, value in _KEPT.items():
@@ -29,12 +30,4 @@ def keep_freed_memory() -> Iterator[None]:
     finally:
         for parameter, value in _DEFAULTS.items():
             mallopt(parameter, value)
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _mallopt() -> Callable[[int, int], int] | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    # musl has neither.
-    return library.mallopt if hasattr(library, "mallopt") else None
+        library.malloc_trim(0)
