@@ -20,9 +20,7 @@ from typing import Any
 
 import psutil
 import torch
-from bench import Row, cpu, python, seconds
-from rich.console import Console
-from rich.table import Table
+from bench import Row, cpu, python, report, seconds
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, ImageFolder, cifar
@@ -194,12 +192,7 @@ def main() -> int:
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {cpu()}")
-    found = list(rows(Path(sys.argv[1]), Path(sys.argv[2])))
-    table = Table("promise", "measured", "target", "met")
-    for row in found:
-        table.add_row(row.promise, row.measured, row.target, "yes" if row.is_met else "NO")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    return 0 if all(row.is_met for row in found) else 1
+    return report(rows(Path(sys.argv[1]), Path(sys.argv[2])))
 
 
 if __name__ == "__main__":

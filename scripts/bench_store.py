@@ -13,13 +13,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pooch
-from rich.console import Console
-from rich.table import Table
+from bench import Row, report, seconds
 
 from cifar_noisy.store.artifact_store import Folder, Host, Store
 from cifar_noisy.store.registry import Artifact, artifacts
@@ -27,9 +26,6 @@ from cifar_noisy.store.registry import Artifact, artifacts
 ROOT = Path(__file__).parents[1]
 LATENCY = 0.04
 ARCHIVE_SIZE = 170_498_071
-
-Measured = tuple[str, str, str, bool]
-"""Promise, what was measured, target, whether it is met; the fields of bench.py's rows."""
 
 
 @contextlib.contextmanager
@@ -48,20 +44,18 @@ def process(*words: str, cwd: Path = ROOT) -> Iterator["subprocess.Popen[str]"]:
             started.kill()
 
 
-def seconds(url: str, wanted: Sequence[Artifact], folder: Path) -> tuple[float, ...]:
+def fetch_times(url: str, wanted: Sequence[Artifact], folder: Path) -> tuple[float, ...]:
     """Return how long the store and a loop over pooch take to fetch files into empty caches."""
-    start = time.perf_counter()
-    Store(folder / "ours", (Host(f"{url}/{{path}}"),), public_hosts=()).fetch(wanted)
-    ours = time.perf_counter() - start
+    ours = Store(folder / "ours", (Host(f"{url}/{{path}}"),), public_hosts=())
     registry = {artifact.path: f"sha256:{artifact.sha256}" for artifact in wanted}
     theirs = pooch.create(path=folder / "theirs", base_url=f"{url}/", registry=registry)
-    start = time.perf_counter()
-    for artifact in wanted:
-        theirs.fetch(artifact.path)
-    return ours, time.perf_counter() - start
+    return (
+        seconds(lambda: ours.fetch(wanted)),
+        seconds(lambda: [theirs.fetch(artifact.path) for artifact in wanted]),
+    )
 
 
-def latency(mirror: Path) -> Iterator[Measured]:
+def latency(mirror: Path) -> Iterator[Row]:
     """Fetch one setting, then all, from a server that answers 40 ms late."""
     pooch.get_logger().setLevel("ERROR")
     with process("-m", "tests.faults.server", str(mirror), str(LATENCY)) as server:
@@ -74,9 +68,9 @@ def latency(mirror: Path) -> Iterator[Measured]:
             times = []
             for _ in range(n):
                 with tempfile.TemporaryDirectory() as folder:
-                    times.append(seconds(url, wanted, Path(folder)))
+                    times.append(fetch_times(url, wanted, Path(folder)))
             ours, theirs = (statistics.median(pair[i] for pair in times) for i in (0, 1))
-            yield (
+            yield Row(
                 f"{what} ({len(wanted)} files) at 40 ms a request, against a loop over pooch.fetch",
                 f"{theirs / ours:.1f} times as fast ({ours:.2f} s against {theirs:.2f} s)",
                 "at least 6 times",
@@ -100,7 +94,7 @@ print(time.perf_counter() - start, peak() - before)
 """
 
 
-def throughput() -> Iterator[Measured]:
+def throughput() -> Iterator[Row]:
     """Download one file as large as the image archive, against curl, which checks nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -118,13 +112,13 @@ def throughput() -> Iterator[Measured]:
             runs = [_one_download(url, folder, sha256) for _ in range(7)]
     ours, memory, curl = (statistics.median(run[i] for run in runs) for i in range(3))
     rates = [ARCHIVE_SIZE / 1e6 / taken for taken in (ours, curl)]
-    yield (
+    yield Row(
         "170 MB over loopback, checked, against curl",
         f"{curl / ours:.2f} of its throughput ({rates[0]:.0f} MB/s against {rates[1]:.0f} MB/s)",
         "at least 0.5",
         curl / ours >= 0.5,
     )
-    yield ("the same: memory beyond start-up", f"{memory:.1f} MB", "under 64 MB", memory < 64)
+    yield Row("the same: memory beyond start-up", f"{memory:.1f} MB", "under 64 MB", memory < 64)
 
 
 def _one_download(url: str, folder: Path, sha256: str) -> tuple[float, float, float]:
@@ -134,9 +128,7 @@ def _one_download(url: str, folder: Path, sha256: str) -> tuple[float, float, fl
         out, _ = ours.communicate()
     taken, memory = map(float, out.split())
     target.unlink()
-    start = time.perf_counter()
-    subprocess.run(["curl", "-sf", "-o", target, url], check=True)
-    curl = time.perf_counter() - start
+    curl = seconds(partial(subprocess.run, ["curl", "-sf", "-o", target, url], check=True))
     target.unlink()
     return taken, memory, curl
 
@@ -153,7 +145,7 @@ except UnavailableError as error:
 """
 
 
-def offline() -> Iterator[Measured]:
+def offline() -> Iterator[Row]:
     """Time what an empty cache says offline, beyond the imports of the command line."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"CIFAR_NOISY_OFFLINE": "1", "CIFAR_NOISY_CACHE": folder}
@@ -168,15 +160,12 @@ def offline() -> Iterator[Measured]:
             for _ in range(9)
         ]  # fmt: skip
     taken = statistics.median(times) * 1000
-    yield (
-        "offline, empty cache: all 340 missed",
-        f"{taken:.0f} ms",
-        "under 100 ms",
-        taken < 100,
+    yield Row(
+        "offline, empty cache: all 340 missed", f"{taken:.0f} ms", "under 100 ms", taken < 100
     )
 
 
-def rows() -> Iterator[Measured]:
+def rows() -> Iterator[Row]:
     mirrors = [m.path for m in Store.from_environment().mirrors if isinstance(m, Folder)]
     if not mirrors:
         sys.exit("name a folder that has the published files in CIFAR_NOISY_MIRRORS")
@@ -185,19 +174,5 @@ def rows() -> Iterator[Measured]:
     yield from offline()
 
 
-def report(rows: Iterable[Measured]) -> int:
-    """Print the rows; return an exit status, 0 where all are met."""
-    table = Table("promise", "measured", "target", "met")
-    measured = list(rows)
-    for promise, value, target, is_met in measured:
-        table.add_row(promise, value, target, "yes" if is_met else "NO")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-    return 0 if all(is_met for *_, is_met in measured) else 1
-
-
-def main() -> int:
-    return report(rows())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(rows()))

@@ -57,11 +57,9 @@ from cifar_noisy.settings import (
     OTHER_METHODS,
     SETTINGS,
     TRAINERS,
-    Edition,
     Method,
     OtherMethod,
     Setting,
-    Trainer,
     noise_matrix_path,
     noisy_labels_path,
     other_log_path,
@@ -95,6 +93,8 @@ IMAGE_ARCHIVE = Artifact(
     ),
 )
 """CIFAR-10's official archive: its own host, and public copies that are byte-identical."""
+
+Decode = Callable[[bytes], NDArray[np.generic]]
 
 LABEL_SET_COLUMNS = (
     "name", "noise_rate", "noise_kind", "path", "key", "array_sha256", "citation",
@@ -153,31 +153,32 @@ def _record(
     setting: Setting,
     method: Method | OtherMethod | None = None,
     *,
-    edition: Edition | None = None,
-    trainer: Trainer | None = None,
-    is_stray: bool = False,
-    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
+    decode: Decode | None = None,
+    **fields: Any,
 ) -> Artifact:
+    return _measured(
+        folder, path, decode,
+        kind=kind, repository=f"{registry.GITHUB}{registry.REPOSITORY}", revision=registry.REVISION,
+        licence="MIT", noise=setting.noise, sparsity=setting.sparsity, method=method, **fields,
+    )  # fmt: skip
+
+
+def _measured(folder: Path, path: str, decode: Decode | None, **fields: Any) -> Artifact:
+    """Return the record of a file: what its bytes tell, and the fields that are known of it."""
     content = (folder / path).read_bytes()
-    array = decode(content) if decode else None
+    if decode:
+        array = decode(content)
+        fields |= {
+            "shape": array.shape,
+            "dtype": str(array.dtype),
+            "array_sha256": registry.array_digest(array),
+        }
     return Artifact(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
-        kind=kind,
-        repository=f"https://github.com/{registry.REPOSITORY}",
-        revision=registry.REVISION,
-        licence="MIT",
         source_path=path,
-        noise=setting.noise,
-        sparsity=setting.sparsity,
-        method=method,
-        edition=edition,
-        trainer=trainer,
-        is_stray=is_stray,
-        shape=None if array is None else array.shape,
-        dtype=None if array is None else str(array.dtype),
-        array_sha256=None if array is None else registry.array_digest(array),
+        **fields,
     )
 
 
@@ -232,33 +233,15 @@ def others(folder: Path) -> Iterator[Artifact]:
 
 
 def _other_record(
-    folder: Path,
-    path: str,
-    kind: Kind,
-    *,
-    label_sets: tuple[str, ...] = (),
-    model: str | None = None,
-    decode: Callable[[bytes], NDArray[np.generic]] | None = None,
+    folder: Path, path: str, kind: Kind, *, decode: Decode | None = None, **fields: Any
 ) -> Artifact:
     repository = "/".join(path.split("/")[:2])
     revision, licence = REPOSITORIES[repository]
-    content = (folder / path).read_bytes()
-    array = decode(content) if decode else None
-    return Artifact(
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
-        kind=kind,
-        repository=f"{registry.GITHUB}{repository}",
-        revision=revision,
-        licence=licence,
-        source_path=path,
-        label_sets=label_sets,
-        model=model,
-        shape=None if array is None else array.shape,
-        dtype=None if array is None else str(array.dtype),
-        array_sha256=None if array is None else registry.array_digest(array),
-    )
+    return _measured(
+        folder, path, decode,
+        kind=kind, repository=f"{registry.GITHUB}{repository}", revision=revision, licence=licence,
+        **fields,
+    )  # fmt: skip
 
 
 def label_set_rows(folder: Path) -> Iterator[dict[str, object]]:

@@ -19,11 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench_store import (  # noqa: E402
-    Measured,
-    report,
-    rows as speed_rows,
-)
+from bench import Row, report  # noqa: E402
+from bench_store import rows as speed_rows  # noqa: E402
 
 from tests.faults.cold_start import FILES, cold_start  # noqa: E402
 from tests.faults.fuzz import TIMES_REGISTERED_SIZE, fuzz  # noqa: E402
@@ -36,14 +33,14 @@ from tests.faults.server import Answer, serving  # noqa: E402
 UPSTREAM = Path(os.environ.get("CIFAR_NOISY_MIRRORS", ROOT.parent / "shared" / "upstream"))
 
 
-def matrix(folder: Path) -> Iterator[Measured]:
+def matrix(folder: Path) -> Iterator[Row]:
     """Walk the fault matrix, as the tests do."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "not long", "tests/faults"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = re.findall(r"(\d+) (passed|failed|skipped)", result.stdout)
-    yield (
+    yield Row(
         f"fault matrix: {len(WEB)} faults of an address, "
         f"{len(MACHINE) + len(IMAGES)} of a machine, and tars",
         ", ".join(f"{n} tests {name}" for n, name in found),
@@ -52,12 +49,12 @@ def matrix(folder: Path) -> Iterator[Measured]:
     )
 
 
-def cold_starts(folder: Path) -> Iterator[Measured]:
+def cold_starts(folder: Path) -> Iterator[Row]:
     for locks in (True, False):
         outcome = cold_start(UPSTREAM, folder / f"cold {locks}", locks=locks)
         gets = sorted(outcome.n_gets)
         right = outcome.n_errors == outcome.n_wrong == 0
-        yield (
+        yield Row(
             f"32 processes, cold cache, 20 files, 20 times{'' if locks else ', no locks'}",
             f"{gets[0]} to {gets[-1]} GETs, {outcome.n_errors} errors, {outcome.n_wrong} wrong",
             "20 GETs, 0, 0" if locks else "0 wrong",
@@ -65,10 +62,10 @@ def cold_starts(folder: Path) -> Iterator[Measured]:
         )
 
 
-def killed(folder: Path) -> Iterator[Measured]:
+def killed(folder: Path) -> Iterator[Row]:
     outcome = kills(folder, 200)
     again = outcome.bytes_sent - outcome.bytes_wanted
-    yield (
+    yield Row(
         "200 kills at random offsets of a 3 MB file",
         f"{outcome.n_wrong} wrong, {outcome.n_unfinished} unfinished, {outcome.n_resumed} resumed, "
         f"{again / 1e6:.1f} of {outcome.bytes_wanted / 1e6:.0f} MB sent twice",
@@ -77,9 +74,9 @@ def killed(folder: Path) -> Iterator[Measured]:
     )
 
 
-def power_lost(folder: Path) -> Iterator[Measured]:
+def power_lost(folder: Path) -> Iterator[Row]:
     outcome = power_loss_of_packs(folder)
-    yield (
+    yield Row(
         f"{outcome.n} cuts and flipped bits in files of packed images",
         f"{outcome.n_wrong} served wrong, {outcome.n_stuck} stuck",
         "0, 0",
@@ -87,9 +84,9 @@ def power_lost(folder: Path) -> Iterator[Measured]:
     )
 
 
-def checkpoints(folder: Path) -> Iterator[Measured]:
+def checkpoints(folder: Path) -> Iterator[Row]:
     outcome = power_losses(folder, n_flips=1_500, n_resumes=16)
-    yield (
+    yield Row(
         f"{outcome.n_flips:,} flipped bits of a checkpoint, and {outcome.n_resumes} resumes with "
         "each file of a training cut or changed",
         f"{outcome.n_wrong} served wrong, {outcome.n_stuck} stuck",
@@ -98,10 +95,10 @@ def checkpoints(folder: Path) -> Iterator[Measured]:
     )
 
 
-def fuzzed(folder: Path) -> Iterator[Measured]:
+def fuzzed(folder: Path) -> Iterator[Row]:
     os.environ["CIFAR_NOISY_MIRRORS"] = str(UPSTREAM)
     outcome = fuzz(folder, 10_000)
-    yield (
+    yield Row(
         "10,000 mutated arrays, tars and logs",
         f"{len(outcome.crashes)} crashes, slowest {outcome.slowest:.1f} s, "
         f"memory {outcome.most_memory:.1f} times the registered size",
@@ -110,7 +107,7 @@ def fuzzed(folder: Path) -> Iterator[Measured]:
     )
 
 
-def interrupts(folder: Path) -> Iterator[Measured]:
+def interrupts(folder: Path) -> Iterator[Row]:
     """Time Ctrl-C in a download from a server that has fallen silent."""
     times = []
     for i in range(9):
@@ -126,7 +123,7 @@ def interrupts(folder: Path) -> Iterator[Measured]:
             program.send_signal(signal.SIGINT)
             program.wait(60)
             times.append(time.perf_counter() - start)
-    yield (
+    yield Row(
         "Ctrl-C in a download, until the process has ended",
         f"{statistics.median(times):.2f} s, at most {max(times):.2f} s",
         "within 1 s",
@@ -134,7 +131,7 @@ def interrupts(folder: Path) -> Iterator[Measured]:
     )
 
 
-def rows() -> Iterator[Measured]:
+def rows() -> Iterator[Row]:
     for part in (matrix, cold_starts, killed, power_lost, checkpoints, interrupts, fuzzed):
         with tempfile.TemporaryDirectory() as folder:
             yield from part(Path(folder))
