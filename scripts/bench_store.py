@@ -25,7 +25,7 @@ from cifar_noisy.store.registry import Artifact, artifacts
 
 ROOT = Path(__file__).parents[1]
 LATENCY = 0.04
-ARCHIVE_SIZE = 170_498_071
+ARCHIVE_SIZE = artifacts(kind="images")[0].size
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from cifar_noisy.loading.pickles import Array, call, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.files import open_regular, reason
+from cifar_noisy.store.registry import artifacts
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 
 SIDE = 32
@@ -51,6 +52,7 @@ _GIT_BLOB_ID = "git blob id"
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
 _PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+(_OFFICIAL_ARCHIVE,) = artifacts(kind="images")
 _REFUSED_IN_PAX = (b"GNU.sparse", b" path=", b" size=")
 
 
@@ -67,9 +69,9 @@ class Release:
     n_train: int = 50_000
     n_test: int = 10_000
     train_labels_sha256: str = OFFICIAL_LABELS_SHA256
-    archive_size: int = 170_498_071
+    archive_size: int = _OFFICIAL_ARCHIVE.size
     archive_md5: str = "c58f30108f718f92721af3b95e74349a"
-    archive_sha256: str = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    archive_sha256: str = _OFFICIAL_ARCHIVE.sha256
     batch_md5: dict[str, str] = field(
         default_factory=lambda: {
             "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -105,10 +107,6 @@ class Release:
     def batches(self, train: bool) -> tuple[str, ...]:
         """Return the names of a split's batch files, in the official order."""
         return tuple(name for name in self.batch_md5 if (name != "test_batch") == train)
-
-    def png_archives(self, train: bool) -> tuple[str, ...]:
-        """Return the names of a split's PNG archives."""
-        return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
     def problem_of(self, file: IO[bytes], name: str) -> str | None:
         """Return what is wrong with an archive or batch file of this name; None if nothing is."""
@@ -225,7 +223,8 @@ class PngArchives(Source):
     """Upstream's three archives of PNG files, read without extracting them."""
 
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
-        return [self.path / name for name in self.release.png_archives(train)]
+        names = self.release.png_blobs
+        return [self.path / name for name in names if (name != "test.tar.gz") == train]
 
     def _read(self, train: bool) -> Split:
         pngs = (
@@ -325,11 +324,9 @@ def git_blob_id(file: IO[bytes]) -> str:
 
 
 def _digest(file: IO[bytes], algorithm: str, header: bytes = b"") -> str:
-    digest = hashlib.new(algorithm, header, usedforsecurity=False)
     file.seek(0)
-    for chunk in iter(lambda: file.read(1 << 20), b""):
-        digest.update(chunk)
-    return digest.hexdigest()
+    start = partial(hashlib.new, algorithm, header, usedforsecurity=False)
+    return hashlib.file_digest(file, start).hexdigest()  # type: ignore[arg-type]
 
 
 def _read_file(path: str | os.PathLike[str], max_size: int) -> bytes:
