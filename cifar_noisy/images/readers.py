@@ -53,7 +53,6 @@ _GIT_BLOB_ID = "git blob id"
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
 _PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE)
-_REFUSED_IN_PAX = (b"GNU.sparse", b" path=", b" size=")
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,6 @@ class Release:
     def batches(self, train: bool) -> tuple[str, ...]:
         """Return the names of a split's batch files, in the official order."""
         return tuple(name for name in self.batch_md5 if (name != "test_batch") == train)
-
-    def png_archives(self, train: bool) -> tuple[str, ...]:
-        """Return the names of a split's PNG archives."""
-        return tuple(name for name in self.png_blobs if (name != "test.tar.gz") == train)
 
     def problem_of(self, file: IO[bytes], name: str) -> str | None:
         """Return what is wrong with an archive or batch file of this name; None if nothing is."""
@@ -227,7 +222,8 @@ class PngArchives(Source):
     """Upstream's three archives of PNG files, read without extracting them."""
 
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
-        return [self.path / name for name in self.release.png_archives(train)]
+        names = self.release.png_blobs
+        return [self.path / name for name in names if (name != "test.tar.gz") == train]
 
     def _read(self, train: bool) -> Split:
         pngs = (
@@ -327,11 +323,9 @@ def git_blob_id(file: IO[bytes]) -> str:
 
 
 def _digest(file: IO[bytes], algorithm: str, header: bytes = b"") -> str:
-    digest = hashlib.new(algorithm, header, usedforsecurity=False)
     file.seek(0)
-    for chunk in iter(lambda: file.read(1 << 20), b""):
-        digest.update(chunk)
-    return digest.hexdigest()
+    start = partial(hashlib.new, algorithm, header, usedforsecurity=False)
+    return hashlib.file_digest(file, start).hexdigest()  # type: ignore[arg-type]
 
 
 def _read_file(path: str | os.PathLike[str], max_size: int) -> bytes:

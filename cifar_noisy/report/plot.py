@@ -27,6 +27,7 @@ from cifar_noisy.settings import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
 
     from cifar_noisy.loading.training_logs import TrainingLog
 
@@ -40,7 +41,6 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1
 _MARKERS = "osD^vPX*"
 _BRIGHT = 0.55
 _GRID_STEP = 1.5  # height of an image with its labels; an image is 1 wide
-_TWO_NETWORKS = ("test_accuracy_1", "test_accuracy_2")
 _NOT_ONE = 0.01  # what float16 entries may sum up to beside it
 _LARGEST = 1e15  # entry of a matrix; more than this float64 does not count one by one
 _MOST = 1_000  # columns or bins
@@ -97,7 +97,8 @@ def noise_matrix(
             [f"{text}\n({number:,.0f})" for text, number in zip(*row, strict=True)]
             for row in zip(texts, numbers, strict=True)
         ]
-    ax = _heat_map(rates, texts, classes, "Blues", (0, 1), ax)
+    ax = _axes(ax)
+    _heat_map(rates, texts, classes, ax, cmap="Blues", vmin=0, vmax=1)
     unit = "%" if counts is None else "%, and (examples)"
     ax.set_title(_shown(f"Noise matrix: p(given | true), {unit}"))
     return ax
@@ -155,8 +156,9 @@ def joint(
     ]
     difference = tables[0] - tables[1]
     largest = float(np.abs(difference).max()) or 1.0
-    bar = f"estimated less actual, {unit}"
-    ax = _heat_map(difference, texts, classes, "PuOr_r", (-largest, largest), ax, bar)
+    ax = _axes(ax)
+    mesh = _heat_map(difference, texts, classes, ax, cmap="PuOr_r", vmin=-largest, vmax=largest)
+    ax.figure.colorbar(mesh, ax=ax, label=_shown(f"estimated less actual, {unit}"), shrink=0.8)
     ax.set_title(_shown(f"Joint of labels, {unit}: estimated above actual"))
     return ax
 
@@ -212,7 +214,9 @@ def precision_recall(
     recall = np.append(n_hits[::-1] / errors.sum(), 0)
     precision = np.append((n_hits / n_flagged)[::-1], 1)
     ax = _axes(ax)
-    ax.plot(*_thinned(recall, precision), color=NEUTRAL, label=_label(label))
+    # Points of a long line that are too close to be seen are left out.
+    drawn = np.unique(np.linspace(0, len(recall) - 1, 1_000).astype(np.intp))
+    ax.plot(recall[drawn], precision[drawn], color=NEUTRAL, label=_label(label))
     styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
     masks = {} if methods is None else _mapping(methods, "methods")
     for (name, mask), (marker, colour) in zip(masks.items(), styles, strict=False):
@@ -269,16 +273,14 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     ax = _axes(ax)
     styles = zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
     for (name, log), (colour, dashes) in zip(logs.items(), styles, strict=False):
-        networks = [c for c in log.epochs if c in ("test_accuracy", *_TWO_NETWORKS)]
-        for column in networks:
+        networks = log.epochs.filter(regex=r"^test_accuracy(_\d)?$")  # one, or two
+        for accuracy, width, label in zip(
+            networks.to_numpy().T, (1.2, 0.5), (_label(name), None), strict=False
+        ):
             ax.plot(
-                log.epochs["epoch"],
-                100 * log.epochs[column],
-                color=colour,
-                linestyle=dashes,
-                linewidth=0.5 if column == _TWO_NETWORKS[1] else 1.2,
-                label=_label(name) if column == networks[0] else None,
-            )
+                log.epochs["epoch"], 100 * accuracy,
+                color=colour, linestyle=dashes, linewidth=width, label=label,
+            )  # fmt: skip
     ax.set(xlabel="epoch", ylabel=_shown("test accuracy (%)"))
     ax.set_title("Test accuracy during training")
     ax.grid(alpha=0.3)
@@ -472,17 +474,11 @@ def _heat_map(
     values: NDArray[np.float64],
     texts: Sequence[Sequence[str]],
     classes: Sequence[str],
-    colours: str,
-    limits: tuple[float, float],
-    ax: Axes | None,
-    bar: str = "",
-) -> Axes:
-    """Draw a square of cells with their texts, given labels downwards, true labels rightwards.
-
-    `bar` says what the colours mean, where the texts do not.
-    """
-    ax = _axes(ax)
-    mesh = ax.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="face")
+    ax: Axes,
+    **colours: Any,
+) -> QuadMesh:
+    """Draw a square of cells with their texts, given labels downwards, true labels rightwards."""
+    mesh = ax.pcolormesh(values, edgecolors="face", **colours)
     for row, column in np.ndindex(values.shape):
         red, green, blue, alpha = mesh.to_rgba(values[row, column])
         is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
@@ -497,9 +493,7 @@ def _heat_map(
     ax.set_yticks(centres, names)
     ax.set(xlabel="true label", ylabel="given label", aspect="equal")
     ax.invert_yaxis()
-    if bar:
-        ax.figure.colorbar(mesh, ax=ax, label=_shown(bar), shrink=0.8)
-    return ax
+    return mesh
 
 
 def _square(values: ArrayLike, name: str, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -558,11 +552,3 @@ def _check_number(value: int, name: str) -> None:
         raise InvalidInputError(f"{name} is {value!r}: pass a positive integer")
     if value > _MOST:
         raise InvalidInputError(f"{name} is more than can be seen: pass {_MOST:,} or fewer")
-
-
-def _thinned(
-    x: NDArray[np.float64], y: NDArray[np.float64], points: int = 1_000
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leave out points of a long line that are too close to be seen."""
-    chosen = np.unique(np.linspace(0, len(x) - 1, points).astype(np.intp))
-    return x[chosen], y[chosen]
