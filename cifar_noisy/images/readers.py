@@ -53,6 +53,7 @@ _GIT_BLOB_ID = "git blob id"
 _MAX_PNG = 1 << 16
 _MAX_BATCH = 1 << 26
 _PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+_REFUSED_IN_PAX = (b"GNU.sparse", b" path=", b" size=")
 
 
 @dataclass(frozen=True)
