@@ -78,8 +78,9 @@ def verify(
         print_verdicts(checks)
         missing = [check for check in checks if check.verdict == "not reachable"]
         if missing:
-            masks = counted(len(missing), "mask")
-            say(f"not reachable: {masks}; the first since {missing[0].detail}")
+            kinds = {check.artifact.kind for check in missing}
+            files = counted(len(missing), "mask" if kinds == {"train_mask"} else "file")
+            say(f"not reachable: {files}; the first since {missing[0].detail}")
     if json_file is not None:
         print_json([_check_json(check) for check in checks], json_file)
     raise typer.Exit(exit_code_of(checks, ExitCode.UNAVAILABLE))
@@ -239,7 +240,10 @@ def _check_json(check: "Check") -> dict[str, Any]:
     return {
         "path": artifact.path,
         "kind": artifact.kind,
-        **asdict(artifact.setting),
+        "noise": artifact.noise,
+        "sparsity": artifact.sparsity,
+        "label_sets": artifact.label_sets,
+        "model": artifact.model,
         "method": artifact.method,
         "edition": artifact.edition,
         "verdict": check.verdict,
