@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
+from cifar_noisy.errors import InvalidInputError, UnknownArtifactError, printable
 
 Method = Literal["argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"]
 Edition = Literal["2019", "2021"]
@@ -46,6 +46,7 @@ NOISE_LEVELS = (0.0, 0.2, 0.4, 0.7, 0.9)
 SPARSITIES = (0.0, 0.2, 0.4, 0.6)
 
 _TOLERANCE = 1e-6
+_SHOWN = 60  # characters of a wrong value in a message
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -168,7 +169,8 @@ def check_choice(value: object, choices: tuple[Choice, ...], what: str) -> Choic
         raise UnknownArtifactError(f"{what} {value!r} is no text: pass {str(value)!r}")
     near: list[str] = difflib.get_close_matches(str(value), choices, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UnknownArtifactError(f"{what} {value!r} is unknown: {hint}there are {', '.join(choices)}")
+    shown = printable(repr(value), _SHOWN)
+    raise UnknownArtifactError(f"{what} {shown} is unknown: {hint}there are {', '.join(choices)}")
 
 
 def check_noise(noise: object) -> float:
@@ -216,7 +218,8 @@ def _number(value: object, what: str) -> float:
     if is_number and not isinstance(value, str | bytes | bool) and hasattr(value, "__float__"):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return float(value)
-    raise UnknownArtifactError(f"{what} {value!r} is not a number: pass a float such as {what}=0.2")
+    shown = printable(repr(value), _SHOWN)
+    raise UnknownArtifactError(f"{what} {shown} is not a number: pass a float such as {what}=0.2")
 
 
 def _nearest(value: float, published: tuple[float, ...], what: str) -> float:

@@ -68,7 +68,9 @@ def evaluate(
         for name, found in parts.items():
             say()
             _print_detections(name, found)
-    if result.edition and result.published_missing:
+    if (result.edition or (model and result.setting.has_probabilities)) and (
+        result.published_missing
+    ):
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 

@@ -1,11 +1,15 @@
 """Options that several commands take."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar_noisy.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from cifar_noisy.loading.label_files import LabelFile
 
 
 def parse_noise(text: str) -> float | str:
@@ -59,8 +63,16 @@ def given_labels(noise: float | str | None, labels: Path | None) -> Any:
     """Return what --noise or --labels name; one of them is needed."""
     if (noise is None) == (labels is None):
         raise InvalidInputError("name the given labels: pass --noise or --labels, one of them")
-    if labels is None:
-        return noise
+    return noise if labels is None else labels_in(labels)
+
+
+def labels_in(file: Path) -> "LabelFile":
+    """Return the labels of a file; what only arguments in Python can settle is said so."""
     from cifar_noisy.loading.label_files import read_labels
 
-    return read_labels(labels)
+    try:
+        return read_labels(file)
+    except InvalidInputError as error:
+        in_python = r"call read_labels(\1=\2) and export_labels in Python"
+        message = re.sub(r"\bpass (order|key)=('\w+')?", in_python, str(error))
+        raise type(error)(message) from error

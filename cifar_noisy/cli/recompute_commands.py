@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_noisy.cli.app import recompute_app
-from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust, parse_noise
+from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust, labels_in, parse_noise
 from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.recompute.run_command import RunCommand
@@ -343,14 +343,19 @@ def chosen_labels(
     A command trains nothing that was not named.
     """
     from cifar_noisy.loading.given_labels import label_source
-    from cifar_noisy.loading.label_files import read_labels
 
+    listed = list(noises)
+    has_fraction = any(isinstance(noise, float) for noise in listed)
+    if sparsities and not has_fraction and (listed or files):
+        raise InvalidInputError(
+            f"leave sparsity={sparsities[0]!r} out: it goes with a fraction as noise="
+        )
     chosen = [
         label_source(noise, sparsity)
-        for noise in noises
+        for noise in listed
         for sparsity in (sparsities if isinstance(noise, float) and sparsities else (None,))
     ]
-    chosen += [label_source(read_labels(file)) for file in files]
+    chosen += [label_source(labels_in(file)) for file in files]
     if not chosen:
         raise InvalidInputError(
             "which labels? Pass --noise and --sparsity, such as 0.4 and 0.2, --noise and the name "

@@ -78,8 +78,9 @@ def verify(
         print_verdicts(checks)
         missing = [check for check in checks if check.verdict == "not reachable"]
         if missing:
-            masks = counted(len(missing), "mask")
-            say(f"not reachable: {masks}; the first since {missing[0].detail}")
+            kinds = {check.artifact.kind for check in missing}
+            files = counted(len(missing), "mask" if kinds == {"train_mask"} else "file")
+            say(f"not reachable: {files}; the first since {missing[0].detail}")
     if json_file is not None:
         print_json([_check_json(check) for check in checks], json_file)
     raise typer.Exit(exit_code_of(checks, ExitCode.UNAVAILABLE))
@@ -235,7 +236,7 @@ def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
 
 
 def _check_json(check: "Check") -> dict[str, Any]:
-    names = ("path", "kind", "noise", "sparsity", "method", "edition")
+    names = ("path", "kind", "noise", "sparsity", "label_sets", "model", "method", "edition")
     return {
         **{name: getattr(check.artifact, name) for name in names},
         "verdict": check.verdict,

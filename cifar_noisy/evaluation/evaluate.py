@@ -258,7 +258,11 @@ def _published_masks(
     if not isinstance(setting, Setting):
         if model is None and edition is None:
             return {}, None, _none_published(setting)
-        return computed_label_errors(setting, model, edition), None, None
+        try:
+            return computed_label_errors(setting, model, edition), None, None
+        except UnavailableError as error:
+            return {}, None, error.message
+    check_choice(model or "resnet50", ("resnet50",), "model")
     used = default_edition(setting) if edition is None else edition
     used = check_choice(used, EDITIONS, "edition")
     if not setting.has_probabilities:

@@ -109,9 +109,11 @@ def _other_pyx(
 ) -> NDArray[np.float64]:
     """Return another repository's probabilities, their rows brought into the published order."""
     if isinstance(source, OwnLabels) or not source.models:
+        without = "" if model is None else f"leave model={model!r} out, or "
         raise UnknownArtifactError(
-            f"no probabilities were published for {source}: train with cifar-noisy recompute "
-            f"{command_options(source)}, then pass source="
+            f"no probabilities were published for {source}: {without}train with cifar-noisy "
+            f"recompute {command_options(source)}, whose folder load_pyx and load_train_mask read "
+            "by source="
         )
     if model is None:
         raise UnknownArtifactError(
@@ -157,7 +159,7 @@ def load_train_mask(
         Order of the examples.
     source : path, optional
         A folder of ``cifar-noisy recompute`` to read instead of what was published; not with
-        `edition`.
+        `edition` or `model`.
 
     Returns
     -------
@@ -178,11 +180,12 @@ def load_train_mask(
     check_choice(method, METHODS, "method")
     mask: NDArray[np.bool_]
     if source is not None:
-        if edition is not None:
-            raise InvalidInputError(
-                f"leave edition={edition!r} out: it is for published masks, not for those of "
-                "source="
-            )
+        for name, value in (("edition", edition), ("model", model)):
+            if value is not None:
+                raise InvalidInputError(
+                    f"leave {name}={value!r} out: it is for published masks, not for those of "
+                    "source="
+                )
         mask = read_train_mask(user_path(source), labels, method)
     elif isinstance(labels, Setting):
         used = default_edition(labels) if edition is None else edition
@@ -313,7 +316,9 @@ def load_true_labels(*, order: Order = "imagefolder") -> NDArray[np.int64]:
     return from_imagefolder_order(true_labels(), order)
 
 
-def load_noise_matrix(noise: Noise, sparsity: float | None = None) -> NDArray[np.float64]:
+def load_noise_matrix(
+    noise: Noise, sparsity: float | None = None, *, order: Order = "imagefolder"
+) -> NDArray[np.float64]:
     """Load the noise matrix of given labels.
 
     For a setting of the paper it is the one that the labels were drawn from: it is generated from
@@ -324,7 +329,9 @@ def load_noise_matrix(noise: Noise, sparsity: float | None = None) -> NDArray[np
     Parameters
     ----------
     noise, sparsity
-        As for `load_noisy_labels`; labels of your own in the published order.
+        As for `load_noisy_labels`.
+    order : {"imagefolder", "torchvision"}, default "imagefolder"
+        Order of labels of your own.
 
     Returns
     -------
@@ -348,7 +355,7 @@ def load_noise_matrix(noise: Noise, sparsity: float | None = None) -> NDArray[np
     >>> int((matrix == 0).sum())
     54
     """
-    source = label_source(noise, sparsity)
+    source = label_source(noise, sparsity, order=order)
     if not isinstance(source, Setting):
         message = f"the noise matrix of {source} is counted: its labels were drawn from none"
         warnings.warn(message, CountedMatrixWarning, stacklevel=2)
@@ -361,7 +368,7 @@ def load_noise_matrix(noise: Noise, sparsity: float | None = None) -> NDArray[np
 
 def load_training_log(
     method: Method | OtherMethod,
-    noise: float | Setting,
+    noise: float | str | Setting,
     sparsity: float | None = None,
     *,
     trainer: Trainer | None = None,
@@ -374,7 +381,7 @@ def load_training_log(
         One of the five methods of confident learning, for a training on the examples it keeps; or
         "coteaching", "coteaching_plus" or "sceloss", for a training on all examples.
     noise, sparsity
-        As for `load_noisy_labels`; at noise 0.9 none was published.
+        A setting of the paper, as for `load_noisy_labels`; at noise 0.9 none was published.
     trainer : {"resnet50", "coteaching"}, optional
         What was trained on the kept examples: a ResNet-50 (the default), or two networks with
         Co-Teaching. Not for the other methods, which are their own trainers.
@@ -397,7 +404,12 @@ def load_training_log(
     >>> float(log.epochs["test_accuracy_1"].iloc[-1]), log.train_size  # published files
     (0.86268, 29497)
     """
-    setting = Setting.of(noise, sparsity)
+    setting = label_source(noise, sparsity)
+    if not isinstance(setting, Setting):
+        raise UnknownArtifactError(
+            f"no training logs were published for {setting}: name a setting of the paper, such as "
+            "noise=0.4 and sparsity=0.2"
+        )
     if check_choice(method, (*METHODS, *OTHER_METHODS), "method") in METHODS:
         trainer = "resnet50" if trainer is None else check_choice(trainer, TRAINERS, "trainer")
     elif trainer is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cifar_noisy.errors import InvalidInputError, UnavailableError
+from cifar_noisy.errors import InvalidInputError, UnavailableError, printable
 from cifar_noisy.loading.label_files import LabelFile, check_labels, check_length, check_order
 from cifar_noisy.loading.noise_generation import (
     N_CLASSES,
@@ -46,17 +47,34 @@ class OwnLabels:
     def __str__(self) -> str:
         return f"labels of your own ({self.name})"
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # What numpy unpickles or copies can be written into.
+        vars(self).update(state)
+        self.labels.flags.writeable = False
+
     @classmethod
     def of(cls, values: ArrayLike | LabelFile, order: Order) -> OwnLabels:
         """Check labels; those that make sense in the other order only are refused."""
         if isinstance(values, LabelFile):
-            values, order = values.in_order("imagefolder"), "imagefolder"
+            values, order = _complete(values), "imagefolder"
         labels = check_labels(values, "noise")
         check_length(len(labels), "noise")
         check_order(labels, order, "noise")
         labels = to_imagefolder_order(labels, order)
         labels.flags.writeable = False
         return cls(f"labels-{array_digest(labels)[:16]}", labels)
+
+
+def _complete(file: LabelFile) -> Labels:
+    """Return the labels of a file in the published order; it must have one for each image."""
+    labels = file.in_order("imagefolder")
+    n_absent = int((labels < 0).sum())
+    if n_absent:
+        raise InvalidInputError(
+            f"noise, a {file.format}, has no labels for {n_absent:,} of {N_EXAMPLES:,} images: "
+            "pass a file with all labels; a train mask says which images to keep"
+        )
+    return labels
 
 
 LabelSource = Setting | LabelSet | OwnLabels
@@ -82,6 +100,10 @@ def label_source(
     cifar10n-worst
     """
     check_choice(order, ORDERS, "order")
+    if isinstance(noise, os.PathLike):
+        raise InvalidInputError(
+            f"noise is the path {printable(noise, 60)}: pass what read_labels reads from it"
+        )
     if isinstance(noise, str) and not _is_number(noise):
         noise = find_label_set(noise)
     if not isinstance(noise, LabelSet | OwnLabels) and not _is_array(noise):

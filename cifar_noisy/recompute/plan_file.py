@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_noisy.errors import CifarNoisyError, MissingInputError, RecomputeError, printable
+from cifar_noisy.errors import (
+    CifarNoisyError,
+    InvalidInputError,
+    MissingInputError,
+    RecomputeError,
+    printable,
+)
 from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, label_source
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
@@ -80,15 +86,17 @@ def load_plan(folder: Path) -> RunConfig:
         raise _unreadable(path)
     try:
         return _from_plan_json(content, folder)
+    except _DamagedPlanError:
+        raise
     except Exception as error:  # whatever a plan that was sealed by hand leads to
         raise _DamagedPlanError(path) from error
 
 
 class _DamagedPlanError(RecomputeError):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path | None = None, what: str = "damaged") -> None:
         super().__init__(
-            f"{path} is damaged: plan again in {path.parent}, by cifar-noisy recompute plan with "
-            "the options of before; what was trained is kept"
+            f"{path} is {what}: plan again in {folder or path.parent}, by cifar-noisy recompute "
+            "plan with the options of before; what was trained is kept"
         )
 
 
@@ -122,9 +130,13 @@ def _planned_labels(folder: Path, noise: float | str, sparsity: float | None) ->
     """Return the labels that a plan names; the user's own lie beside it."""
     if not re.fullmatch(r"labels-[0-9a-f]{16}", str(noise)):
         return label_source(noise, sparsity)
-    found = OwnLabels.of(open_npy(_labels_path(folder, str(noise))), "imagefolder")
-    if found.name != noise:
-        raise ValueError("it has other labels than were planned")
+    path = _labels_path(folder, str(noise))
+    try:
+        found = OwnLabels.of(open_npy(path), "imagefolder")
+        if found.name != noise:
+            raise InvalidInputError(f"{path} has other labels than were planned")
+    except (CifarNoisyError, OSError) as error:
+        raise _DamagedPlanError(path, folder, "missing or damaged") from error
     return found
 
 

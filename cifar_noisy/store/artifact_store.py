@@ -393,20 +393,20 @@ def _download_command(missing: Sequence[Artifact]) -> str:
     """Return the narrowest command that fetches the missing files."""
     command = ["cifar-noisy download"]
     for name in ("kind", "noise", "sparsity", "method", "edition", "trainer", "model"):
-        values = {_filter_value(artifact, name) for artifact in missing}
-        if len(values) == 1 and (value := values.pop()) is not None:
+        choices = [_filter_values(artifact, name) for artifact in missing]
+        shared = [value for value in choices[0] if all(value in others for others in choices)]
+        if shared and (value := shared[0]) is not None:
             command.append(
                 f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
             )
     return " ".join(command)
 
 
-def _filter_value(artifact: Artifact, name: str) -> str | float | None:
-    """Return what a filter must be for it to find the artifact."""
+def _filter_values(artifact: Artifact, name: str) -> tuple[str | float | None, ...]:
+    """Return what a filter may be for it to find the artifact."""
     if name == "noise" and artifact.label_sets:
-        return artifact.label_sets[0]
-    value: str | float | None = getattr(artifact, name)
-    return value
+        return artifact.label_sets
+    return (getattr(artifact, name),)
 
 
 def _cache_folder() -> Path:

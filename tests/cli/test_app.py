@@ -262,9 +262,9 @@ def test_verdicts_are_shown_though_their_file_cannot_be_written() -> None:
 
 
 def test_text_for_a_number_is_a_usage_error() -> None:
-    result = run("verify", "--noise", "much")
+    result = run("verify", "--noise", "0.4", "--sparsity", "much")
     assert result.returncode == 2
-    assert "Invalid value for '--noise'" in result.stderr
+    assert "Invalid value for '--sparsity'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -288,3 +288,42 @@ def test_download_says_where_and_copies(published: str, tmp_path: Path) -> None:
     assert "the other 4 are in mirror folders" in in_place
     assert "4 files, 4.0 MB, checked: 4 in " in run(*words, "--copy").stdout
     assert "4 files: 4 right" in run("cache", "verify").stdout
+
+
+def test_verify_writes_the_verdicts_on_a_label_set(label_sets: Path, tmp_path: Path) -> None:
+    result = run("verify", "--noise", "idn-cores-0.2", "--json", "-")
+    assert (result.returncode, result.stderr) == (0, "")
+    (check,) = json.loads(result.stdout)
+    assert check["verdict"] == "exact"
+    assert check["label_sets"] == ["idn-cores-0.2"]
+    assert (check["noise"], check["sparsity"], check["model"]) == (None, None, None)
+    result = run("verify", "--noise", "pmd-0.35", CIFAR_NOISY_MIRRORS="", CIFAR_NOISY_OFFLINE="1")
+    assert result.returncode == 3
+    assert "not reachable: 1 file; the first since" in result.stdout
+
+
+def test_what_labels_files_need_is_said_in_words_that_help(tmp_path: Path) -> None:
+    """No option of these commands says which labels of a file are meant, or their order."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mask.npy", rng.random(50_000) < 0.4)
+    np.save(tmp_path / "random.npy", rng.integers(0, 10, 50_000))
+    first, second = rng.integers(0, 10, (2, 50_000)).tolist()
+    rows = "".join(f"{a},{b}\n" for a, b in zip(first, second, strict=True))
+    (tmp_path / "two.csv").write_text("first,second\n" + rows)
+    for command in ("evaluate mask.npy", "export out.csv --for csv", "report", "recompute plan"):
+        for name, argument in (("random.npy", "order"), ("two.csv", "key")):
+            result = run(*command.split(), "--labels", name, cwd=tmp_path)
+            assert result.returncode == 2
+            assert f"call read_labels({argument}=) and export_labels in Python" in result.stderr
+            assert "pass --" not in result.stderr
+
+
+def test_evaluate_without_the_probabilities_of_a_model_is_status_3(tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.arange(50_000) % 3 == 0)
+    arguments = ("evaluate", "mask.npy", "--noise", "cifar10s")
+    result = run(*arguments, cwd=tmp_path, CIFAR_NOISY_OFFLINE="1")
+    assert result.returncode == 0
+    result = run(*arguments, "--model", "resnet18", cwd=tmp_path, CIFAR_NOISY_OFFLINE="1")
+    assert result.returncode == 3
+    assert "yours" in result.stdout
+    assert "the published methods are left out: cleanlab/" in result.stdout

@@ -199,3 +199,14 @@ def test_a_training_is_continued_on_the_hardware_that_it_was_begun_on(tmp_path: 
         about = json.loads((tmp_path / "recomputed/work" / task / "about.json").read_text())
         used = [hardware["threads"] for hardware in about["hardware"]]
         assert used == ([int(threads)] if fits else [int(threads), int(other)])
+
+
+@pytest.mark.parametrize("labels", ["--noise cifar10n-worst", "--labels mine.npy",
+                                    "--noise noise0.4-sparsity0.2"])  # fmt: skip
+def test_a_sparsity_that_goes_with_nothing_is_refused(labels: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.repeat(np.arange(10), 5_000))
+    for command in ("recompute plan", "recompute"):
+        result = run(tmp_path, *command.split(), *labels.split(), "--sparsity", "0.4")
+        assert result.returncode == 2
+        assert "leave --sparsity 0.4 out: it goes with a fraction as --noise" in result.stderr
+    assert not (tmp_path / "recomputed").exists()

@@ -1,6 +1,8 @@
 """Label sets by name and labels of the caller: each held to its own file by another reader."""
 
+import copy
 import csv
+import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,10 @@ def test_a_bundle_lists_licences(label_sets: Path, tmp_path: Path) -> None:
         ({1, 2}, {}, "is not a number"),
         (None, {}, "is not a number"),
         (b"cifar10n-worst", {}, "is not a number"),
+        (Path("noisy.npy"), {}, "noise is the path noisy.npy: pass what read_labels reads"),
+        (bytes(50_000), {}, r"noise .{50,60}… is not a number"),
+        (set(range(50_000)), {}, r"noise .{50,60}… is not a number"),
+        ("x" * 1_000_000, {}, r"label set .{50,60}… is unknown"),
         (np.ma.masked_array(TRUE, TRUE == 3), {}, "masked"),
     ],
 )
@@ -278,7 +284,19 @@ def test_what_names_no_labels(noise: Any, options: dict[str, Any], said: str) ->
         (lambda: cifar_noisy.artifacts(noise="cifar10n-wurst"), "did you mean"),
         (lambda: cifar_noisy.artifacts(noise="cifar10s", sparsity=0.2), "leave sparsity=0.2 out"),
         (lambda: cifar_noisy.artifacts(model="vgg"), "model 'vgg' is unknown"),
-        (lambda: cifar_noisy.load_training_log("cl_pbc", "cifar10s"), "is not a number"),  # type: ignore[arg-type]
+        (lambda: cifar_noisy.load_training_log("cl_pbc", "cifar10s"), "no training logs were"),
+        (
+            lambda: load_train_mask("cl_pbc", 0.4, 0.2, model="resnet18", source="x"),
+            "leave model='resnet18' out: it is for published masks",
+        ),
+        (
+            lambda: cifar_noisy.evaluate(TRUE > 4, TRUE, model="resnet18"),
+            "leave model='resnet18' out, or train with cifar-noisy recompute --labels FILE",
+        ),
+        (
+            lambda: cifar_noisy.evaluate(TRUE > 4, 0.9, 0.2, model="resnet18"),
+            "model 'resnet18' is unknown",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_together(call: Any, said: str) -> None:
@@ -302,3 +320,61 @@ def test_a_file_that_cannot_be_had_or_is_another(
         pytest.raises(UnavailableError, match="download --kind noisy_labels"),
     ):
         load_noisy_labels("cluster-0.35")
+
+
+def test_the_matrix_of_own_labels_in_either_order() -> None:
+    given = load_noisy_labels(0.4, 0.2)
+    in_torchvision_order = load_noisy_labels(0.4, 0.2, order="torchvision")
+    with pytest.warns(CountedMatrixWarning):
+        expected = cifar_noisy.load_noise_matrix(given)
+    with pytest.raises(InvalidInputError, match="pass order='torchvision' for noise"):
+        cifar_noisy.load_noise_matrix(in_torchvision_order)
+    with pytest.warns(CountedMatrixWarning):
+        found = cifar_noisy.load_noise_matrix(in_torchvision_order, order="torchvision")
+    assert np.array_equal(found, expected)
+
+
+def test_a_label_file_without_all_images_says_so(tmp_path: Path) -> None:
+    keep = np.ones(50_000, bool)
+    keep[:7] = False
+    file = cifar_noisy.export_labels(tmp_path / "some.csv", TRUE, format="csv", keep=keep)
+    found = cifar_noisy.read_labels(file)
+    with pytest.raises(InvalidInputError, match=r"CSV.* no labels for 7 of 50,000 images: pass a"):
+        load_noisy_labels(found)
+
+
+def test_own_labels_stay_read_only_in_copies() -> None:
+    source = label_source(TRUE)
+    assert isinstance(source, OwnLabels)
+    for twin in (copy.deepcopy(source), pickle.loads(pickle.dumps(source))):
+        assert twin == source
+        assert np.array_equal(twin.labels, TRUE)
+        assert not twin.labels.flags.writeable
+
+
+def test_the_papers_logs_by_the_name_of_a_setting(published: str) -> None:
+    by_name = cifar_noisy.load_training_log("cl_pbc", "noise0.4-sparsity0.2")
+    assert by_name.epochs.equals(cifar_noisy.load_training_log("cl_pbc", 0.4, 0.2).epochs)
+
+
+def test_what_is_evaluated_offline_is_evaluated_without_the_masks_of_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    is_wrong = load_noisy_labels("cifar10s") != load_true_labels()  # needs no file
+    result = cifar_noisy.evaluate(is_wrong, "cifar10s", model="resnet18")
+    assert result.detection is not None
+    assert result.detection.f1 == 1
+    assert result.published == ()
+    assert "--noise cifar10s --model resnet18 where there is a network" in str(
+        result.published_missing
+    )
+
+
+def test_the_command_for_all_files_of_a_label_set_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the name it would download the files of the paper."""
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    with pytest.raises(UnavailableError, match="run cifar-noisy download --noise cifar10n-worst w"):
+        cifar_noisy.download(noise="cifar10n-worst")

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
 from cifar_noisy.cli.recompute_commands import dispatch_tasks
+from cifar_noisy.loading.given_labels import label_source
 from cifar_noisy.loading.recomputed import write_record
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
 from cifar_noisy.recompute.plan_file import load_plan, save_plan
@@ -230,3 +232,46 @@ def test_a_plan_records_where_the_images_are(
     assert load_plan(tmp_path).root == "/elsewhere"
     save_plan(make_run_config(config.settings, config.data_digest), tmp_path)
     assert load_plan(tmp_path).root == "/elsewhere"
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "other", "pipe", "folder"])
+def test_own_labels_of_a_plan_that_are_damaged_are_named(damage: str, tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 5_000)
+    config = make_run_config([label_source(labels)], "-")
+    save_plan(config, tmp_path)
+    assert load_plan(tmp_path) == config
+    (file,) = (tmp_path / "labels").iterdir()
+    content = file.read_bytes()
+    file.unlink()
+    match damage:
+        case "cut":
+            file.write_bytes(content[:-1])
+        case "other":
+            labels[0] = 1
+            np.save(file, labels)
+        case "pipe":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+    with pytest.raises(
+        RecomputeError, match=rf"{file} is missing or damaged: plan again in {tmp_path}, "
+    ):
+        load_plan(tmp_path)
+    if damage in ("absent", "cut", "other"):
+        save_plan(config, tmp_path)
+        assert file.read_bytes() == content
+        assert load_plan(tmp_path) == config
+
+
+@pytest.mark.parametrize("name", ["labels-../../x", "labels-0123456789abcdef/../x", "labels-"])
+def test_no_name_in_a_plan_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 5_000)
+    folder = tmp_path / "plan"
+    save_plan(make_run_config([label_source(labels)], "-"), folder)
+    np.save(tmp_path / "x.npy", labels)
+    content = read_sealed_json(folder / "plan.json")
+    assert content is not None
+    content["settings"] = [{"noise": name, "sparsity": None}]
+    write_sealed_json(folder / "plan.json", content)
+    with pytest.raises(RecomputeError, match="is damaged: plan again in"):
+        load_plan(folder)
