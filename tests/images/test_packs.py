@@ -186,7 +186,7 @@ def test_bytes_that_are_not_official_need_trust(tmp_path: Path, pin: Pin) -> Non
         ({"labels": [0] * 19}, "no list of 20 labels from 0 to 9"),
         ({"labels": None}, "no list of 20 labels from 0 to 9"),
         ({"data": np.zeros((20, 3071), np.uint8)}, r"array of another shape than \(20, 3072\)"),
-        ({"data": np.zeros((20, 3072))}, "calls numpy dtype as no array of uint8"),
+        ({"data": np.zeros((20, 3072))}, "calls numpy dtype as no array of numbers"),
         ({"data": [1, 2]}, "no data that is an array"),
     ],
 )  # fmt: skip
