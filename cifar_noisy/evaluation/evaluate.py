@@ -206,7 +206,7 @@ def evaluate_pyx(
 
 
 def evaluate_published(
-    noise: float | str | Setting,
+    noise: Noise,
     sparsity: float | None = None,
     *,
     edition: Edition | None = None,

@@ -20,7 +20,7 @@ from cifar_noisy.confident_learning.label_errors import label_errors
 from cifar_noisy.errors import UnknownArtifactError
 from cifar_noisy.evaluation.evaluate import PyxEvaluation, evaluate_pyx
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, published_pyx
-from cifar_noisy.loading.given_labels import Noise, label_source
+from cifar_noisy.loading.given_labels import LabelSource, Noise, label_source
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.recomputed import read_pyx
 from cifar_noisy.settings import METHODS, Setting
@@ -108,16 +108,20 @@ def compare_recomputed(
     >>> for row in compare_recomputed("recomputed", 0.4, 0.2):  # doctest: +SKIP
     ...     print(row.quantity, row.verdict)
     """
-    setting = label_source(noise, sparsity)
-    if not isinstance(setting, Setting):
-        raise UnknownArtifactError(
-            f"no training of the recipe was published for {setting}: evaluate_pyx (cifar-noisy "
-            "evaluate) compares its probabilities with the true labels"
-        )
-    theirs = published_pyx(setting)
+    setting, theirs = published_side(label_source(noise, sparsity))
     ours = read_pyx(user_path(folder), setting)
     evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))
     return (*_accuracies(*evaluations), *_agreements(setting, ours, theirs))
+
+
+def published_side(source: LabelSource) -> tuple[Setting, NDArray[np.floating[Any]]]:
+    """Return the setting and what was published for it; raise where nothing can be compared."""
+    if not isinstance(source, Setting):
+        raise UnknownArtifactError(
+            f"no training of the recipe was published for {source}: train with cifar-noisy "
+            "recompute; evaluate_pyx (cifar-noisy evaluate) compares with the true labels"
+        )
+    return source, published_pyx(source)
 
 
 def _accuracies(ours: PyxEvaluation, theirs: PyxEvaluation) -> Iterator[Comparison]:

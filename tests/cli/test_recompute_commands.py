@@ -210,3 +210,21 @@ def test_a_sparsity_that_goes_with_nothing_is_refused(labels: str, tmp_path: Pat
         assert result.returncode == 2
         assert "leave --sparsity 0.4 out: it goes with a fraction as --noise" in result.stderr
     assert not (tmp_path / "recomputed").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "status", "said"),
+    [
+        ("--noise cifar10n-worst", 2, "no training of the recipe was published for cifar10n-worst"),
+        ("--noise 0.9 --sparsity 0.2", 2, "pyx does not exist for noise 0.9"),
+        ("--noise 0.4 --sparsity 0.2", 3, "could not be had"),
+    ],
+)
+def test_nothing_is_trained_that_cannot_be_compared(
+    labels: str, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_NOISY_OFFLINE", "1")
+    result = run(tmp_path, "verify", "--retrain", *labels.split())
+    assert (result.returncode, result.stdout) == (status, "")
+    assert said in result.stderr
+    assert not (tmp_path / "recomputed").exists()
