@@ -1,6 +1,6 @@
 """Measure what the package promises about speed and memory; print one row a promise.
 
-    CIFAR_NOISY_MIRRORS=UPSTREAM_FOLDER python scripts/bench.py
+    CIFAR_NOISY_MIRRORS=UPSTREAM_FOLDER,LABEL_SETS_FOLDER python scripts/bench.py
 
 Each row is taken in one run: the two sides of a ratio in turn, the median of several. Needs the
 published files, in the cache or in a mirror folder.
@@ -114,7 +114,7 @@ def warm_load() -> Row:
 COMMAND = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
-command = [sys.executable, "-m", "cifar_noisy", {!r}]
+command = [sys.executable, "-m", "cifar_noisy", *{!r}.split()]
 subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 taken = time.perf_counter() - start
 print(taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
@@ -123,10 +123,14 @@ print(taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
 
 def commands() -> Iterator[Row]:
     """Take time and memory of commands as processes, imports included."""
-    for word, limit, megabytes in (("--help", 0.5, 100), ("verify", 1.5, 250)):
-        taken, peak = medians(python(COMMAND.format(word)) for _ in range(7))
+    for words, limit, megabytes in (
+        ("--help", 0.5, 100),
+        ("list --labels", 0.3, 100),
+        ("verify", 1.5, 250),
+    ):
+        taken, peak = medians(python(COMMAND.format(words)) for _ in range(7))
         yield Row(
-            f"cifar-noisy {word}, as a process",
+            f"cifar-noisy {words}, as a process",
             f"{taken:.2f} s, {peak:.0f} MB",
             f"under {limit:g} s, {megabytes} MB",
             taken < limit and peak < megabytes,
@@ -174,6 +178,15 @@ def evaluation() -> Iterator[Row]:
         yield Row(f"evaluate a {what} of 50,000", measured, target, taken < limit)
 
 
+def label_sets() -> Row:
+    """Time the labels of a label set: the first call reads its file, later ones keep them."""
+    cifar_noisy.load_noisy_labels("cifar10n-worst")
+    run = partial(cifar_noisy.load_noisy_labels, "cifar10n-worst")
+    taken = statistics.median(seconds(run) for _ in range(21))
+    measured = f"{taken * 1000:.2f} ms"
+    return Row("load_noisy_labels by name, warm", measured, "under 5 ms", taken < 0.005)
+
+
 def tables() -> Row:
     """Time the paper's tables from all masks of an edition and all logs."""
     taken = statistics.median(seconds(cifar_noisy.paper_tables) for _ in range(3))
@@ -193,7 +206,9 @@ def main() -> int:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {packages}; {platform.machine()}, {cpu()}")
     of_arrays = (masks(), importing(), warm_load())
-    return report([*of_arrays, *commands(), *verify(), logs(), *evaluation(), tables()])
+    return report(
+        [*of_arrays, *commands(), *verify(), logs(), *evaluation(), label_sets(), tables()]
+    )
 
 
 def cpu() -> str:
