@@ -8,7 +8,7 @@ import typer
 
 from cifar_noisy.cli.app import cache_app
 from cifar_noisy.cli.artifact_commands import print_settings, setting_rows, total_size
-from cifar_noisy.cli.options import AsJson, Kind, Noise, Sparsity
+from cifar_noisy.cli.options import AsJson, Kind, Model, Noise, Sparsity
 from cifar_noisy.cli.output import (
     artifact_progress,
     counted,
@@ -117,6 +117,7 @@ def cache_export(
     kind: Kind = None,
     noise: Noise = None,
     sparsity: Sparsity = None,
+    model: Model = None,
     images: Annotated[
         bool, typer.Option("--images", help="Add CIFAR-10's image archive (170 MB).")
     ] = False,
@@ -129,7 +130,9 @@ def cache_export(
     from cifar_noisy.store.bundle import export_bundle
 
     store, file = Store.from_environment(), output_path(file)
-    wanted = require_nonempty(artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity))
+    wanted = require_nonempty(
+        artifacts(kind=cast(Any, kind), noise=noise, sparsity=sparsity, model=model)
+    )
     with artifact_progress("reading", wanted) as progress:
         paths = export_bundle(store, file, wanted, images=images, progress=progress)
     _report_bundle(file, paths, "written to", as_json, err=is_stdout(file))

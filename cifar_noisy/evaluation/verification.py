@@ -36,7 +36,7 @@ from cifar_noisy.loading.train_mask_input import Z_CERTAIN
 from cifar_noisy.settings import Edition, Method, OtherMethod, Setting
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.http_download import Progress
-from cifar_noisy.store.label_sets import find_label_set
+from cifar_noisy.store.label_sets import LabelSet, find_label_set
 from cifar_noisy.store.registry import (
     Artifact,
     array_digest,
@@ -112,7 +112,7 @@ class Check:
 
 def verify(
     *,
-    noise: float | str | None = None,
+    noise: float | str | Setting | LabelSet | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,

@@ -432,7 +432,7 @@ def load_training_log(
 def download(
     *,
     kind: Kind | None = None,
-    noise: float | str | Setting | None = None,
+    noise: float | str | Setting | LabelSet | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,

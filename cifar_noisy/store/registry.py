@@ -13,7 +13,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from cifar_noisy.settings import (
     check_noise,
     check_sparsity,
 )
+
+if TYPE_CHECKING:
+    from cifar_noisy.store.label_sets import LabelSet
 
 GITHUB = "https://github.com/"
 
@@ -196,7 +199,7 @@ def _artifact(row: dict[str, str]) -> Artifact:
 def artifacts(
     *,
     kind: Kind | None = None,
-    noise: float | str | Setting | None = None,
+    noise: "float | str | Setting | LabelSet | None" = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
@@ -214,7 +217,7 @@ def artifacts(
     kind : str, optional
         "pyx", "train_mask", "noisy_labels", "noise_matrix", "training_log", "test_labels" or
         "images".
-    noise : {0, 0.2, 0.4, 0.7, 0.9}, Setting or str, optional
+    noise : {0, 0.2, 0.4, 0.7, 0.9}, Setting, LabelSet or str, optional
         Fraction of wrong labels; a Setting stands for both numbers, a text for the label set of
         that name.
     sparsity : {0, 0.2, 0.4, 0.6}, optional
@@ -249,7 +252,9 @@ def artifacts(
     >>> cifar_noisy.artifacts(kind="noisy_labels", noise="cifar10n-worst")[0].licence
     'CC BY-NC 4.0'
     """
-    named = noise if isinstance(noise, str) else None
+    named = None
+    if noise is not None and not isinstance(noise, Setting):
+        named = noise if isinstance(noise, str) else getattr(noise, "name", None)
     if named is not None:
         noise = _setting_named(named, sparsity)
     if isinstance(noise, Setting):

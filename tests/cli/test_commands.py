@@ -243,6 +243,10 @@ RUNS = {
     "cache export": [
         Run(f"one.tar --kind pyx {SETTING}", "^1 file written to one.tar$"),
         Run("labels.tar --kind noise_matrix --json", '"bundle": "labels.tar"'),
+        Run(
+            f"human.tar {HUMAN} --model resnet18", "^1 file written to human.tar$",
+            notices=f"(?:{LICENCE})?", needs_label_sets=True,
+        ),
     ],
     "cache import": [
         Run("pyx.tar", "^13 files checked and imported from pyx.tar$"),

@@ -150,6 +150,13 @@ def test_the_matrix_is_counted_and_says_so(label_sets: Path) -> None:
             assert matrix[i, j] == pytest.approx((given[true == j] == i).mean())
 
 
+def test_filters_take_a_label_set_itself() -> None:
+    for known in cifar_noisy.label_sets():
+        by_object = cifar_noisy.artifacts(noise=known)
+        assert by_object == cifar_noisy.artifacts(noise=known.name)
+        assert by_object
+
+
 def test_names_mean_the_papers_settings_too() -> None:
     assert label_source("noise0.4-sparsity0.2") == Setting(0.4, 0.2)
     paper = cifar_noisy.label_sets()[5]
