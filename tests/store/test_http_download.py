@@ -201,7 +201,7 @@ def test_too_little_memory_in_a_thread() -> None:
     def fail(_: int) -> None:
         raise MemoryError
 
-    with pytest.raises(StorageError, match=r"^too little memory .*ulimit -v and -u$"):
+    with pytest.raises(StorageError, match=r"^too little memory, .*ulimit -v and -u$"):
         http_download.in_parallel(fail, range(20), http_download.DownloadSession())
 
 
