@@ -165,6 +165,7 @@ def in_parallel(
     that waits for a silent host cannot be woken, and must not keep the process from ending.
     """
     futures = [concurrent.futures.Future[Result]() for _ in items]
+    errors = list[BaseException]()  # the first stops the others, whose errors follow from that
     todo = queue.SimpleQueue[tuple[Item, concurrent.futures.Future[Result]]]()
     for task in zip(items, futures, strict=True):
         todo.put(task)
@@ -176,9 +177,8 @@ def in_parallel(
                 try:
                     future.set_result(function(item))
                 except BaseException as error:
-                    lacks_memory = is_out_of_memory(error)
-                    future.set_exception(StorageError(NO_MEMORY) if lacks_memory else error)
-                if future.exception() is not None:
+                    errors.append(StorageError(NO_MEMORY) if is_out_of_memory(error) else error)
+                    future.set_exception(errors[0])
                     batch.is_stopped.set()
 
     threads: list[threading.Thread] = []

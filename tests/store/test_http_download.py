@@ -1,5 +1,6 @@
 """Large downloads over connections that break, against a real server."""
 
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -226,6 +227,25 @@ def test_limit_on_address_space(megabytes: int, upstream: Path, tmp_path: Path) 
     assert "Traceback" not in done.stderr
     lacks_memory = "cifar-noisy: too little memory" in done.stderr
     assert done.returncode == (1 if lacks_memory else 0)
+
+
+def test_the_first_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops the batch, and not what that makes of the other threads."""
+    as_completed = concurrent.futures.as_completed
+    monkeypatch.setattr(
+        "concurrent.futures.as_completed", lambda futures: reversed(list(as_completed(futures)))
+    )
+    batch = http_download.DownloadSession()
+    both_began = threading.Barrier(2)
+
+    def fail(item: int) -> None:
+        both_began.wait()
+        if item == 0:
+            raise StorageError("the disk is full")
+        batch.wait(60)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        http_download.in_parallel(fail, range(2), batch)
 
 
 TOO_FEW_FILES = """
