@@ -7,6 +7,8 @@ no sense: an unknown value, a file or folder of the caller's that is missing or 
 be.
 """
 
+import errno
+import re
 from enum import IntEnum
 
 
@@ -20,6 +22,12 @@ class ExitCode(IntEnum):
     INTERRUPTED = 75  # stopped by a signal; the same command continues (EX_TEMPFAIL of sysexits.h)
 
 
+_SAID_WITHOUT_MEMORY = (
+    "can't (allocate lock|start new thread)|error return without exception set"
+    "|failed to map segment|Cannot allocate memory"
+)
+
+
 def printable(text: object, limit: int | None = None) -> str:
     r"""Return foreign text for a message: one line, cut at `limit`, unprintable characters escaped.
 
@@ -31,6 +39,24 @@ def printable(text: object, limit: int | None = None) -> str:
     line = " ".join(str(text).split())
     cut = line if limit is None or len(line) <= limit else line[:limit] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+NO_MEMORY = "too little memory, or too many threads: end other programs, or raise ulimit -v and -u"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is what Python makes of memory, or address space, that ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("can't allocate lock"))
+    True
+    """
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or re.search(_SAID_WITHOUT_MEMORY, str(error)) is not None
+    )
 
 
 class CifarNoisyError(Exception):

@@ -13,12 +13,14 @@ from typer.core import TyperGroup
 import cifar_noisy
 from cifar_noisy.cli.output import say
 from cifar_noisy.errors import (
+    NO_MEMORY,
     CifarNoisyError,
     ExitCode,
     InterruptedRunError,
     RecomputeError,
     StorageError,
     UnavailableError,
+    is_out_of_memory,
 )
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.store.artifact_store import OFFLINE_VARIABLE
@@ -62,6 +64,10 @@ class Commands(TyperGroup):
             message = in_cli_words(message, command, ctx.find_root().command)
             _fail(message, next(code for kind, code in _EXIT_CODES.items()
                                 if isinstance(error, kind)))  # fmt: skip
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _fail(NO_MEMORY, ExitCode.FAILURE)
 
 
 class StoppableCommands(Commands):

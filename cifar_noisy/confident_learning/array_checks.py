@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.settings import CLASSES
 
 PROBABILITY_SLACK = 1e-5
 """How far outside 0 to 1 a probability may lie, as means of softmax outputs do by rounding."""
@@ -17,7 +18,8 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
 
     The index of a Series or DataFrame that holds 0 to N - 1 in any order says which example each
     row is. Other whole numbers that rise, as those of a subset do, leave the rows as they stand.
-    Numbered columns are put in order likewise. If what the rows stand `beside` carries an index as
+    Columns are put in order likewise if they are numbered, also by text as of a CSV's header, or
+    have the names of CIFAR-10's classes. If what the rows stand `beside` carries an index as
     well, equal ones leave the rows of both as they stand, and others must hold 0 to N - 1.
 
     Examples
@@ -40,8 +42,8 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
     if index is not None and not index.equals(other):
         array = array[_positions(index, name, "rows", may_skip=other is None)]
     columns = getattr(values, "columns", None) if index is not None else None
-    if columns is not None and columns.dtype.kind in "iu":
-        array = array[:, _positions(columns, name, "columns", may_skip=True)]
+    if columns is not None and (numbers := _class_numbers(columns)) is not None:
+        array = array[:, _positions(numbers, name, "columns", may_skip=True)]
     return array
 
 
@@ -70,6 +72,17 @@ def check_probabilities(pyx: NDArray[Any], name: str = "pyx") -> NDArray[np.floa
 def _index(values: object) -> Any:
     """Return the index of a Series or DataFrame, known by `iloc`, so that pandas is not needed."""
     return getattr(values, "index", None) if hasattr(values, "iloc") else None
+
+
+def _class_numbers(columns: Any) -> Any:
+    """Return the classes that columns are named after, an index; None for other names."""
+    if columns.nlevels == 1 and set(columns) == set(CLASSES):
+        return columns.map(CLASSES.index)
+    try:
+        numbers = columns.astype("float64")
+        return numbers.astype("int64") if (numbers % 1 == 0).all() else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _positions(index: Any, name: str, what: str, *, may_skip: bool) -> slice | NDArray[np.intp]:

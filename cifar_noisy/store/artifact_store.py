@@ -46,7 +46,7 @@ from cifar_noisy.store.http_download import (
     format_size,
     in_parallel,
 )
-from cifar_noisy.store.http_get import is_http_url, redact_url
+from cifar_noisy.store.http_get import import_client, is_http_url, redact_url
 from cifar_noisy.store.locks import locked
 from cifar_noisy.store.registry import GITHUB, REPOSITORY, Artifact
 
@@ -197,6 +197,8 @@ class Store:
         missing.
         """
         batch = DownloadSession(progress)
+        if not self.is_offline and any(self.local_path(artifact) is None for artifact in artifacts):
+            import_client()
 
         def outcome(artifact: Artifact) -> Path | UnavailableError:
             try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from cifar_noisy.errors import StorageError, UnavailableError
+from cifar_noisy.errors import NO_MEMORY, StorageError, UnavailableError, is_out_of_memory
 from cifar_noisy.store import http_get
 from cifar_noisy.store.files import (
     LARGEST,
@@ -42,7 +42,8 @@ RETRY_AFTER_SECONDS = 30.0
 PARALLEL_TRANSFERS = 16
 INTERRUPT_SECONDS = 0.5
 _CHUNK = 1 << 18
-_NO_MEMORY = "too little memory for this download: end other programs, or raise ulimit -v"
+_THREAD_SPACE = 1 << 28
+"""Address space that a thread reserves, at most: a stack, an arena of malloc, what it loads."""
 
 Validator = Callable[[IO[bytes]], str | None]
 """Reads a complete file and says what is wrong with it; None if nothing is."""
@@ -164,6 +165,7 @@ def in_parallel(
     that waits for a silent host cannot be woken, and must not keep the process from ending.
     """
     futures = [concurrent.futures.Future[Result]() for _ in items]
+    errors = list[BaseException]()  # the first stops the others, whose errors follow from that
     todo = queue.SimpleQueue[tuple[Item, concurrent.futures.Future[Result]]]()
     for task in zip(items, futures, strict=True):
         todo.put(task)
@@ -174,17 +176,15 @@ def in_parallel(
                 item, future = todo.get_nowait()
                 try:
                     future.set_result(function(item))
-                except MemoryError:
-                    future.set_exception(StorageError(_NO_MEMORY))
                 except BaseException as error:
-                    future.set_exception(error)
-                if future.exception() is not None:
+                    errors.append(StorageError(NO_MEMORY) if is_out_of_memory(error) else error)
+                    future.set_exception(errors[0])
                     batch.is_stopped.set()
 
     threads: list[threading.Thread] = []
     try:
         with contextlib.suppress(RuntimeError):  # no more threads for this user: those there do it
-            for _ in items[:PARALLEL_TRANSFERS]:
+            for _ in items[: _most_threads()]:
                 thread = threading.Thread(target=work, daemon=True)
                 thread.start()
                 threads.append(thread)
@@ -198,6 +198,21 @@ def in_parallel(
         for thread in threads:
             thread.join(max(0, deadline - time.monotonic()))
     return [future.result() for future in futures]
+
+
+def _most_threads() -> int:
+    """Return how many threads fit under the limit on address space; none if the caller must do.
+
+    Without the room for one, Python itself fails, or waits for ever.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return PARALLEL_TRANSFERS
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return PARALLEL_TRANSFERS
+    return min(PARALLEL_TRANSFERS, max(0, limit // _THREAD_SPACE - 2))
 
 
 def _fill_from(

@@ -9,6 +9,7 @@ deadline: all headers together, and each piece of the body.
 import contextlib
 import email.utils
 import enum
+import importlib
 import io
 import os
 import re
@@ -106,6 +107,15 @@ def get(url: str, headers: dict[str, str], connect: float, read: float) -> Itera
             raise SourceFailedError(f"leads to {_NO_ADDRESS}") from None
         with response:
             yield Answer(response, deadline)
+
+
+def import_client() -> None:
+    """Import what a request needs, for threads to start after that.
+
+    An import that fails in one of them, for want of memory or open files, breaks the others.
+    """
+    for name in ("encodings.idna", "netrc", "filelock", "requests"):
+        importlib.import_module(name)
 
 
 def is_http_url(text: str) -> bool:

@@ -327,3 +327,13 @@ def test_evaluate_without_the_probabilities_of_a_model_is_status_3(tmp_path: Pat
     assert result.returncode == 3
     assert "yours" in result.stdout
     assert "the published methods are left out: cleanlab/" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems heed no such limit")
+@pytest.mark.parametrize("command", ["verify", "tables"])
+def test_too_little_memory_is_one_line(command: str, published: str) -> None:
+    words = ["bash", "-c", f'ulimit -v 140000; exec "$0" {command}', str(PROGRAM)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch("cifar-noisy: too little memory.*ulimit -v.*\n", done.stderr)

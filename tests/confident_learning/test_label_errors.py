@@ -21,7 +21,7 @@ from cifar_noisy import (
 )
 from cifar_noisy.confident_learning.float16_bounds import RoundingAnalysis
 from cifar_noisy.confident_learning.label_errors import keep_enough
-from cifar_noisy.settings import METHODS, Method
+from cifar_noisy.settings import CLASSES, METHODS, Method
 from tests import plain_confident_learning as plain
 
 CLEANLAB_NAMES: dict[Method, str] = {
@@ -180,6 +180,24 @@ def test_the_rows_of_two_subsets_do_not_belong_together() -> None:
     label_errors(np.array([0, 1, 1]), pyx)  # a subset in order
     with pytest.raises(InvalidInputError, match="the columns of pyx carry the index 2, 1, …"):
         label_errors([0, 1, 1], pyx.set_axis([2, 1], axis=1))
+
+
+@pytest.mark.parametrize("columns", [list("0123456789"), np.arange(10.0), np.arange(10), CLASSES])
+def test_columns_are_the_classes_that_they_name(columns: Any) -> None:
+    """Numbers of a CSV's header are text; turned columns would be wrong without a word."""
+    generator = np.random.default_rng(0)
+    pyx = pd.DataFrame(generator.dirichlet(np.full(10, 0.3), 300), columns=columns)
+    labels = generator.integers(0, 10, 300)
+    shuffled = pyx.iloc[:, generator.permutation(10)]
+    for method, errors in label_errors(labels, pyx.to_numpy()).items():
+        assert np.array_equal(label_errors(labels, shuffled)[method], errors), method
+
+
+def test_columns_of_other_names_stand_as_they_are() -> None:
+    pyx = pd.DataFrame([[0.9, 0.1], [0.2, 0.8]], columns=["b", "a"])
+    assert np.array_equal(
+        label_errors([0, 1], pyx)["argmax"], label_errors([0, 1], pyx.to_numpy())["argmax"]
+    )
 
 
 def test_masked_entries_are_no_labels() -> None:

@@ -1,5 +1,6 @@
 """Large downloads over connections that break, against a real server."""
 
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -201,14 +202,55 @@ def test_too_little_memory_in_a_thread() -> None:
     def fail(_: int) -> None:
         raise MemoryError
 
-    with pytest.raises(StorageError, match=r"^too little memory .*ulimit -v$"):
+    with pytest.raises(StorageError, match=r"^too little memory, .*ulimit -v and -u$"):
         http_download.in_parallel(fail, range(20), http_download.DownloadSession())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems heed no such limit")
+@pytest.mark.parametrize("megabytes", [130, 160, 400, 620])
+def test_limit_on_address_space(megabytes: int, upstream: Path, tmp_path: Path) -> None:
+    """Threads need space of their own: with too many, Python waited for ever, or broke down."""
+    import resource
+
+    space = megabytes * 10**6
+    with serving(upstream) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "cifar_noisy", "download", "--kind", "train_mask"],
+            env=os.environ
+            | {"CIFAR_NOISY_CACHE": str(tmp_path), "CIFAR_NOISY_MIRRORS": server.url}
+            | {"OMP_NUM_THREADS": "1", "CIFAR_NOISY_OFFLINE": "0"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (space, space)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert "Traceback" not in done.stderr
+    lacks_memory = "cifar-noisy: too little memory" in done.stderr
+    assert done.returncode == (1 if lacks_memory else 0)
+
+
+def test_the_first_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops the batch, and not what that makes of the other threads."""
+    as_completed = concurrent.futures.as_completed
+    monkeypatch.setattr(
+        "concurrent.futures.as_completed", lambda futures: reversed(list(as_completed(futures)))
+    )
+    batch = http_download.DownloadSession()
+    both_began = threading.Barrier(2)
+
+    def fail(item: int) -> None:
+        both_began.wait()
+        if item == 0:
+            raise StorageError("the disk is full")
+        batch.wait(60)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        http_download.in_parallel(fail, range(2), batch)
 
 
 TOO_FEW_FILES = """
 import resource, sys
 from pathlib import Path
-import encodings.idna, filelock, netrc, requests
 from cifar_noisy import StorageError, artifacts
 from cifar_noisy.store import http_get
 from cifar_noisy.store.artifact_store import Host, Store
