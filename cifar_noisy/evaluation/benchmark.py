@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning, UnavailableError
+from cifar_noisy.errors import (
+    InvalidInputError,
+    SuspectMaskWarning,
+    UnavailableError,
+    printable,
+)
 from cifar_noisy.evaluation.baselines import Baselines, baseline_functions, find_baselines
 from cifar_noisy.evaluation.benchmark_cases import Case, Over, find_cases, gather_files
 from cifar_noisy.evaluation.detectors import (
@@ -108,18 +113,25 @@ class Benchmark:
             f1 = (_short(row[name], 4) for name in ("mean", "worst", "best"))
             rows.append([str(method), str(row["cases"]), *f1, _short(row["mean_rank"], 2)])
         if best is not None:
-            head += [f">wins over {best}", f">F1 minus that of {best}"]
+            head += [">wins", ">difference in F1"]
             for cells, (_, row) in zip(rows, self.summary.iterrows(), strict=True):
                 cells += [str(row[f"wins_{best}"]), _interval(row)]
         return head, rows
 
     def notes(self) -> list[str]:
-        """Return what a reader of the table must know of failures and absent files."""
-        failed, absent = _by_value(self.errors), _by_value(self.unreachable)
-        return [
-            *(f"{YOURS} failed in {_listed(cases)}: {error}" for error, cases in failed.items()),
-            *(f"not reachable: {_listed(cases)}: {why}" for why, cases in absent.items()),
-        ]
+        """Return what a reader of the table must know, failures and absent files among it."""
+        notes = []
+        if self.best_baseline is not None:
+            notes.append(f"wins, difference: to {self.best_baseline}; 95 % bootstrap interval")
+        if "score" in set(self.frame["kind"]):
+            notes.append("F1 of a score: at the cut where it is best, so an upper bound")
+        failures = self.frame.dropna(subset=["error"]).groupby(["method", "error"], sort=False)
+        for (method, error), rows in failures:
+            notes.append(f"{method} failed in {_listed(rows['case'].tolist())}: {error}")
+        for reason in dict.fromkeys(self.unreachable.values()):
+            cases = [case for case, why in self.unreachable.items() if why == reason]
+            notes.append(f"not reachable: {_listed(cases)}: {reason}")
+        return notes
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, texts, lists and dicts, for JSON; None where undefined."""
@@ -331,6 +343,7 @@ def _run_apart(jobs: Sequence[_Job], n_jobs: int) -> Generator[tuple[_Job, _Resu
                 ended.append(futures[future])
     for job in ended:
         with _processes(1) as pool:
+            _check_start(pool)
             try:
                 result = pool.submit(_run_pickled, sent[job]).result()
             except BrokenProcessPool:
@@ -348,7 +361,7 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
+            process.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -357,6 +370,16 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
 def _ignore_ctrl_c() -> None:
     """Leave Ctrl-C to the process that started this one, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _check_start(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(_ignore_ctrl_c).result()
+    except BrokenProcessPool:
+        raise InvalidInputError(
+            "other processes cannot start: they import the script that calls this, so call it from "
+            "a file, below if __name__ == '__main__', or leave n_jobs= out"
+        ) from None
 
 
 def _pickled(job: _Job) -> bytes:
@@ -376,8 +399,8 @@ def _run_pickled(content: bytes) -> _Result:
 
 def _not_sent(error: Exception) -> InvalidInputError:
     return InvalidInputError(
-        f"detector cannot be sent to other processes ({describe_error(error)}): make it a function "
-        "at the top of a module that they can import, or leave n_jobs= out"
+        "make detector a function at the top of a module that other processes can import, or leave "
+        f"n_jobs= out: it cannot be sent to them ({printable(error, 200)})"
     )
 
 
@@ -394,13 +417,6 @@ def _warn_of_problems(problems: Sequence[str | None]) -> None:
 def _records(frame: pd.DataFrame) -> list[Row]:
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in records]
-
-
-def _by_value(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for name, text in texts.items():
-        names.setdefault(text, []).append(name)
-    return names
 
 
 def _listed(cases: Sequence[str]) -> str:

@@ -98,5 +98,6 @@ def bootstrap_interval(
     means = np.where((sizes > 0) & enough, sums / np.maximum(sizes, 1), np.nan)
     low, high = np.full((2, means.shape[1]), np.nan)
     tail = (1 - CONFIDENCE) / 2
-    low[enough], high[enough] = np.nanquantile(means[:, enough], (tail, 1 - tail), axis=0)
+    if enough.any():
+        low[enough], high[enough] = np.nanquantile(means[:, enough], (tail, 1 - tail), axis=0)
     return low, high

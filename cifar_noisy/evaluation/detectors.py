@@ -126,7 +126,8 @@ def _check_names(arrays: Mapping[str, Any], cases: Sequence[Case]) -> None:
     known = tuple(case.name for case in all_cases())
     for name in arrays:
         check_choice(name, known, "case")
-    if not any(case.name in arrays for case in cases):
+    names = set(arrays)
+    if not any(case.name in names for case in cases):
         raise InvalidInputError(
             f"detector has no array for any of the {len(cases)} cases: name the first one "
             f"{cases[0].name!r}, and the others likewise"
@@ -135,7 +136,7 @@ def _check_names(arrays: Mapping[str, Any], cases: Sequence[Case]) -> None:
 
 def _from_mapping(arrays: Mapping[str, Any], case: Case) -> Function:
     """Take an array out in this process, since what holds it may not go to another one."""
-    if case.name not in arrays:
+    if case.name not in set(arrays):
         return functools.partial(fail, f"no array is named {case.name!r}")
     try:
         return functools.partial(_given, arrays[case.name])
