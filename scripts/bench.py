@@ -174,6 +174,28 @@ def evaluation() -> Iterator[Row]:
         yield Row(f"evaluate a {what} of 50,000", measured, target, taken < limit)
 
 
+BENCHMARK = """
+import os, sys
+import cifar_noisy, cifar_noisy.evaluation.benchmark, cifar_noisy.evaluation.benchmark_summary
+import pandas, tqdm.auto
+over, kind = {!r}, {!r}
+scores = cifar_noisy.load_pyx(0.4, 0.2)[:, 0].astype(float)
+found = scores if kind == "score" else scores > 0.5
+start = os.times()
+cifar_noisy.benchmark(lambda labels, pyx: found, over, "none")
+print(os.times().user - start.user)
+"""
+
+
+def detector_benchmark() -> Iterator[Row]:
+    """Take the CPU time of a benchmark around a detector that takes none, beyond imports."""
+    for over, limit in (("paper", 2), ("all", 6)):
+        for kind in ("mask", "score"):
+            (taken,) = medians(python(BENCHMARK.format(over, kind)) for _ in range(5))
+            promise = f"benchmark of a {kind} over {over}, user CPU time"
+            yield Row(promise, f"{taken:.2f} s", f"under {limit} s", taken < limit)
+
+
 def tables() -> Row:
     """Time the paper's tables from all masks of an edition and all logs."""
     taken = statistics.median(seconds(cifar_noisy.paper_tables) for _ in range(3))
@@ -193,7 +215,9 @@ def main() -> int:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {packages}; {platform.machine()}, {cpu()}")
     of_arrays = (masks(), importing(), warm_load())
-    return report([*of_arrays, *commands(), *verify(), logs(), *evaluation(), tables()])
+    return report(
+        [*of_arrays, *commands(), *verify(), logs(), *evaluation(), *detector_benchmark(), tables()]
+    )
 
 
 def cpu() -> str:

@@ -9,7 +9,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import AsJson, Model
-from cifar_noisy.cli.output import is_stdout, output_path, print_json, print_table, say
+from cifar_noisy.cli.output import is_stdout, print_json, print_table, say
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.store.files import output_file, storage_errors
 
@@ -48,7 +48,7 @@ def benchmark(
     as_json: AsJson = False,
     csv: Annotated[
         str | None,
-        typer.Option(help="Also write a row per case and method to a file; - is stdout."),
+        typer.Option(help="Write a row per case and method to a file; - is stdout."),
     ] = None,
 ) -> None:
     """Compare a label-error detector with baselines, over noises, label sets and networks.
@@ -63,15 +63,17 @@ def benchmark(
     def run() -> "Benchmark":
         return cifar_noisy.benchmark(found, over.split(","), baselines.split(","), **options)
 
-    if csv is None:
+    if csv is None or is_stdout(csv):
         result = run()
     else:  # before work of minutes, it is known that the file can be written
-        with storage_errors(csv, "name another"), output_file(output_path(Path(csv))) as out:
+        with storage_errors(csv, "name another"), output_file(Path(csv)) as out:
             result = run()
             out.write(result.frame.to_csv(index=False).encode())
     if as_json:
         print_json(result.as_dict())
-    elif csv is None or not is_stdout(csv):
+    elif csv is not None and is_stdout(csv):
+        typer.echo(result.frame.to_csv(index=False), nl=False)
+    else:
         _print_benchmark(result)
     if result.errors:
         raise typer.Exit(ExitCode.FAILURE)

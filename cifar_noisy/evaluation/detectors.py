@@ -92,7 +92,7 @@ def functions_by_case(detector: Detector, cases: Sequence[Case]) -> dict[Case, F
         _check_names(detector, cases)
         return {case: _from_mapping(detector, case) for case in cases}
     if isinstance(detector, str | os.PathLike):
-        return _from_folder(user_path(detector).absolute(), cases)
+        return _from_folder(user_path(detector), cases)
     if callable(detector):
         return dict.fromkeys(cases, detector)
     raise InvalidInputError(
