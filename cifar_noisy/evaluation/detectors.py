@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +62,8 @@ class ImportedFunction:
     def load(self) -> Any:
         """Import the module; return what has that name in it."""
         try:
-            found: Any = importlib.import_module(self.module)
+            with contextlib.redirect_stdout(sys.stderr):  # what it prints is no result
+                found: Any = importlib.import_module(self.module)
         except (Exception, SystemExit) as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and f"{self.module}.".startswith(f"{missing}."):

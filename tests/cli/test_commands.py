@@ -52,6 +52,8 @@ DIGITS = f"--dataset digits {SETTING} --folds 2 --set epochs=1 --set width=4"
 
 
 DETECTORS = """
+print("imported")
+
 NUMBER = 1
 
 def disagree(labels, pyx):

@@ -528,7 +528,8 @@ def is_alive_in(session: int, process: psutil.Process) -> bool:
     return False
 
 
-def test_ctrl_c_ends_the_processes(published: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_run(stop: signal.Signals, published: str) -> None:
     program = "from tests.evaluation.test_benchmark import *\ninterrupts_and_sleeps()\n"
     run = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -537,10 +538,14 @@ def test_ctrl_c_ends_the_processes(published: str, tmp_path: Path) -> None:
     assert run.stdout is not None
     assert run.stdout.readline() == "started\n"
     time.sleep(3)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    if stop == signal.SIGINT:
+        os.killpg(run.pid, stop)  # as a terminal does
+    else:
+        run.send_signal(stop)
     _, said = run.communicate(timeout=60)  # its processes hold the pipe too, so they have ended
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    assert said.count("Traceback") == 1
+    if stop == signal.SIGINT:
+        assert said.rstrip().endswith("KeyboardInterrupt")
+        assert said.count("Traceback") == 1
     deadline = time.monotonic() + 60
     while any(is_alive_in(run.pid, process) for process in psutil.process_iter()):
         assert time.monotonic() < deadline
