@@ -84,7 +84,8 @@ class Benchmark:
         how many raised or returned what is no mask or score; mean_rank by F1 in each case, 1 being
         the best and a failure the last; wins_NAME, in how many cases it was above that baseline;
         range_LABELS, the highest minus the lowest F1 over the networks of a label set with several;
-        difference, its mean distance to the best baseline over the cases of both, and
+        difference, its mean distance to the best baseline (that is known afterwards, so it is hard
+        to beat) over the cases of both, and
         difference_low and difference_high, a 95 % percentile interval of that by a paired bootstrap
         over cases (10,000 resamples, seed 0; the networks of one label set count as cases of their
         own, so where these are many it is narrow).
@@ -158,7 +159,7 @@ class Benchmark:
         return str(self.summary.to_html(float_format="{:.4f}".format, na_rep="-"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a detector need not be hashable
 class _Job:
     """One case, and what is asked of it."""
 
@@ -337,7 +338,12 @@ def _run_apart(jobs: Sequence[_Job], n_jobs: int) -> Generator[tuple[_Job, _Resu
     """Run jobs in processes of their own; yield them as they end."""
     sent, ended = {job: _pickled(job) for job in jobs}, list[_Job]()
     with _processes(min(n_jobs, len(jobs) or 1)) as pool:
-        futures = {pool.submit(_run_pickled, content): job for job, content in sent.items()}
+        futures = {}
+        for job, content in sent.items():
+            try:
+                futures[pool.submit(_run_pickled, content)] = job
+            except BrokenProcessPool:  # by one before it
+                ended.append(job)
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()

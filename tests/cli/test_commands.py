@@ -52,8 +52,6 @@ DIGITS = f"--dataset digits {SETTING} --folds 2 --set epochs=1 --set width=4"
 
 
 DETECTORS = """
-print("imported")
-
 NUMBER = 1
 
 def disagree(labels, pyx):
@@ -147,6 +145,8 @@ RUNS = {
         Run("detectors:disagree --over paper --baselines none --jobs 2 --csv table.csv",
             r"^yours +12 +0\.7783 "),
         Run("detectors:disagree --over noise0.2-sparsity0 --csv -", r"\Acase,labels,.*\n.*,yours,"),
+        Run("loud:disagree --over noise0.4-sparsity0.2 --baselines none --json", r"\A\{\n",
+            notices="imported\n"),
         Run("found --over noise0.4-sparsity0.2 --baselines default", "^cl_pbnr +1 +0.82"),
         Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0", "^yours failed in .*exist", 1),
         Run("detectors:disagree --over human --model resnet18", r"^yours +2 +0\.",
@@ -453,6 +453,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         np.save(folder / "official.npy", from_imagefolder_order(found, "torchvision"))
         (folder / "detectors.py").write_text(DETECTORS)
         (folder / "broken.py").write_text("def disagree(labels, pyx):\n    return (\n")
+        (folder / "loud.py").write_text(f"print('imported')\n{DETECTORS}")
         (folder / "needy.py").write_text("import absent\n")
         (folder / "found").mkdir()
         np.save(folder / "found" / "noise0.4-sparsity0.2.npy", found)

@@ -1,6 +1,7 @@
 """The benchmark: detectors good and bad, its summary against plain loops, and other processes."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -504,9 +506,21 @@ def test_shown(published: str) -> None:
     assert len(values["results"]) == 4
 
 
-def test_processes_give_the_same(published: str) -> None:
-    result = benchmark(unlikely, OVER, n_jobs=2)
-    pd.testing.assert_frame_equal(result.frame, benchmark(unlikely, OVER).frame)
+@dataclass
+class Above:
+    """A detector that is an object, and not hashable."""
+
+    threshold: float
+
+    def __call__(self, labels: Labels, pyx: Pyx) -> NDArray[np.bool_]:
+        return unlikely(labels, pyx) > self.threshold
+
+
+@pytest.mark.parametrize("detector", [unlikely, Above(0.7), functools.partial(Above(0.7))])
+def test_processes_give_the_same(detector: Any, published: str) -> None:
+    result = benchmark(detector, OVER, n_jobs=2)
+    assert result.errors == {}
+    pd.testing.assert_frame_equal(result.frame, benchmark(detector, OVER).frame)
 
 
 def test_a_detector_that_ends_its_process_costs_its_cell(published: str) -> None:
