@@ -29,6 +29,7 @@ from .errors import (
     UnavailableError as UnavailableError,
     UnknownArtifactError as UnknownArtifactError,
 )
+from .evaluation.benchmark import Benchmark as Benchmark, benchmark as benchmark
 from .evaluation.evaluate import (
     evaluate as evaluate,
     evaluate_published as evaluate_published,

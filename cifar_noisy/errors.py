@@ -114,10 +114,14 @@ class MissingExtraError(CifarNoisyError, ImportError):
     ----------
     library : str
         Its name.
+    remedy : str
+        How to get it.
     """
 
-    def __init__(self, library: str) -> None:
-        super().__init__(f"{library} is not installed: pip install 'cifar-noisy[report]' has it")
+    def __init__(
+        self, library: str, remedy: str = "pip install 'cifar-noisy[report]' has it"
+    ) -> None:
+        super().__init__(f"{library} is not installed: {remedy}")
 
 
 class UnavailableError(CifarNoisyError, FileNotFoundError):

@@ -13,6 +13,7 @@ import typer.main
 
 from cifar_noisy.cli import (  # noqa: F401 - each registers its commands
     artifact_commands,
+    benchmark_command,
     cache_commands,
     demo_command,
     evaluate_command,

@@ -108,7 +108,7 @@ def evaluate(
     """
     setting = label_source(noise, sparsity, order=order)
     truth = GroundTruth.of(setting)
-    checked = _check_found(found)
+    checked = check_found(found)
     rows = to_imagefolder_order(checked, order)
     masks, used, missing = _published_masks(setting, edition, model)
     if checked.dtype == np.bool_:
@@ -295,7 +295,8 @@ def _equal_train_mask(found: Mask, masks: Mapping[Method, Mask]) -> str | None:
     return None
 
 
-def _check_found(found: ArrayLike) -> NDArray[Any]:
+def check_found(found: ArrayLike) -> NDArray[Any]:
+    """Return a mask, or scores as float64, of all 50,000 examples; anything else is an error."""
     array = as_array(found, "found")
     expected = f"pass a bool mask or float scores of shape ({N_EXAMPLES},)"
     if np.issubdtype(array.dtype, np.integer):

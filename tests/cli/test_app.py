@@ -52,6 +52,11 @@ def names() -> list[tuple[str, ...]]:
     return commands + [("cache", str(command.name)) for command in cache_app.registered_commands]
 
 
+DETECTOR = """
+def detector(labels, pyx):
+    return pyx.argmax(axis=1) != labels
+"""
+
 # Their examples need CIFAR-10's images, and run in test_images_cli.py.
 WITH_IMAGES = {("images",), ("check-alignment",)}
 
@@ -64,6 +69,8 @@ def test_every_help_ends_in_a_real_example(
         run("cache", "export", "pyx.tar", "--kind", "pyx", cwd=tmp_path)
     if words == ("evaluate",):
         write_example_scores(tmp_path)
+    if words == ("benchmark",):
+        (tmp_path / "my_module.py").write_text(DETECTOR)
     result = run(*words, "--help", COLUMNS="200")
     assert result.returncode == 0
     example = re.search(r"Example: cifar-noisy (.*\S)\s*$", result.stdout)

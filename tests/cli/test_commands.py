@@ -51,6 +51,17 @@ LICENCE = "cifar-noisy: files of https://github.com/.*, licence: .*\n"
 DIGITS = f"--dataset digits {SETTING} --folds 2 --set epochs=1 --set width=4"
 
 
+DETECTORS = """
+NUMBER = 1
+
+def disagree(labels, pyx):
+    return pyx.argmax(axis=1) != labels
+
+def doubtful(labels, pyx):
+    return 1 - pyx[range(len(labels)), labels]
+"""
+
+
 @dataclass(frozen=True)
 class Run:
     """One call and what comes of it: a pattern in stdout, the exit status, all of stderr."""
@@ -125,6 +136,43 @@ RUNS = {
         Run(f"mask.npy {HUMAN} --model resnet18", r"^argmax +0\.", needs_label_sets=True),
         Run("mask.npy --labels labels.json", "^yours +0.8"),
         Run("mask.npy", "", 2, "cifar-noisy: name the given labels: pass --noise or --labels.*\n"),
+    ],
+    "benchmark": [
+        Run("detectors:disagree --over noise0.4-sparsity0.2,noise0.2-sparsity0 --baselines "
+            "cl_pbc,self_confidence", r"^yours +2 +0\.7689 +"),
+        Run("detectors:disagree --over noise0.4-sparsity0.2 --baselines all --json",
+            '"method": "cleanlab-both"'),
+        Run("detectors:disagree --over paper --baselines none --jobs 2 --csv table.csv",
+            r"^yours +12 +0\.7783 "),
+        Run("detectors:disagree --over noise0.2-sparsity0 --csv -", r"\Acase,labels,.*\n.*,yours,"),
+        Run("loud:disagree --over noise0.4-sparsity0.2 --baselines none --json", r"\A\{\n",
+            notices="imported\n"),
+        Run("found --over noise0.4-sparsity0.2 --baselines default", "^cl_pbnr +1 +0.82"),
+        Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0", "^yours failed in .*exist", 1),
+        Run("detectors:disagree --over human --model resnet18", r"^yours +2 +0\.",
+            needs_label_sets=True),
+        Run("detectors:doubtful --over all --baselines none --json", '"range_cifar10s"',
+            needs_label_sets=True),
+        *(
+            Run(line, "", 2, f"cifar-noisy: {notices}.*\n")
+            for line, notices in (
+                ("detectors:disagre", "detectors has no disagre: did you mean disagree"),
+                ("detectors:NUMBER", "detectors:NUMBER is of type int, which cannot be called"),
+                ("detectors", "detector 'detectors' is neither a folder nor a function"),
+                ("detectors.py:disagree", "detectors.py is a file: write .* detectors:disagree"),
+                ("nowhere:disagree", "there is no module nowhere: run in its folder"),
+                ("broken:disagree", r".* SyntaxError: .* \(broken.py, line 2\)"),
+                ("needy:disagree", r".* No module named 'absent' \(needy.py, line 1\)"),
+                ("batches", "batches has no array for any of the 12 cases: name the first"),
+                ("detectors:disagree --over papers", "case 'papers' is unknown: did you mean"),
+                ("detectors:disagree --over cifar10n-random1", "no probabilities were published"),
+                ("detectors:disagree --model resnet18", "model 'resnet18' is unknown"),
+                ("detectors:disagree --baselines cl_pcb", ".* did you mean cl_pbc"),
+                ("detectors:disagree --jobs 0", "--jobs 0 is no number of processes"),
+                ("detectors:disagree --json --csv a.csv", "leave --json or --csv out"),
+                ("detectors:disagree --csv batches", "batches is a folder"),
+            )
+        ),
     ],
     "generate": [
         *(
@@ -325,8 +373,8 @@ EPOCHS = re.compile(r"^\S+: epoch \d+ of \d+, \S+ left\n", re.MULTILINE)
 """What a training that no terminal shows tells of itself."""
 
 IN_THIS_PROCESS = (
-    "evaluate", "export", "tables", "report", "images", "check-alignment", "verify", "demo",
-    "recompute",
+    "benchmark", "evaluate", "export", "tables", "report", "images", "check-alignment", "verify",
+    "demo", "recompute",
 )  # fmt: skip
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -407,6 +455,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         np.save(folder / "pyx.npy", pyx)
         np.save(folder / "mask.npy", found)
         np.save(folder / "official.npy", from_imagefolder_order(found, "torchvision"))
+        (folder / "detectors.py").write_text(DETECTORS)
+        (folder / "broken.py").write_text("def disagree(labels, pyx):\n    return (\n")
+        (folder / "loud.py").write_text(f"print('imported')\n{DETECTORS}")
+        (folder / "needy.py").write_text("import absent\n")
+        (folder / "found").mkdir()
+        np.save(folder / "found" / "noise0.4-sparsity0.2.npy", found)
         export = shlex.split("cache export pyx.tar --kind pyx")
         subprocess.run([PROGRAM, *export], cwd=folder, check=True, capture_output=True)
         (folder / "labels.json").write_text(
@@ -426,6 +480,7 @@ def in_place(place: dict[str, str], own_environment: None, monkeypatch: pytest.M
 def run_here(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Run the program in this process; return its exit status."""
     monkeypatch.setattr(sys, "argv", ["cifar-noisy", *words])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
