@@ -64,6 +64,8 @@ def export(
     for name, value in (("edition", edition), ("model", model)):
         if keep is None and value is not None:
             raise InvalidInputError(f"leave {name}={value!r} out, or pass keep= and a method")
+    if format == IMAGE_FOLDERS and is_stdout(file):
+        raise InvalidInputError(f"{file} is stdout, which takes no folder of images: name a folder")
     given = given_labels(noise, labels)
     written = cifar_noisy.load_noisy_labels(given, sparsity)
     words: dict[str, Any] = {"method": keep, "edition": edition, "format": format}

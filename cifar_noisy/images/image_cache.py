@@ -12,7 +12,7 @@ from cifar_noisy.images.packs import IMAGES_FOLDER, Images, image_files
 from cifar_noisy.images.readers import ARCHIVE
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.cache import prune_cache, remove_files
-from cifar_noisy.store.files import open_regular
+from cifar_noisy.store.files import open_regular, real_path
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_images(store: Store) -> Iterator[CachedImages]:
 
 def prune(store: Store) -> tuple[tuple[str, int], ...]:
     """Remove what killed processes left of registered files and images, as `prune_cache` does."""
-    return prune_cache(store, image_files(store.cache.resolve(), unfinished=True))
+    return prune_cache(store, image_files(real_path(store.cache), unfinished=True))
 
 
 def clear_images(store: Store) -> tuple[Path, ...]:
@@ -58,6 +58,6 @@ def clear_images(store: Store) -> tuple[Path, ...]:
 
     What a link leads to is somebody else's, and stays too.
     """
-    root = store.cache.resolve()
+    root = real_path(store.cache)
     removed = remove_files(image_files(root), root, store)
     return tuple(path for path in removed if path.parent.name == IMAGES_FOLDER)

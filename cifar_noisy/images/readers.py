@@ -29,7 +29,7 @@ from cifar_noisy.errors import ImagesError
 from cifar_noisy.loading.pickles import Array, call, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
 from cifar_noisy.settings import CLASSES
-from cifar_noisy.store.files import open_regular, reason
+from cifar_noisy.store.files import open_regular, real_path, reason
 from cifar_noisy.store.registry import artifacts
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 
@@ -165,7 +165,7 @@ class Source(abc.ABC):
         A missing file raises `ImagesError`.
         """
         with readable():
-            lines = [f"{type(self).__name__} {self.path.resolve()} {train}"]
+            lines = [f"{type(self).__name__} {real_path(self.path)} {train}"]
             for file in self.files(train):
                 # Entries of os.scandir know their own, which counts with 50,000 of them.
                 status = file.stat() if isinstance(file, os.DirEntry) else Path(file).stat()

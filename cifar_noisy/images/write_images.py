@@ -71,7 +71,7 @@ def write_images(
     target = user_path(to)
     parts = ("train", "test") if layout == "imagefolder" else (BATCH_FOLDER,)
     for part in parts:
-        if (target / part).exists():
+        if os.path.lexists(target / part):
             raise InvalidInputError(f"{target / part} is there already: name another folder")
     splits = {
         train: load_images(root, train=train, trust=trust, download=download, progress=progress)

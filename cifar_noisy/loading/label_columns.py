@@ -106,7 +106,7 @@ def _from_json(text: str, path: str) -> Columns:
 
 def _from_csv(text: str, path: str) -> Columns:
     try:
-        lines = filter(None, csv.reader(io.StringIO(text), strict=True))
+        lines = filter(None, csv.reader(io.StringIO(text, newline=None), strict=True))
         rows = list(itertools.islice(lines, _MAX_ROWS + 1))
     except csv.Error as error:
         raise InvalidInputError(

@@ -24,7 +24,7 @@ from cifar_noisy.recompute.run_config import (
     make_run_config,
     tasks_of,
 )
-from cifar_noisy.recompute.task_files import state_of
+from cifar_noisy.recompute.task_files import LABELS_FILE, labels_path, state_of
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.registry import npy_bytes
 from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json
@@ -73,7 +73,7 @@ def save_plan(config: RunConfig, folder: Path) -> None:
         )
     for source in config.settings:
         if isinstance(source, OwnLabels):
-            write_durably(_labels_path(folder, source.name), (npy_bytes(source.labels),))
+            write_durably(folder / labels_path(source), (npy_bytes(source.labels),))
     if planned is None or config.root is not None or config.trust is not None:
         write_sealed_json(path, _to_plan_json(config))
 
@@ -122,15 +122,11 @@ def _to_plan_json(config: RunConfig) -> dict[str, Any]:
     return {**config.to_dict(), "root": config.root, "trust": config.trust}
 
 
-def _labels_path(folder: Path, name: str) -> Path:
-    return folder / "labels" / f"{name}.npy"
-
-
 def _planned_labels(folder: Path, noise: float | str, sparsity: float | None) -> LabelSource:
     """Return the labels that a plan names; the user's own lie beside it."""
     if not re.fullmatch(r"labels-[0-9a-f]{16}", str(noise)):
         return label_source(noise, sparsity)
-    path = _labels_path(folder, str(noise))
+    path = folder / LABELS_FILE.format(noise)
     try:
         found = OwnLabels.of(open_npy(path), "imagefolder")
         if found.name != noise:

@@ -1,6 +1,7 @@
 """The files of a plan's folder, and what they say about its tasks.
 
     plan.json                                            the configuration, and where the images are
+    labels/<name>.npy                                    given labels of the user
     work/<task>/checkpoint.pt, checkpoint.before.pt      of a training under way
     work/<task>/{log.txt,probabilities.npy,about.json}   of a training that is done
     cifar10/cifar10_noisy_labels__.../                   pyx, five masks and provenance.json, as
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar_noisy.errors import RecomputeError, printable
+from cifar_noisy.loading.given_labels import LabelSource
 from cifar_noisy.loading.recomputed import (
     provenance_path,
     read_record,
@@ -28,6 +30,8 @@ from cifar_noisy.loading.recomputed import (
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
 from cifar_noisy.settings import METHODS
 from cifar_noisy.store.files import stale_partial_files
+
+LABELS_FILE = "labels/{}.npy"
 
 State = Literal["done", "started", "ready", "waiting"]
 
@@ -64,11 +68,16 @@ def check_configuration(path: Path, content: Mapping[str, Any], config: RunConfi
 
 def remove_leftovers(task: Task, folder: Path) -> None:
     """Remove partly written files of a task, and of the plan, that killed processes left."""
-    names = ["plan.json", *file_paths(task), record_path(task)]
+    names = ["plan.json", *file_paths(task), record_path(task), labels_path(task.setting)]
     for path in [*(folder / name for name in names), *checkpoint_files(task, folder)]:
         for part in stale_partial_files(path):
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def labels_path(source: LabelSource) -> str:
+    """Return the path of a plan's copy of the user's own labels."""
+    return LABELS_FILE.format(source.name)
 
 
 def work_folder(task: Task, folder: Path) -> Path:

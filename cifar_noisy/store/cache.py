@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cifar_noisy.errors import StorageError
 from cifar_noisy.store.artifact_store import Store, file_problem, is_accessible_file
-from cifar_noisy.store.files import reason, stale_partial_files
+from cifar_noisy.store.files import real_path, reason, stale_partial_files
 from cifar_noisy.store.locks import is_unheld, lock_path
 from cifar_noisy.store.registry import Artifact, all_artifacts
 
@@ -44,7 +44,7 @@ def prune_cache(store: Store, others: Iterable[Path] = ()) -> tuple[tuple[str, i
     An unfinished file counts as left when it was not written for an hour. Return path in the cache
     and bytes of each file removed.
     """
-    removed, root = [], store.cache.resolve()
+    removed, root = [], real_path(store.cache)
     targets = {root / artifact.path for artifact in all_artifacts()}
     for target in sorted(targets.union(others)):
         if _is_behind_link(target):
@@ -63,7 +63,7 @@ def clear_cache(store: Store) -> tuple[Artifact, ...]:
 
     What a linked folder leads to is somebody else's, and stays. Return what was removed.
     """
-    root = store.cache.resolve()
+    root = real_path(store.cache)
     cached = {root / artifact.path: artifact for artifact in cached_artifacts(store)}
     return tuple(cached[path] for path in remove_files(cached, root, store))
 
@@ -82,7 +82,7 @@ def remove_files(paths: Iterable[Path], root: Path, store: Store) -> list[Path]:
 
 def _is_behind_link(path: Path) -> bool:
     """Whether a path below a resolved folder leads out of it, to what is somebody else's."""
-    return path.parent.resolve() != path.parent
+    return real_path(path.parent) != path.parent
 
 
 def _remove(path: Path, store: Store) -> None:

@@ -117,7 +117,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as file:
             yield file
         return
-    with atomic_file(path.resolve()) as file:
+    with atomic_file(real_path(path)) as file:
         if before is not None and os.name == "posix":
             with contextlib.suppress(OSError):
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
@@ -139,6 +139,11 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def real_path(path: Path) -> Path:
+    """Return a path without links; one of links that go in circles leads to itself."""
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for those
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -236,6 +236,17 @@ def test_a_cache_of_an_impossible_name(tmp_path: Path) -> None:
         assert run(*command, CIFAR_NOISY_CACHE=str(tmp_path / ("a" * 300))).returncode == 0
 
 
+@pytest.mark.parametrize("name", [".", "cifar10"])
+def test_links_that_go_in_circles(name: str, tmp_path: Path) -> None:
+    link = tmp_path / "cache" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(link.name)
+    for words in ("ls", "verify", "prune", "clear --yes --images"):
+        done = run("cache", *words.split(), CIFAR_NOISY_CACHE=str(tmp_path / "cache"))
+        assert (done.returncode, done.stderr) == (0, ""), words
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

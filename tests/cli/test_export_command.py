@@ -22,6 +22,16 @@ def test_to_stdout() -> None:
     assert json.loads(done.stderr) == told
 
 
+def test_no_folder_is_written_to_stdout(tmp_path: Path) -> None:
+    """Or images would go into a folder that is named "-"."""
+    done = subprocess.run(
+        [*EXPORT, "imagefolder"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("takes no folder of images: name a folder\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reader_that_has_enough() -> None:
     with subprocess.Popen(
         [*EXPORT, "csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -832,6 +832,12 @@ def test_the_tree_has_upstreams_names(tmp_path: Path, pin: Pin) -> None:
     assert_is_fake(True, load_images(written))
     with pytest.raises(InvalidInputError, match="train is there already: name another folder"):
         write_images(written, root=root)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "test").symlink_to("nowhere")
+    with pytest.raises(InvalidInputError, match="test is there already: name another folder"):
+        write_images(linked, root=root)
+    assert not (linked / "train").exists()
     folder = ImageFolder(str(written / "train"))
     assert folder.classes == list(CLASSES)
     loaded = load_images(root)

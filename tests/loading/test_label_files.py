@@ -81,6 +81,7 @@ FORMS: dict[str, tuple[bytes, str]] = {
     "IDN": (lines("label,label_noisy", TRUE, NOISY), "CSV, key label_noisy"),
     "one column": (lines("label", NOISY), "CSV"),
     "Windows": (lines("label", NOISY).replace(b"\n", b"\r\n") + b"\r\n\r\n", "CSV"),
+    "old Mac": (lines("label", NOISY).replace(b"\n", b"\r"), "CSV"),
 }  # fmt: skip
 
 

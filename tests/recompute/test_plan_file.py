@@ -20,7 +20,13 @@ from cifar_noisy.recompute.datasets import Dataset, open_dataset
 from cifar_noisy.recompute.plan_file import load_plan, save_plan
 from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import RunConfig, make_run_config, tasks_of
-from cifar_noisy.recompute.task_files import check_configuration, file_paths, record_path, state_of
+from cifar_noisy.recompute.task_files import (
+    check_configuration,
+    file_paths,
+    record_path,
+    remove_leftovers,
+    state_of,
+)
 from cifar_noisy.recompute.task_runner import run_tasks
 from cifar_noisy.store.files import SECONDS_UNTIL_ABANDONED
 from cifar_noisy.store.sealed import read_sealed_json, write_sealed_json
@@ -203,6 +209,16 @@ def test_leftovers_of_killed_processes_are_removed(
     list(run_tasks(config, digits, tmp_path, task_ids=(tasks_of(config)[0].id,), threads=1))
     assert not any(path.exists() for path in names)
     assert all(path.exists() for path in others)
+
+
+def test_leftovers_of_own_labels_are_removed(tmp_path: Path) -> None:
+    mine = label_source(np.arange(50_000) % 10)
+    part = tmp_path / "labels" / f".{mine.name}.npy.01234567.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x")
+    os.utime(part, (0, 0))
+    remove_leftovers(tasks_of(make_run_config([mine], "-"))[0], tmp_path)
+    assert not part.exists()
 
 
 def test_a_plan_records_where_the_images_are(
