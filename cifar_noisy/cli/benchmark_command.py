@@ -38,8 +38,8 @@ def benchmark(
     baselines: Annotated[
         str,
         typer.Option(
-            help="default (the paper's methods and two scores), all (also cleanlab's, where that "
-            "is installed), none, or names with commas between them."
+            help="Baselines: default (the paper's methods and two scores), all (also cleanlab's, "
+            "where that is installed), none, or names with commas between them."
         ),
     ] = "default",
     n_jobs: Annotated[
