@@ -13,7 +13,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,6 @@ from cifar_noisy.settings import (
     check_sparsity,
 )
 
-if TYPE_CHECKING:
-    from cifar_noisy.store.label_sets import LabelSet
-
 GITHUB = "https://github.com/"
 
 REPOSITORY = "cgnorthcutt/confidentlearning-reproduce"
@@ -51,6 +48,14 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ONLY_BY_NAME = ("test_labels", "images")
+
+
+class Named(Protocol):
+    """Given labels that have a name, as a `Setting` and a `LabelSet` do."""
+
+    @property
+    def name(self) -> str:
+        """The name of a label set."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def _artifact(row: dict[str, str]) -> Artifact:
 def artifacts(
     *,
     kind: Kind | None = None,
-    noise: "float | str | Setting | LabelSet | None" = None,
+    noise: float | str | Named | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
