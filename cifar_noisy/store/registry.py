@@ -6,6 +6,8 @@ CIFAR-10's official image archive; ``registry.txt`` has their checksums in pooch
 ``scripts/build_registry.py`` writes both.
 """
 
+from __future__ import annotations
+
 import csv
 import functools
 import hashlib
@@ -13,10 +15,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
 from cifar_noisy.settings import (
@@ -34,6 +33,10 @@ from cifar_noisy.settings import (
     check_noise,
     check_sparsity,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 GITHUB = "https://github.com/"
 
@@ -159,6 +162,8 @@ def array_digest(array: NDArray[np.generic]) -> str:
 
 def npy_bytes(array: NDArray[np.generic]) -> bytes:
     """Return the bytes of an ``.npy`` file that holds the array, as the published ones do."""
+    import numpy as np  # which commands that read no array need not wait for
+
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
