@@ -131,7 +131,7 @@ def _one_download(url: str, folder: Path, sha256: str) -> tuple[float, float, fl
 
 OFFLINE = """
 import sys, time
-import cifar_noisy.cli, tqdm
+import cifar_noisy.cli, cifar_noisy.loading.artifact_loading, tqdm
 from cifar_noisy.errors import UnavailableError
 start = time.perf_counter()
 try:
@@ -142,7 +142,7 @@ except UnavailableError as error:
 
 
 def offline() -> Iterator[Row]:
-    """Time what an empty cache says offline, beyond the imports of the command line."""
+    """Time what an empty cache says offline, beyond imports."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"CIFAR_NOISY_OFFLINE": "1", "CIFAR_NOISY_CACHE": folder}
         environment |= {"CIFAR_NOISY_MIRRORS": ""}
