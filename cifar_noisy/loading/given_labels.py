@@ -162,7 +162,7 @@ def is_as_registered(source: LabelSet, store: Store) -> bool:
     """Whether the labels in a label set's file, which is read, are the registered ones."""
     labels = decode_labels(store.read(by_path()[source.path]), source)
     if source.name == BY_NUMBER:
-        return bool((labels == labels_of(source)[rows_of_folds(source)]).all())
+        return bool((labels == labels_of(source, store)[rows_of_folds(source, store)]).all())
     return array_digest(to_imagefolder_order(labels, "torchvision")) == source.array_sha256
 
 

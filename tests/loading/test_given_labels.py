@@ -59,7 +59,7 @@ def plainly_read(file: Path, name: str) -> NDArray[np.int64]:
     return np.asarray(np.load(file))
 
 
-def test_the_paper_comes_first_then_sixteen_others() -> None:
+def test_the_paper_comes_first_then_seventeen_others() -> None:
     names = [labels.name for labels in cifar_noisy.label_sets()]
     assert names[:17] == [setting.name for setting in cifar_noisy.SETTINGS]
     assert len(set(names)) == 34
