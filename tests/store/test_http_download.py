@@ -225,8 +225,9 @@ def test_limit_on_address_space(megabytes: int, upstream: Path, tmp_path: Path) 
             timeout=60,
         )
     assert "Traceback" not in done.stderr
-    lacks_memory = "cifar-noisy: too little memory" in done.stderr
-    assert done.returncode == (1 if lacks_memory else 0)
+    # OpenBLAS, and libgcc where a thread ends, say it themselves and end the process.
+    said = ("cifar-noisy: too little memory", "OpenBLAS error: Memory allocation", "libgcc_s.so.1")
+    assert (done.returncode != 0) == any(words in done.stderr for words in said), done.stderr
 
 
 def test_the_first_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
