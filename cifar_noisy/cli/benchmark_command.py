@@ -14,7 +14,7 @@ from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.store.files import output_file, storage_errors
 
 if TYPE_CHECKING:
-    from cifar_noisy.evaluation.benchmark import Benchmark
+    from cifar_noisy.benchmarking.benchmark import Benchmark
 
 
 @app.command(epilog="Example: cifar-noisy benchmark my_module:detector --over noise0.4-sparsity0.2")
@@ -84,7 +84,7 @@ def benchmark(
 def _detector(text: str) -> Any:
     if Path(text).is_dir():
         return text
-    from cifar_noisy.evaluation.detectors import ImportedFunction
+    from cifar_noisy.benchmarking.detectors import ImportedFunction
 
     sys.path.insert(0, str(Path.cwd()))  # as python -m has it; also that of other processes
     return ImportedFunction.of(text)

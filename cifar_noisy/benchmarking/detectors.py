@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.benchmarking.cases import Case, all_cases
 from cifar_noisy.errors import CifarNoisyError, InvalidInputError, MissingInputError, printable
-from cifar_noisy.evaluation.benchmark_cases import Case, all_cases
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.settings import check_choice
 from cifar_noisy.store.files import user_path

@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import (
-    InvalidInputError,
-    SuspectMaskWarning,
-    UnavailableError,
-    printable,
-)
-from cifar_noisy.evaluation.baselines import Baselines, baseline_functions, find_baselines
-from cifar_noisy.evaluation.benchmark_cases import Case, Over, find_cases, gather_files
-from cifar_noisy.evaluation.detectors import (
+from cifar_noisy.benchmarking.baselines import Baselines, baseline_functions, find_baselines
+from cifar_noisy.benchmarking.cases import Case, Over, find_cases, gather_files
+from cifar_noisy.benchmarking.detectors import (
     Detector,
     Function,
     describe_error,
     fail,
     functions_by_case,
+)
+from cifar_noisy.errors import (
+    InvalidInputError,
+    SuspectMaskWarning,
+    UnavailableError,
+    printable,
 )
 from cifar_noisy.evaluation.evaluate import YOURS, check_found
 from cifar_noisy.evaluation.metrics import GroundTruth
@@ -248,7 +248,7 @@ def benchmark(
     """
     import pandas as pd
 
-    from cifar_noisy.evaluation.benchmark_summary import best_baseline, f1_by_case, summarize
+    from cifar_noisy.benchmarking.summary import best_baseline, f1_by_case, summarize
 
     cases, names = find_cases(over, model), find_baselines(baselines)
     functions, n_jobs = functions_by_case(detector, cases), _check_n_jobs(n_jobs)
