@@ -35,7 +35,8 @@ from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastResNet, FastTrainer, learning_rate_at
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.paper import PaperTrainer
-from cifar_noisy.recompute.recipes import FastRecipe, PaperRecipe, default_width
+from cifar_noisy.recompute.probe import MINUTES, choose, measure
+from cifar_noisy.recompute.recipes import FastRecipe, PaperRecipe
 from cifar_noisy.recompute.training import Trainer, TrainingData
 
 # At sparsity 0: accuracy against given and true labels, best F1 of a mask.
@@ -116,7 +117,7 @@ def fold_of(dataset: Dataset) -> TrainingData:
 def compare_fast(
     dataset: Dataset, training: TrainingData, root: Path, n_steps: int
 ) -> dict[str, float]:
-    recipe = FastRecipe(small_epochs=0, width=default_width("cpu"))
+    recipe = choose(measure("cpu"), FastRecipe(small_epochs=0), (), MINUTES, 4)
     trainer = FastTrainer(recipe, training)
     data_seconds: list[float] = []
     note_data(trainer, data_seconds)

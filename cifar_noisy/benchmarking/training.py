@@ -23,8 +23,8 @@ from cifar_noisy.loading.given_labels import labels_of
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
-from cifar_noisy.recompute.plan_file import make_plan
-from cifar_noisy.recompute.recipes import make_recipe
+from cifar_noisy.recompute.plan_file import make_plan, probe_for
+from cifar_noisy.recompute.recipes import check_device_name, make_recipe
 from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import probabilities_path, record_of
 from cifar_noisy.store.files import user_path
@@ -76,7 +76,8 @@ class Training:
 
 def check_training(training: Training) -> None:
     """Raise what would stop the trainings, before the work that comes ahead of them."""
-    make_recipe("fast", "cifar10", training.hyperparameters, training.device)
+    check_device_name(training.device)
+    make_recipe("fast", "cifar10", training.hyperparameters)
     open_dataset("cifar10", training.root, trust=training.trust, load_test_set=True)
     if not training.plan_only:
         from cifar_noisy.recompute.task_runner import check_device
@@ -95,7 +96,7 @@ def train_and_test(kept: Kept, training: Training) -> dict[tuple[Case, str], Row
     folder = user_path(training.folder)
     masks = {key: GivenMask.of(key[0].source, keep) for key, keep in kept.items()}
     arrays = {mask: kept[key] for key, mask in masks.items()}
-    config = make_plan(_configuration(arrays, training), folder, arrays)
+    config = make_plan(_configuration(arrays, training, folder), folder, arrays)
     failed = {} if training.plan_only else _train(config, training, folder)
     tested = {
         task.mask: _test_row(task, config, folder) | failed.get(task.id, {})
@@ -113,13 +114,13 @@ def _with_references(kept: Kept) -> Kept:
     return {**kept, **references}
 
 
-def _configuration(masks: Iterable[GivenMask], training: Training) -> RunConfig:
+def _configuration(masks: Iterable[GivenMask], training: Training, folder: Path) -> RunConfig:
     return make_run_config(
         [],
         masks=masks,
         seed=training.seed,
-        device=training.device,
         overrides=training.hyperparameters,
+        probe=probe_for(folder, training.device, overrides=training.hyperparameters),
         root=training.root,
         trust=training.trust,
     )

@@ -23,7 +23,7 @@ from cifar_noisy.cli.options import (
     parse_noise,
     parse_overrides,
 )
-from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
+from cifar_noisy.cli.output import counted, format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.store.artifact_store import Store
@@ -90,14 +90,27 @@ class PlanOptions:
         "float16"
     )
     device: Device = "cpu"
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Time for the folds of a setting; fast is as wide as that allows."
+        ),
+    ] = 30.0
+    probe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What recompute probe measured on the machine that will train."
+        ),
+    ] = None
 
     def make_plan(self) -> "RunConfig":
         """Write the plan into the folder."""
-        from cifar_noisy.recompute.plan_file import make_plan
+        from cifar_noisy.recompute.plan_file import make_plan, probe_for
         from cifar_noisy.recompute.run_config import make_run_config
 
         if self.dataset == "digits" and (self.root, self.trust) != (None, None):
             raise InvalidInputError("leave out --root and --trust: the digits need no images")
+        overrides = parse_overrides(self.overrides)
         config = make_run_config(
             chosen_labels(
                 map(parse_noise, self.noise or ()), self.sparsity or (), self.labels or ()
@@ -106,14 +119,18 @@ class PlanOptions:
             seed=self.seed,
             n_folds=self.folds,
             dtype=self.dtype,
-            device=self.device,
             recipe=self.recipe,
-            overrides=parse_overrides(self.overrides),
+            overrides=overrides,
             kept_methods=self.train_kept.split(",") if self.train_kept else (),
             coteaching_methods=self.coteaching.split(",") if self.coteaching else (),
             root=self.root,
             trust=self.trust,
-        )
+            probe=probe_for(
+                self.folder, self.device, dataset=self.dataset, recipe=self.recipe,
+                overrides=overrides, file=self.probe,
+            ),
+            minutes=self.minutes,
+        )  # fmt: skip
         return make_plan(config, self.folder)
 
 
@@ -165,6 +182,41 @@ def recompute(
 def recompute_plan(options: PlanOptions, as_json: AsJson = False) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
     _print_tasks(options.make_plan(), options.folder, as_json)
+
+
+@recompute_app.command("probe", epilog="Example: cifar-noisy recompute probe --out probe.json")
+def recompute_probe(
+    out: Annotated[
+        Path | None, typer.Option(help="A file for recompute plan --probe on another machine.")
+    ] = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Time a few training steps here, for a plan that is made on another machine.
+
+    Where a plan is made on the machine that trains, it measures by itself.
+    """
+    from cifar_noisy.recompute.probe import expected_fold_seconds, measure, write_probe
+    from cifar_noisy.recompute.recipes import FastRecipe
+    from cifar_noisy.recompute.task_runner import check_device
+
+    check_device(device)
+    found = measure(device)
+    if out is not None:
+        write_probe(found, out)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    say(f"{found.device}, {found.processor}, {counted(found.n_cores, 'core')}")
+    rows = []
+    for (precision, width), (small, full) in found.seconds.items():
+        fold = expected_fold_seconds(found, FastRecipe(width=width, precision=precision), 4)
+        rows.append(
+            (precision, str(width), f"{1 / small:,.0f}", f"{1 / full:,.0f}", f"{fold / 60:.1f}")
+        )
+    print_table(
+        ("precision", ">width", ">images/s, 20x20", ">images/s, 32x32", ">minutes of a fold"), rows
+    )
 
 
 @recompute_app.command("run", epilog="Example: cifar-noisy recompute run --tasks 0-3 --threads 2")

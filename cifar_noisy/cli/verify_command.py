@@ -95,13 +95,15 @@ def _retrain(
     device: str,
 ) -> None:
     from cifar_noisy.evaluation.retrained_agreement import published_side
-    from cifar_noisy.recompute.plan_file import make_plan
+    from cifar_noisy.recompute.plan_file import make_plan, probe_for
     from cifar_noisy.recompute.run_command import RunCommand
     from cifar_noisy.recompute.run_config import make_run_config
 
     (setting,) = chosen_labels(*_one(noise, sparsity))
     published_side(setting)  # before hours of training
-    config = make_plan(make_run_config([setting], root=root, trust=trust, device=device), folder)
+    config = make_plan(
+        make_run_config([setting], root=root, trust=trust, probe=probe_for(folder, device)), folder
+    )
     for task, _ in dispatch_tasks(config, RunCommand(folder, root, trust, device)):
         say(f"{task.id}: done", err=True)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.images.augmentation import NormalizedImages, resize
-from cifar_noisy.recompute.hardware import has_fast_bfloat16
+from cifar_noisy.recompute.hardware import has_bfloat16
 from cifar_noisy.recompute.recipes import FastRecipe
 from cifar_noisy.recompute.single_network import SingleNetworkTrainer
 from cifar_noisy.recompute.training import TrainingData, make_network, predict_in_chunks
@@ -96,7 +96,11 @@ class FastTrainer(SingleNetworkTrainer):
         images = NormalizedImages(
             pixels, side // 8, place, mean, std, mode="reflect", allow_flip=data.allow_flip
         )
-        self.use_bfloat16 = has_fast_bfloat16(place)
+        self.use_bfloat16 = recipe.precision == "bfloat16"
+        if self.use_bfloat16 and not has_bfloat16(place):
+            raise InvalidInputError(
+                f"precision is bfloat16, which {device} does not have: set precision=float32"
+            )
         super().__init__(data, images, recipe.epochs, recipe.batch_size)
 
     def _learning_rate(self, step: int) -> float:

@@ -14,19 +14,23 @@ import cifar_noisy
 from cifar_noisy.errors import RecomputeError
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies matrices of bfloat16 faster than those of float32.
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices of bfloat16 by itself, without emulation.
 
-    GPUs do, and of CPUs those with AMX; on others PyTorch's bfloat16 is slower.
+    A CPU without such instructions is only slower, which a probe finds out.
 
-    >>> has_fast_bfloat16(torch.device("meta"))
-    False
+    >>> has_bfloat16(torch.device("cpu"))
+    True
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu"
+
+
+def _has_amx() -> bool:
     # Versions of torch that cannot tell are taken for not having it.
     capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
+    return bool(capabilities().get("amx_bf16"))
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -36,7 +40,7 @@ def hardware(device: str) -> dict[str, Any]:
     if place.type == "cuda":
         return {"device": "cuda", "gpu": torch.cuda.get_device_name(place), **versions}
     cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    cpu += " AMX" if has_fast_bfloat16(place) else ""
+    cpu += " AMX" if _has_amx() else ""
     return {"device": "cpu", "threads": torch.get_num_threads(), "cpu": cpu, **versions}
 
 
@@ -80,7 +84,7 @@ def defaults_of_libraries(threads: int | None) -> Iterator[None]:
                 _set_meanwhile(stack, getattr(backend, "matmul"), "fp32_precision", "ieee")  # noqa: B009
         _set_meanwhile(stack, torch.backends.mkldnn, "enabled", True)
         torch.set_deterministic_debug_mode("default")
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast("cpu", enabled=False))

@@ -1,5 +1,6 @@
 """The plan file, which ties a folder to one configuration."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -20,7 +21,8 @@ from cifar_noisy.errors import (
 from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, identity, label_source
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
-from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
+from cifar_noisy.recompute.probe import Probe, measure, read_probe
+from cifar_noisy.recompute.recipes import COTEACHING_PREFIX, check_device_name
 from cifar_noisy.recompute.run_config import (
     GivenMask,
     RunConfig,
@@ -60,6 +62,32 @@ def make_plan(
     return config
 
 
+def probe_for(
+    folder: Path,
+    device: str,
+    *,
+    dataset: str = "cifar10",
+    recipe: str = "fast",
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+) -> Probe | None:
+    """Return what a plan chooses the width and precision of `fast` by; None where it does not.
+
+    It is read from the file, or from the plan that is in the folder, or measured now.
+    """
+    check_device_name(device)
+    is_chosen = dataset == "cifar10" and recipe == "fast"
+    if not is_chosen or {"width", "precision"} <= (overrides or {}).keys():
+        return None
+    if file is not None:
+        return read_probe(file)
+    with contextlib.suppress(MissingInputError, RecomputeError):
+        planned = load_plan(folder).probe
+        if planned is not None and planned.device == device.partition(":")[0]:
+            return planned
+    return measure(device)
+
+
 def save_plan(config: RunConfig, folder: Path) -> None:
     """Write the plan; raise if the folder has another plan, or results of another one.
 
@@ -86,6 +114,8 @@ def save_plan(config: RunConfig, folder: Path) -> None:
     has_place = config.root is not None or config.trust is not None
     if planned is not None and not has_place:
         config = dataclasses.replace(config, root=planned.root, trust=planned.trust)
+    if planned is not None and config.probe is None:
+        config = dataclasses.replace(config, probe=planned.probe)
     if planned is None or has_place or planned.masks != config.masks:
         write_sealed_json(path, _to_plan_json(config))
 
@@ -96,6 +126,8 @@ def load_plan(folder: Path) -> RunConfig:
     content = read_sealed_json(path)
     if content is None:
         raise _unreadable(path)
+    if "probe" not in content and "recipe_name" in content:
+        raise _earlier_plan(path)
     try:
         return _from_plan_json(content, folder)
     except _DamagedPlanError:
@@ -122,12 +154,14 @@ def _unreadable(path: Path) -> CifarNoisyError:
         )
     except OSError as error:
         return RecomputeError(f"{path} cannot be read ({reason(error)}): name another folder")
-    if start == _EARLIER_PLAN:
-        return RecomputeError(
-            f"{path} was written by an earlier version, whose trainings cannot be continued: plan "
-            "in a new folder"
-        )
-    return _DamagedPlanError(path)
+    return _earlier_plan(path) if start == _EARLIER_PLAN else _DamagedPlanError(path)
+
+
+def _earlier_plan(path: Path) -> RecomputeError:
+    return RecomputeError(
+        f"{path} was written by an earlier version, whose trainings cannot be continued: plan in a "
+        "new folder"
+    )
 
 
 def read_given_mask(mask: GivenMask, folder: Path, n_examples: int) -> NDArray[np.bool_]:
@@ -148,6 +182,7 @@ def read_given_mask(mask: GivenMask, folder: Path, n_examples: int) -> NDArray[n
 def _to_plan_json(config: RunConfig) -> dict[str, Any]:
     masks = [{**identity(mask.labels), "digest": mask.digest} for mask in config.masks]
     plan = {**config.to_dict(), "root": config.root, "trust": config.trust}
+    plan["probe"] = config.probe and config.probe.to_dict()
     return plan | ({"masks": masks} if masks else {})
 
 
@@ -182,6 +217,7 @@ def _from_plan_json(content: Mapping[str, Any], folder: Path) -> RunConfig:
         recipe=content["recipe_name"],
         overrides=content["recipe"]
         | {COTEACHING_PREFIX + name: value for name, value in coteaching.items()},
+        probe=None if content["probe"] is None else Probe.from_dict(content["probe"]),
         masks=[
             _planned_mask(folder, **mask) for mask in content.get("masks", ())
         ],

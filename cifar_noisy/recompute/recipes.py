@@ -1,7 +1,4 @@
-"""The recipes: their hyperparameters, the values for each dataset, and the trainer of each.
-
-Without torch, which is imported where a trainer is made or a device asked what it can do.
-"""
+"""The recipes: their hyperparameters, and the values for each dataset."""
 
 import dataclasses
 import re
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
 RecipeName = Literal["fast", "paper"]
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 CHECKPOINTS = ("last", "best-test")
+PRECISIONS = ("float32", "bfloat16")
 COTEACHING_PREFIX = "coteaching."
 
 _MAX = 1e9  # upper end of a hyperparameter that has no other
@@ -51,9 +49,14 @@ class FastRecipe:
     warmup: float = 0.2  # fraction of all steps on which the learning rate rises
     momentum: float = 0.9  # of Nesterov SGD, as the weight decay
     weight_decay: float = 5e-4
-    width: int = 16  # channels of the first convolution; plans take their device's `default_width`
+    width: int = 16  # channels of the first convolution; plans choose it by measurement
+    precision: str = "float32"  # of the network's multiplications, or "bfloat16"; likewise
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InvalidInputError(
+                f"precision is {self.precision!r}: it takes {' or '.join(PRECISIONS)}"
+            )
         _check_ranges(self)
 
 
@@ -121,39 +124,19 @@ def check_device_name(name: str) -> None:
         raise InvalidInputError(f"device {name!r} is unknown: use cpu, cuda or cuda:1")
 
 
-def default_width(device: str) -> int:
-    """Return the width of `fast` that a device trains within half an hour for a setting.
-
-    Wider networks give better probabilities; without fast bfloat16 two CPU cores have no time for
-    them. GPUs, for which nothing was measured, get what a CPU with AMX gets.
-    """
-    import torch
-
-    from cifar_noisy.recompute.hardware import has_fast_bfloat16
-
-    return 32 if has_fast_bfloat16(torch.device(device)) else 16
-
-
-def make_recipe(
-    name: str, dataset: "DatasetName", overrides: Mapping[str, Any], device: str = "cpu"
-) -> Recipe:
+def make_recipe(name: str, dataset: "DatasetName", overrides: Mapping[str, Any]) -> Recipe:
     """Return a recipe with its values for a dataset, except those overridden.
 
-    Overrides are numbers or text; those whose names begin with "coteaching." are ignored. The
-    device decides the width of `fast`.
+    Overrides are numbers or text; those whose names begin with "coteaching." are ignored.
 
     >>> make_recipe("paper", "cifar10", {"epochs": "2"}).epochs
     2
     """
-    check_device_name(device)
     own = {key: value for key, value in overrides.items() if not key.startswith(COTEACHING_PREFIX)}
     is_digits = dataset == "digits"
     if check_choice(name, RECIPES, "recipe") == "paper":
         return _filled(PaperRecipe, (_PAPER_DIGITS if is_digits else {}) | own)
-    defaults = _FAST_DIGITS if is_digits else {}
-    if "width" not in defaults | own:
-        defaults = {"width": default_width(device)}
-    return _filled(FastRecipe, defaults | own)
+    return _filled(FastRecipe, (_FAST_DIGITS if is_digits else {}) | own)
 
 
 def make_coteaching(dataset: "DatasetName", overrides: Mapping[str, Any]) -> CoteachingRecipe:

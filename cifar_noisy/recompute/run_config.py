@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.loading.given_labels import LabelSource, identity
 from cifar_noisy.recompute.datasets import DATASETS, DatasetName
+from cifar_noisy.recompute.probe import MINUTES, Probe, choose
 from cifar_noisy.recompute.recipes import (
     COTEACHING_PREFIX,
     RECIPES,
     CoteachingRecipe,
+    FastRecipe,
     Recipe,
     RecipeName,
     make_coteaching,
@@ -61,7 +63,7 @@ class RunConfig:
     `coteaching_methods` keep with Co-Teaching. What `masks` keep is trained on by the recipe too;
     these determine no other result, so a plan may get further ones. `data_digest` is the sha256 of
     images and true labels, empty until `make_plan` has opened them. `root` and `trust` are those of
-    `load_images`.
+    `load_images`; `probe` is what the width and precision of `fast` were chosen by.
     """
 
     dataset: DatasetName
@@ -78,6 +80,7 @@ class RunConfig:
     root: str | None = dataclasses.field(default=None, compare=False)
     trust: str | None = dataclasses.field(default=None, compare=False)
     masks: tuple[GivenMask, ...] = dataclasses.field(default=(), compare=False)
+    probe: Probe | None = dataclasses.field(default=None, compare=False)
 
     @property
     def labels(self) -> tuple[LabelSource, ...]:
@@ -97,9 +100,10 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that determines the results, as plain values of JSON."""
-        fields = dataclasses.asdict(dataclasses.replace(self, settings=(), masks=()))
+        fields = dataclasses.asdict(dataclasses.replace(self, settings=(), masks=(), probe=None))
         fields["settings"] = [identity(source) for source in self.settings]
-        del fields["root"], fields["trust"], fields["masks"]
+        for name in ("root", "trust", "masks", "probe"):
+            del fields[name]
         plain: dict[str, Any] = json.loads(json.dumps(fields))
         return plain
 
@@ -141,7 +145,6 @@ def make_run_config(
     seed: int = 0,
     n_folds: int = 4,
     dtype: str = "float16",
-    device: str = "cpu",
     recipe: str = "fast",
     overrides: Mapping[str, str | float] | None = None,
     kept_methods: Iterable[str] = (),
@@ -149,11 +152,14 @@ def make_run_config(
     masks: Iterable[GivenMask] = (),
     root: str | os.PathLike[str] | None = None,
     trust: str | None = None,
+    probe: Probe | None = None,
+    minutes: float = MINUTES,
 ) -> RunConfig:
     """Check all choices and return them as a configuration.
 
     The recipe has its defaults for the dataset where `overrides` has no value; hyperparameters of
-    Co-Teaching begin with "coteaching.". The device decides the default width of `fast`.
+    Co-Teaching begin with "coteaching.". A probe chooses the width and precision of `fast`, so that
+    the folds of given labels take so many minutes at most.
 
     Examples
     --------
@@ -170,6 +176,7 @@ def make_run_config(
         if name != "cifar10" and not isinstance(source, Setting):
             raise InvalidInputError(f"{source} is of CIFAR-10: leave dataset={name!r} out")
     values = dict(overrides or {})
+    n_folds = _integer("folds", n_folds, 2, _MAX_FOLDS)
     kept, with_coteaching = _methods(kept_methods), _methods(coteaching_methods)
     if not with_coteaching and any(key.startswith(COTEACHING_PREFIX) for key in values):
         raise InvalidInputError("Co-Teaching has hyperparameters but no method to be trained on")
@@ -177,9 +184,9 @@ def make_run_config(
         dataset=name,
         settings=chosen,
         recipe_name=check_choice(recipe, RECIPES, "recipe"),
-        recipe=make_recipe(recipe, name, values, device),
+        recipe=_choose(make_recipe(recipe, name, values), values, probe, minutes, n_folds),
         seed=_integer("seed", seed, -_MAX_SEED, _MAX_SEED),
-        n_folds=_integer("folds", n_folds, 2, _MAX_FOLDS),
+        n_folds=n_folds,
         dtype=check_choice(dtype, get_args(DType), "dtype"),
         data_digest=str(data_digest),
         kept_methods=kept,
@@ -188,7 +195,17 @@ def make_run_config(
         root=None if root is None else str(user_path(root).absolute()),
         trust=trust,
         masks=given_masks,
+        probe=probe,
     )
+
+
+def _choose(
+    recipe: Recipe, values: Mapping[str, Any], probe: Probe | None, minutes: float, n_folds: int
+) -> Recipe:
+    if probe is None or not isinstance(recipe, FastRecipe):
+        return recipe
+    fixed = [name for name in ("width", "precision") if name in values]
+    return choose(probe, recipe, fixed, minutes, n_folds)
 
 
 def _methods(names: Iterable[str]) -> tuple[Method, ...]:

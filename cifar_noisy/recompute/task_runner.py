@@ -26,7 +26,7 @@ from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rat
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
 from cifar_noisy.recompute.paper import PaperTrainer
-from cifar_noisy.recompute.plan_file import make_plan, read_given_mask
+from cifar_noisy.recompute.plan_file import make_plan, probe_for, read_given_mask
 from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import PaperRecipe, Recipe, check_device_name
 from cifar_noisy.recompute.run_config import (
@@ -107,7 +107,7 @@ def run_tasks(
 
 def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
     """Plan and run some settings with the images in the cache; show the progress on stderr."""
-    config = make_plan(make_run_config(settings), folder)
+    config = make_plan(make_run_config(settings, probe=probe_for(folder, "cpu")), folder)
     dataset = open_dataset(config.dataset, load_test_set=config.needs_test)
     with step_bar() as show:
         for _ in run_tasks(config, dataset, folder, on_step=show):
