@@ -5,7 +5,7 @@ a whole epoch at once, on the CPU, so that a row's crop follows from seed, epoch
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ class PaddedImages:
             self._windows = torch.from_numpy(buffer).to(device).as_strided(shape, strides)
 
     def crop(self, rows: Tensor, crops: Crops) -> Tensor:
-        """Return (B, H, W, C) uint8 on the device: crop, then flip. Arguments are on the CPU."""
+        """Return (B, H, W, C) uint8 on the device: crop, then flip."""
         # Cropping and then flipping is cropping the mirrored image at the mirrored place.
         right = torch.where(crops.flip, 2 * self.padding - crops.right, crops.right)
         place = (rows + crops.flip * self.n_images, crops.down, right)
@@ -128,8 +128,9 @@ class NormalizedImages(PaddedImages):
 
     def centered(self, rows: Tensor, flip: bool = False, offset: int = 0) -> Tensor:
         """Return rows normalised as they are, or mirrored, or moved up and left by some pixels."""
-        place = torch.full((len(rows),), self.padding + offset, dtype=torch.int64, device="cpu")
-        flips = torch.full((len(rows),), flip, dtype=torch.bool, device="cpu")
+        like: Any = {"size": (len(rows),), "device": rows.device}
+        place = torch.full(fill_value=self.padding + offset, dtype=torch.int64, **like)
+        flips = torch.full(fill_value=flip, dtype=torch.bool, **like)
         return self.augmented(rows, Crops(place, place, flips))
 
 

@@ -95,6 +95,9 @@ class CoteachingTrainer(Trainer):
         self.optimizers = [
             torch.optim.Adam(network.parameters(), lr=recipe.rate) for network in self.networks
         ]
+        # Which labels are true, for the log alone; it says 0 of all where nobody knows.
+        clean = np.zeros(len(data.labels)) if data.is_clean is None else data.is_clean
+        self.is_clean = torch.from_numpy(clean.astype(np.float64)).to(place)
         if data.is_clean is not None:
             self.log.append(f"Actual noise {1 - data.is_clean[data.train].mean():.2f}")
 
@@ -109,7 +112,7 @@ class CoteachingTrainer(Trainer):
     def _learning_rate_label(self) -> str:
         return f"coteaching.rate ({self.recipe.rate:g})"
 
-    def _train_batch(self, batch: TrainingBatch) -> CoteachingMetrics:
+    def _train_batch(self, batch: TrainingBatch) -> Tensor:
         epoch = batch.epoch + 1  # the untrained networks were epoch 0
         self._set_schedule(epoch)
         forget_rate = forget_rate_at(epoch, self.forget_rate, self.recipe.gradual_epochs)
@@ -126,9 +129,9 @@ class CoteachingTrainer(Trainer):
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        accuracies = [(some.argmax(1) == batch.labels).float().mean().item() for some in logits]
-        pure = [self._pure_ratio(batch.rows[rows.cpu()]) for rows in chosen]
-        return CoteachingMetrics(*(loss.item() for loss in losses), *accuracies, *pure)
+        accuracies = [(some.argmax(1) == batch.labels).float().mean() for some in logits]
+        pure = [self.is_clean[batch.rows[rows]].mean() for rows in chosen]
+        return torch.stack([value.detach().double() for value in (*losses, *accuracies, *pure)])
 
     def _set_schedule(self, epoch: int) -> None:
         beta1 = self.recipe.late_beta1 if epoch >= self.recipe.decay_start else 0.9
@@ -148,18 +151,14 @@ class CoteachingTrainer(Trainer):
                     torch.cuda.manual_seed(seed)
             return [network.train()(batch.images) for network in self.networks]
 
-    def _pure_ratio(self, rows: Tensor) -> float:
-        """Return how many of the rows that are learned from have the true label."""
-        is_clean = self.data.is_clean
-        return 0.0 if is_clean is None else float(is_clean[rows.numpy()].mean())
+    def _is_logged(self, number: int) -> bool:
+        return (number + 1) % LOG_INTERVAL == 0 or number + 1 == self.steps_per_epoch
 
     def _log_batch(
         self, batch: TrainingBatch, metrics: CoteachingMetrics, seconds: BatchTime
     ) -> None:
-        number = batch.number + 1
-        if number % LOG_INTERVAL == 0 or number == self.steps_per_epoch:
-            counts = (batch.epoch + 2, self.recipe.epochs, number, self.steps_per_epoch)
-            self.log.append(coteaching_batch(*counts, metrics, self.totals))
+        counts = (batch.epoch + 2, self.recipe.epochs, batch.number + 1, self.steps_per_epoch)
+        self.log.append(coteaching_batch(*counts, metrics, self.totals))
 
     def _on_train_start(self) -> None:
         self._log_evaluation(1, None)
@@ -170,7 +169,7 @@ class CoteachingTrainer(Trainer):
         self._log_evaluation(epoch + 2, (first, second))
 
     def _log_evaluation(self, epoch: int, ratios: tuple[float, float] | None) -> None:
-        labels = self.labels[self.monitored.to(self.device)]
+        labels = self.labels[self.monitored]
         first, second = (
             100
             * (self._probabilities(network, self.monitored).argmax(1) == labels).sum().item()

@@ -88,7 +88,7 @@ class PaperTrainer(SingleNetworkTrainer):
         def predict(chunk: Tensor) -> Tensor:
             return self._logits(self.images.augmented(rows[chunk], crops.select(chunk))).softmax(1)
 
-        return predict_in_chunks(torch.arange(len(rows), device="cpu"), predict).cpu().numpy()
+        return predict_in_chunks(torch.arange(len(rows), device=self.device), predict).cpu().numpy()
 
     def _stateful_modules(self) -> dict[str, Any]:
         return {**super()._stateful_modules(), "best": self.best}

@@ -52,7 +52,7 @@ class SingleNetworkTrainer(Trainer):
             logits: Tensor = self.network(images)
         return logits.float()
 
-    def _train_batch(self, batch: TrainingBatch) -> SingleNetworkMetrics:
+    def _train_batch(self, batch: TrainingBatch) -> Tensor:
         self.network.train()
         logits = self._logits(batch.images)
         loss = F.cross_entropy(logits, batch.labels, weight=self.class_weights)
@@ -61,32 +61,31 @@ class SingleNetworkTrainer(Trainer):
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step)
         self.optimizer.step()
-        return SingleNetworkMetrics(loss.item(), *_accuracies(logits.detach(), batch.labels))
+        return torch.stack([loss.detach().double(), *_accuracies(logits.detach(), batch.labels)])
+
+    def _is_logged(self, number: int) -> bool:
+        return number % LOG_INTERVAL == 0 or number + 1 == self.steps_per_epoch
 
     def _log_batch(
         self, batch: TrainingBatch, metrics: SingleNetworkMetrics, seconds: BatchTime
     ) -> None:
-        n_done = batch.number + 1
-        if batch.number % LOG_INTERVAL == 0 or n_done == self.steps_per_epoch:
-            mean = SingleNetworkMetrics(*(total / n_done for total in self.totals))
-            self.log.append(
-                resnet50_batch(
-                    batch.epoch, batch.number, self.steps_per_epoch, seconds, metrics, mean
-                )
-            )
+        mean = SingleNetworkMetrics(*(total / (batch.number + 1) for total in self.totals))
+        self.log.append(
+            resnet50_batch(batch.epoch, batch.number, self.steps_per_epoch, seconds, metrics, mean)
+        )
 
     def _on_epoch_start(self, epoch: int) -> None:
         last_step = (epoch + 1) * self.steps_per_epoch - 1
         self.log.append(f"epoch: {epoch + 1} | lr: {self._learning_rate(last_step):.6g}")
 
     def _on_epoch_end(self, epoch: int) -> None:
-        labels = self.labels[self.monitored.to(self.device)]
-        top1, top5 = _accuracies(self._probabilities(self.monitored), labels)
+        labels = self.labels[self.monitored]
+        top1, top5 = torch.stack(_accuracies(self._probabilities(self.monitored), labels)).tolist()
         self._select_weights(top1)
         self.log.append(f" * Acc@1 {100 * top1:.3f} Acc@5 {100 * top5:.3f}")
 
 
-def _accuracies(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the accuracies of the first class and of the first five."""
+def _accuracies(scores: Tensor, labels: Tensor) -> list[Tensor]:
+    """Return the accuracies, float64, of the first class and of the first five."""
     hits = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
-    return hits[:, :1].sum().item() / len(labels), hits.sum().item() / len(labels)
+    return [hits[:, :1].sum().double() / len(labels), hits.sum().double() / len(labels)]

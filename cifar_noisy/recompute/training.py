@@ -48,18 +48,18 @@ class TrainingData(NamedTuple):
 
 
 class EpochRandomness(NamedTuple):
-    """The randomness of one epoch, all on the CPU, so that devices see the same."""
+    """The randomness of one epoch, drawn on the CPU, so that devices see the same."""
 
     order: Tensor  # (n,) int64, indices into the training rows
     crops: Crops  # of the n images in this order
 
 
 class TrainingBatch(NamedTuple):
-    """The images of a step, on the device."""
+    """The examples of a step, on the device."""
 
     epoch: int
     number: int
-    rows: Tensor  # (B,) int64, on the CPU
+    rows: Tensor  # (B,) int64
     images: Tensor  # (B, C, H, W) float32, normalised
     labels: Tensor  # (B,) int64
 
@@ -67,7 +67,9 @@ class TrainingBatch(NamedTuple):
 class Trainer(ABC):
     """One training, which can be stopped after any step, saved, loaded and continued.
 
-    A recipe's trainer fills in the hooks: it trains on a batch, predicts, and logs.
+    A recipe's trainer fills in the hooks: it trains on a batch, predicts, and logs. What a step
+    comes to stays on the device until a line is logged or a checkpoint saved, so that no step waits
+    for the one before.
     """
 
     metrics_type: type[Metrics]
@@ -100,14 +102,17 @@ class Trainer(ABC):
         self.step = 0  # steps done
         self.seconds = 0.0  # of steps and evaluations, before an interruption too
         self.log = [self.size_line.format(n_train)]  # lines that `parse_training_log` reads
-        self.totals: Any = self.metrics_type()  # sums over the batches of this epoch
+        self.totals: Any = (
+            self.metrics_type()
+        )  # sums over the batches of this epoch, as far as read
+        self._unread: list[Tensor] = []  # metrics of the steps since
         self.labels = torch.from_numpy(data.labels).to(self.device)
-        self.train_rows = torch.from_numpy(data.train)
-        self.held_out_rows = torch.from_numpy(data.held_out)
+        self.train_rows = torch.from_numpy(data.train).to(self.device)
+        self.held_out_rows = torch.from_numpy(data.held_out).to(self.device)
         monitored = data.monitored
         if monitored is None:
             monitored = data.held_out[:: max(1, len(data.held_out) // MAX_EVAL_ROWS)]
-        self.monitored = torch.from_numpy(monitored)
+        self.monitored = torch.from_numpy(monitored).to(self.device)
         weights = data.class_weights
         self.class_weights = None if weights is None else torch.from_numpy(weights).to(self.device)
 
@@ -139,10 +144,14 @@ class Trainer(ABC):
         generator = torch.Generator().manual_seed(self.data.seed(str(epoch)))
         n = len(self.train_rows)
         order = torch.randperm(n, generator=generator, device="cpu")
-        return EpochRandomness(order, self._sample_crops(n, generator))
+        return EpochRandomness(order.to(self.device), self._sample_crops(n, generator))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a later `load_state_dict` needs to continue to the same bits."""
+        """Return all that a later `load_state_dict` needs to continue to the same bits.
+
+        Raises RecomputeError if a loss since the last state is not finite.
+        """
+        self._read_metrics()
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -177,12 +186,16 @@ class Trainer(ABC):
         """Return what a checkpoint saves beside the counters."""
 
     @abstractmethod
-    def _train_batch(self, batch: TrainingBatch) -> Metrics:
-        """Take a step; return its metrics."""
+    def _train_batch(self, batch: TrainingBatch) -> Tensor:
+        """Take a step; return its metrics, float64 on the device, in the order of the type."""
+
+    @abstractmethod
+    def _is_logged(self, number: int) -> bool:
+        """Whether there is a line for the batch of this number, as there is for the last one."""
 
     @abstractmethod
     def _log_batch(self, batch: TrainingBatch, metrics: Any, seconds: BatchTime) -> None:
-        """Log a step if it is due; its metrics are in `totals`."""
+        """Log a step; its metrics are in `totals`."""
 
     @abstractmethod
     def _on_epoch_end(self, epoch: int) -> None:
@@ -206,7 +219,7 @@ class Trainer(ABC):
         places, allow_flip = 2 * self.images.padding + 1, self.data.allow_flip
         down, right = torch.randint(places, (n, 2), generator=generator, device="cpu").unbind(1)
         flip = torch.rand(n, generator=generator, dtype=torch.float32, device="cpu") < 0.5
-        return Crops(down, right, flip & allow_flip)
+        return Crops(*(part.to(self.device) for part in (down, right, flip & allow_flip)))
 
     def _train_step(self, epoch: int, number: int, randomness: EpochRandomness) -> None:
         started = time.perf_counter()
@@ -214,22 +227,34 @@ class Trainer(ABC):
         rows = self.train_rows[randomness.order[chosen]]
         images = self.images.augmented(rows, randomness.crops.select(chosen))
         images = self._transform_batch(images, epoch)
-        labels = self.labels[rows.to(self.device)]
+        labels = self.labels[rows]
         ready = time.perf_counter()
         batch = TrainingBatch(epoch, number, rows, images, labels)
-        metrics = self._train_batch(batch)
+        self._unread.append(self._train_batch(batch))
         self.step += 1
-        for value in metrics:
-            if not math.isfinite(value):
-                raise RecomputeError(
-                    f"the loss of epoch {epoch + 1}, batch {number + 1} is {value}: "
-                    f"lower {self._learning_rate_label()}; the last checkpoint is kept"
-                )
-        self.totals = self.metrics_type(*map(operator.add, self.totals, metrics))
+        metrics = self._read_metrics() if self._is_logged(number) else None
         now = time.perf_counter()
         self.seconds += now - started
-        seconds = BatchTime(now - started, ready - started, self.seconds / self.step)
-        self._log_batch(batch, metrics, seconds)
+        if metrics is not None:
+            seconds = BatchTime(now - started, ready - started, self.seconds / self.step)
+            self._log_batch(batch, metrics, seconds)
+
+    def _read_metrics(self) -> Metrics | None:
+        """Add up what the steps since the last time came to; return the last one's metrics."""
+        if not self._unread:
+            return None
+        steps = torch.stack(self._unread).tolist()
+        self._unread.clear()
+        for step, values in enumerate(steps, self.step - len(steps)):
+            epoch, number = divmod(step, self.steps_per_epoch)
+            for value in values:
+                if not math.isfinite(value):
+                    raise RecomputeError(
+                        f"the loss of epoch {epoch + 1}, batch {number + 1} is {value}: "
+                        f"lower {self._learning_rate_label()}; the last checkpoint is kept"
+                    )
+            self.totals = self.metrics_type(*map(operator.add, self.totals, values))
+        return self.metrics_type(*steps[-1])
 
 
 def make_network(
