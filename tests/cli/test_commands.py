@@ -28,7 +28,8 @@ from cifar_noisy import generate_labels, load_label_errors, load_noisy_labels, l
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.export_command import IMAGE_FOLDERS
-from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
+from cifar_noisy.evaluation.table_formats import FORMATS
+from cifar_noisy.evaluation.tables import NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.label_exports import EXPORT_FORMATS
 from cifar_noisy.loading.noise_models import NOISE_MODELS
@@ -201,8 +202,15 @@ RUNS = {
         Run("--format text --rule last --network max", r"^F1 +C_confusion +0\.71 "),
         Run("--format markdown --rule best --network first", r"^\| F1 "),
         Run("--format latex --network second --edition 2019", r"\\toprule"),
-        Run("--format csv --network mean --edition 2021", "^table,group,"),
+        Run("--format csv --network mean --edition 2021", "^table,edition,rule,group,"),
         Run("--json", '"Finding label errors"'),
+        Run("--noise 0.4 --sparsity 0.2 --method cl_pbc", r"^F1 +CL: PBC +0\.84$"),
+        Run("--against print --method argmax --noise 0.7", "^All prints together: 23 of 28 cells"),
+        Run("--against print --method sceloss --json", '"n_agreeing": 12'),
+        Run("--against print --format csv --noise 0", "^print,source,edition,"),
+        Run("--json --format csv", "", 2, "cifar-noisy: leave --json or --format out: .*\n"),
+        Run("--against paper", "", 2, "cifar-noisy: against 'paper' is unknown: .*\n"),
+        Run("--noise 0.9", "", 2, "cifar-noisy: nothing published matches all filters: .*\n"),
     ],
     "report": [
         Run(
@@ -388,6 +396,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "--format": FORMATS,
     "--rule": RULES,
     "--network": NETWORKS,
+    "--against": ("print",),
     "--order": ORDERS,
     "--by": ("given", "true", "pair"),
     "--layout": ("imagefolder", "torchvision"),
