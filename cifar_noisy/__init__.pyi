@@ -48,6 +48,7 @@ from .evaluation.results import (
 )
 from .evaluation.retrained_agreement import (
     Comparison as Comparison,
+    RecomputedComparison as RecomputedComparison,
     compare_recomputed as compare_recomputed,
 )
 from .evaluation.table_formats import format_tables as format_tables

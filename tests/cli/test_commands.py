@@ -40,6 +40,7 @@ from conftest import LABEL_SETS, MIRROR, NO_FILES
 from tests.conftest import write_example_scores
 from tests.fake_cifar import FakeCifar
 from tests.file_server import serving
+from tests.json_schemas import answer_of
 from tests.range_server import Behaviour, serving_ranges
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
@@ -130,6 +131,9 @@ RUNS = {
         Run(f"mine.npy {SETTING}", "^cl_both 2019 +0.8114"),
         Run(f"mask.npy {SETTING} --edition 2021 --by true --json", '"breakdown"'),
         Run(f"mask.npy {SETTING} --by given", "^airplane "),
+        Run(f"pyx.npy {SETTING} --by given --json", '"breakdown"'),
+        Run(f"mine.npy {SETTING} --json", '"best_cut"'),
+        Run("mine.npy --noise 0 --json", '"detection": null'),
         Run(f"pyx.npy {SETTING} --by pair --order imagefolder", "^given labels +0.4"),
         Run(f"official.npy {SETTING} --order torchvision", "^cl_pbnr 2019 +0.80"),
         Run(f"mask.npy {HUMAN}", "^the published methods are left out: no masks were published for",
@@ -150,6 +154,7 @@ RUNS = {
             notices="imported\n"),
         Run("found --over noise0.4-sparsity0.2 --baselines default", "^cl_pbnr +1 +0.82"),
         Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0", "^yours failed in .*exist", 1),
+        Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0 --json", '"failed": 1', 1),
         Run("detectors:disagree --over human --model resnet18", r"^yours +2 +0\.",
             needs_label_sets=True),
         Run("detectors:doubtful --over all --baselines none --json", '"range_cifar10s"',
@@ -276,7 +281,7 @@ RUNS = {
         Run("--noise 0.9 --sparsity 0.2 --json -", '"verdict": "exact"'),
         Run("--noise 0.9 --sparsity 0.2 --json batches", "exact", 2,
             "cifar-noisy: batches is a folder: name a file in it\n"),
-        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\s*\Z"),
+        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\{(?s:.*)\}\s*\Z"),
         Run(
             f"--recomputed trained {SETTING} --root batches --trust pixels --device cpu", "",
             status=2, notices="cifar-noisy: trained is no folder.*\n",
@@ -295,7 +300,7 @@ RUNS = {
         Run("", r"files: \d+ right"),
         Run("--json", '"is_right": true'),
     ],
-    "cache prune": [Run("", "leftovers"), Run("--json", r"^\[")],
+    "cache prune": [Run("", "leftovers"), Run("--json", '"removed": ')],
     "cache export": [
         Run(f"one.tar --kind pyx {SETTING}", "^1 file written to one.tar$"),
         Run("labels.tar --kind noise_matrix --json", '"bundle": "labels.tar"'),
@@ -522,6 +527,10 @@ def test_run(
         status, said, notices = process.returncode, process.stdout, process.stderr
     assert status == run.status, notices
     assert re.search(run.says, said, re.MULTILINE), said
+    if "--json" in words and said.startswith("{"):
+        answer_of(said, command)
+    elif "--json" in words:  # without an answer, the request failed
+        assert status != 0
     notices = EPOCHS.sub("", notices)
     assert re.fullmatch(run.notices, notices), notices
 
@@ -566,6 +575,6 @@ def test_generate_writes_the_labels_and_says_the_rates(
     labels = np.load(io.BytesIO(content), allow_pickle=False)
     np.testing.assert_array_equal(labels, expected.labels)
     said = (ran.stdout if is_file else ran.stderr).decode()
-    assert f"got {expected.got:.4f}" in said or json.loads(said)["got"] == expected.got
+    assert f"got {expected.got:.4f}" in said or answer_of(said, "generate")["got"] == expected.got
     assert not (ran.stderr if is_file else b"")
     assert [path.name for path in tmp_path.iterdir()] == (["made.npy"] if is_file else [])

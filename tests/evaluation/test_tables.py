@@ -33,6 +33,7 @@ from cifar_noisy.evaluation.tables import RULES, TEN_TRIALS, Cell, Network, Rule
 from cifar_noisy.settings import METHODS, Edition
 from conftest import MIRROR
 from tests.cli.test_app import run
+from tests.json_schemas import answer_of
 
 Say = Callable[[str], None]
 PRINTED = {printed.name: printed.cells for printed in printed_tables()}
@@ -323,7 +324,7 @@ def test_the_command_states_its_rule(published: str) -> None:
 
 
 def test_the_command_as_json(published: str) -> None:
-    errors, accuracies = json.loads(run("tables", "--json").stdout)["tables"]
+    errors, accuracies = answer_of(run("tables", "--json").stdout, "tables")["tables"]
     assert (errors["edition"], accuracies["edition"]) == ("2019", None)
     assert {cell["paper_name"] for cell in errors["cells"]} == {
         "C_confusion", "C_y~,y*", "CL: PBC", "CL: PBNR", "CL: C+NR",
