@@ -21,8 +21,9 @@ QUICK ?= tests/test_settings.py tests/store/test_files.py tests/store/test_locks
 demo: $(INSTALLED)
 	$(BIN)/cifar-noisy demo
 
+# The tests of a file run in one process, files beside each other.
 test: lint types
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 quick: lint
 	$(RUN) pytest -q $(QUICK)

@@ -1,5 +1,7 @@
 __version__: str
 
+from .benchmarking.benchmark import Benchmark as Benchmark, benchmark as benchmark
+from .benchmarking.training import Training as Training
 from .confident_learning.label_errors import (
     confident_joint as confident_joint,
     estimate_joint as estimate_joint,
@@ -29,7 +31,6 @@ from .errors import (
     UnavailableError as UnavailableError,
     UnknownArtifactError as UnknownArtifactError,
 )
-from .evaluation.benchmark import Benchmark as Benchmark, benchmark as benchmark
 from .evaluation.evaluate import (
     evaluate as evaluate,
     evaluate_published as evaluate_published,

@@ -189,7 +189,7 @@ def label_sets() -> Row:
 
 BENCHMARK = """
 import os, sys
-import cifar_noisy, cifar_noisy.evaluation.benchmark, cifar_noisy.evaluation.benchmark_summary
+import cifar_noisy, cifar_noisy.benchmarking.benchmark, cifar_noisy.benchmarking.summary
 import pandas, tqdm.auto
 over, kind = {!r}, {!r}
 scores = cifar_noisy.load_pyx(0.4, 0.2)[:, 0].astype(float)

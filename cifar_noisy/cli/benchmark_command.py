@@ -8,13 +8,25 @@ import typer
 
 import cifar_noisy
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.options import AsJson, Model
+from cifar_noisy.cli.options import (
+    AsJson,
+    Device,
+    ImagesRoot,
+    Model,
+    Overrides,
+    Threads,
+    Trust,
+    parse_overrides,
+)
 from cifar_noisy.cli.output import is_stdout, print_json, print_table, say
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.store.files import output_file, storage_errors
 
 if TYPE_CHECKING:
-    from cifar_noisy.evaluation.benchmark import Benchmark
+    from cifar_noisy.benchmarking.benchmark import Benchmark
+
+
+TRAINING_DEFAULTS = (False, "cpu", None, 0, None)
 
 
 @app.command(epilog="Example: cifar-noisy benchmark my_module:detector --over noise0.4-sparsity0.2")
@@ -22,9 +34,10 @@ def benchmark(
     detector: Annotated[
         str,
         typer.Argument(
-            help="module:function, a function of (labels, pyx) that returns 50,000 bool (True = "
-            "label error) or float scores (higher = more likely wrong); or a folder that has such "
-            "an array for each case, such as noise0.4-sparsity0.2.npy."
+            help="module:function, a function of (labels, pyx), with --images of (images, labels), "
+            "that returns 50,000 bool (True = label error) or float scores (higher = more likely "
+            "wrong); or a folder that has such an array for each case, such as "
+            "noise0.4-sparsity0.2.npy."
         ),
     ],
     over: Annotated[
@@ -45,6 +58,25 @@ def benchmark(
     n_jobs: Annotated[
         int, typer.Option("--jobs", help="Processes, each of which takes a case at a time.")
     ] = 1,
+    with_images: Annotated[
+        bool, typer.Option("--images", help="The detector takes (images, labels), to train.")
+    ] = False,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Train on what each method keeps, in this folder, and test."
+        ),
+    ] = None,
+    plan_only: Annotated[
+        bool,
+        typer.Option("--plan-only", help="Of --train, leave the work to recompute run or slurm."),
+    ] = False,
+    root: ImagesRoot = None,
+    trust: Trust = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(help="The randomness of --train is drawn from it.")] = 0,
+    overrides: Overrides = None,
     as_json: AsJson = False,
     csv: Annotated[
         str | None,
@@ -58,6 +90,18 @@ def benchmark(
     if as_json and csv is not None:
         raise InvalidInputError("leave --json or --csv out: each has all results")
     options: dict[str, Any] = {"model": model, "n_jobs": n_jobs}
+    if not (with_images or train) and (root, trust) != (None, None):
+        raise InvalidInputError("--root and --trust go with --images or --train: leave them out")
+    if train is None and (plan_only, device, threads, seed, overrides) != TRAINING_DEFAULTS:
+        raise InvalidInputError(
+            "--plan-only, --device, --threads, --seed and --set go with --train: leave them out"
+        )
+    if with_images:
+        options["images"] = cifar_noisy.load_images(root, trust=trust)
+    if train is not None:
+        options["train"] = cifar_noisy.Training(
+            train, root, trust, device, threads, seed, parse_overrides(overrides), plan_only
+        )
     found = _detector(detector)
 
     def run() -> "Benchmark":
@@ -68,11 +112,11 @@ def benchmark(
     else:  # before work of minutes, it is known that the file can be written
         with storage_errors(csv, "name another"), output_file(Path(csv)) as out:
             result = run()
-            out.write(result.frame.to_csv(index=False).encode())
+            out.write(_csv(result).encode())
     if as_json:
         print_json(result.as_dict())
     elif csv is not None and is_stdout(csv):
-        typer.echo(result.frame.to_csv(index=False), nl=False)
+        typer.echo(_csv(result), nl=False)
     else:
         _print_benchmark(result)
     if result.errors:
@@ -84,14 +128,26 @@ def benchmark(
 def _detector(text: str) -> Any:
     if Path(text).is_dir():
         return text
-    from cifar_noisy.evaluation.detectors import ImportedFunction
+    from cifar_noisy.benchmarking.detectors import ImportedFunction
 
     sys.path.insert(0, str(Path.cwd()))  # as python -m has it; also that of other processes
     return ImportedFunction.of(text)
 
 
+def _csv(result: "Benchmark") -> str:
+    frame = result.frame
+    if result.training is not None:
+        training = result.training.rename(columns={"error": "training_error"})
+        frame = frame.merge(training, "outer", ["case", "method"], sort=False)
+    return frame.to_csv(index=False)
+
+
 def _print_benchmark(result: "Benchmark") -> None:
     if result.cases:
         print_table(*result.table())
+    head, rows = result.training_table()
+    if rows:
+        typer.echo()
+        print_table(head, rows)
     for note in result.notes():
         say(note)

@@ -58,6 +58,29 @@ Trust = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or cuda:1.")]
 
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=4096, help="CPU threads, by default torch's; bits depend on them."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A hyperparameter; a wrong NAME lists them all. May be repeated.",
+    ),
+]
+
+
+def parse_overrides(texts: list[str] | None) -> dict[str, str]:
+    """Return hyperparameters by name."""
+    for text in texts or ():
+        if "=" not in text:
+            raise InvalidInputError(
+                f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
+            )
+    return dict(text.split("=", 1) for text in texts or ())
+
 
 def given_labels(noise: float | str | None, labels: Path | None) -> Any:
     """Return what --noise or --labels name; one of them is needed."""

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_noisy.cli.app import recompute_app
-from cifar_noisy.cli.options import AsJson, Device, ImagesRoot, Trust, labels_in, parse_noise
+from cifar_noisy.cli.options import (
+    AsJson,
+    Device,
+    ImagesRoot,
+    Overrides,
+    Threads,
+    Trust,
+    labels_in,
+    parse_noise,
+    parse_overrides,
+)
 from cifar_noisy.cli.output import format_fraction, print_json, print_table, say
 from cifar_noisy.errors import InvalidInputError, UnavailableError, UnknownArtifactError
 from cifar_noisy.recompute.run_command import RunCommand
@@ -24,10 +34,6 @@ if TYPE_CHECKING:
     from cifar_noisy.recompute.run_config import RunConfig, Task
 
 PlanFolder = Annotated[Path, typer.Option(help="Folder of one plan; everything is written there.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, max=4096, help="CPU threads, by default torch's; bits depend on them."),
-]
 OtherHardware = Annotated[
     bool,
     typer.Option(
@@ -69,14 +75,7 @@ class PlanOptions:
     recipe: Annotated[
         str, typer.Option(help="fast, or paper: the original ResNet-50, which takes days.")
     ] = "fast"
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A hyperparameter; a wrong NAME lists them all. May be repeated.",
-        ),
-    ] = None
+    overrides: Overrides = None
     train_kept: Annotated[
         str | None,
         typer.Option(
@@ -99,11 +98,6 @@ class PlanOptions:
 
         if self.dataset == "digits" and (self.root, self.trust) != (None, None):
             raise InvalidInputError("leave out --root and --trust: the digits need no images")
-        for text in self.overrides or ():
-            if "=" not in text:
-                raise InvalidInputError(
-                    f"--set {text!r} is no pair: write NAME=VALUE, such as epochs=2"
-                )
         config = make_run_config(
             chosen_labels(
                 map(parse_noise, self.noise or ()), self.sparsity or (), self.labels or ()
@@ -114,7 +108,7 @@ class PlanOptions:
             dtype=self.dtype,
             device=self.device,
             recipe=self.recipe,
-            overrides=dict(text.split("=", 1) for text in self.overrides or ()),
+            overrides=parse_overrides(self.overrides),
             kept_methods=self.train_kept.split(",") if self.train_kept else (),
             coteaching_methods=self.coteaching.split(",") if self.coteaching else (),
             root=self.root,

@@ -38,6 +38,8 @@ def as_array(values: ArrayLike, name: str, beside: object = None) -> NDArray[Any
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, foreign tensors
         raise InvalidInputError(f"{name} is no array ({error}): pass a numpy array") from error
+    if not array.dtype.isnative:  # as other machines and formats write numbers
+        array = array.astype(array.dtype.newbyteorder("="))
     index, other = _index(values), _index(beside)
     if index is not None and not index.equals(other):
         array = array[_positions(index, name, "rows", may_skip=other is None)]

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cifar_noisy.errors import (
     CifarNoisyError,
     InvalidInputError,
@@ -14,17 +17,18 @@ from cifar_noisy.errors import (
     RecomputeError,
     printable,
 )
-from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, label_source
+from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, identity, label_source
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.recipes import COTEACHING_PREFIX
 from cifar_noisy.recompute.run_config import (
+    GivenMask,
     RunConfig,
     check_folds_and_batch_size,
     make_run_config,
     tasks_of,
 )
-from cifar_noisy.recompute.task_files import LABELS_FILE, labels_path, state_of
+from cifar_noisy.recompute.task_files import LABELS_FILE, labels_path, mask_path, state_of
 from cifar_noisy.store.files import open_regular, reason
 from cifar_noisy.store.registry import npy_bytes
 from cifar_noisy.store.sealed import read_sealed_json, write_durably, write_sealed_json
@@ -34,19 +38,24 @@ PLAN_FILE = "plan.json"
 _EARLIER_PLAN = b'{\n  "hash"'
 
 
-def make_plan(config: RunConfig, folder: Path) -> RunConfig:
+def make_plan(
+    config: RunConfig, folder: Path, arrays: Mapping[GivenMask, NDArray[np.bool_]] | None = None
+) -> RunConfig:
     """Check a configuration against its images, and write it into a folder as the plan.
 
-    Returns it with the digest of the images. Raises what `open_dataset` and `save_plan` raise.
+    `arrays` are those (N,) of its given masks, True = keep. Returns the configuration with the
+    digest of the images. Raises what `open_dataset` and `save_plan` raise.
     """
     dataset = open_dataset(
         config.dataset, config.root, trust=config.trust, load_test_set=config.needs_test
     )
     dataset.check_row_order()
     check_folds_and_batch_size(config, dataset.labels)
-    for source in config.settings:
+    for source in config.labels:
         dataset.noisy_labels(source)  # fetched now: machines that train may have no network
     config = dataclasses.replace(config, data_digest=dataset.digest())
+    for mask, keep in (arrays or {}).items():
+        write_durably(folder / mask_path(mask), (npy_bytes(keep),))
     save_plan(config, folder)
     return config
 
@@ -54,8 +63,8 @@ def make_plan(config: RunConfig, folder: Path) -> RunConfig:
 def save_plan(config: RunConfig, folder: Path) -> None:
     """Write the plan; raise if the folder has another plan, or results of another one.
 
-    A damaged plan is replaced. A plan of the same configuration gets a new root and trust if the
-    configuration has them.
+    A damaged plan is replaced. A plan of the same configuration gets the masks of `config` instead
+    of its own, and root and trust of `config` if that has them.
     """
     path = folder / PLAN_FILE
     try:
@@ -71,10 +80,13 @@ def save_plan(config: RunConfig, folder: Path) -> None:
             f"{planned.config_sha256()[:12]}, not {config.config_sha256()[:12]}): name another "
             "folder"
         )
-    for source in config.settings:
+    for source in config.labels:
         if isinstance(source, OwnLabels):
             write_durably(folder / labels_path(source), (npy_bytes(source.labels),))
-    if planned is None or config.root is not None or config.trust is not None:
+    has_place = config.root is not None or config.trust is not None
+    if planned is not None and not has_place:
+        config = dataclasses.replace(config, root=planned.root, trust=planned.trust)
+    if planned is None or has_place or planned.masks != config.masks:
         write_sealed_json(path, _to_plan_json(config))
 
 
@@ -118,8 +130,25 @@ def _unreadable(path: Path) -> CifarNoisyError:
     return _DamagedPlanError(path)
 
 
+def read_given_mask(mask: GivenMask, folder: Path, n_examples: int) -> NDArray[np.bool_]:
+    """Return the (N,) bool array of a plan's given mask, True = keep."""
+    path = folder / mask_path(mask)
+    try:
+        keep = open_npy(path)
+        if GivenMask.of(mask.labels, keep) != mask or keep.shape != (n_examples,):
+            raise InvalidInputError(f"{path} has another mask than was planned")
+    except (CifarNoisyError, OSError) as error:
+        raise RecomputeError(
+            f"{path} is missing or damaged: make the plan again, as before; what was trained is "
+            "kept"
+        ) from error
+    return keep
+
+
 def _to_plan_json(config: RunConfig) -> dict[str, Any]:
-    return {**config.to_dict(), "root": config.root, "trust": config.trust}
+    masks = [{**identity(mask.labels), "digest": mask.digest} for mask in config.masks]
+    plan = {**config.to_dict(), "root": config.root, "trust": config.trust}
+    return plan | ({"masks": masks} if masks else {})
 
 
 def _planned_labels(folder: Path, noise: float | str, sparsity: float | None) -> LabelSource:
@@ -136,6 +165,14 @@ def _planned_labels(folder: Path, noise: float | str, sparsity: float | None) ->
     return found
 
 
+def _planned_mask(
+    folder: Path, noise: float | str, sparsity: float | None, digest: str
+) -> GivenMask:
+    if not re.fullmatch(r"[0-9a-f]{16}", digest):
+        raise ValueError("no digest")
+    return GivenMask(_planned_labels(folder, noise, sparsity), digest)
+
+
 def _from_plan_json(content: Mapping[str, Any], folder: Path) -> RunConfig:
     """Invert `_to_plan_json`, with the checks of `make_run_config`."""
     coteaching = content["coteaching"] or {}
@@ -145,6 +182,9 @@ def _from_plan_json(content: Mapping[str, Any], folder: Path) -> RunConfig:
         recipe=content["recipe_name"],
         overrides=content["recipe"]
         | {COTEACHING_PREFIX + name: value for name, value in coteaching.items()},
+        masks=[
+            _planned_mask(folder, **mask) for mask in content.get("masks", ())
+        ],
         **{
             name: content[name]
             for name in ("dataset", "seed", "n_folds", "dtype", "kept_methods",

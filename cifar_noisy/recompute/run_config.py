@@ -26,6 +26,7 @@ from cifar_noisy.recompute.recipes import (
 )
 from cifar_noisy.settings import METHODS, Method, Setting, check_choice
 from cifar_noisy.store.files import user_path
+from cifar_noisy.store.registry import array_digest
 
 DType = Literal["float16", "float32"]
 
@@ -34,13 +35,33 @@ _MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
+class GivenMask:
+    """A train mask that no task makes: given labels, and the digest of which of them are kept."""
+
+    labels: LabelSource
+    digest: str
+
+    @classmethod
+    def of(cls, labels: LabelSource, keep: NDArray[np.bool_]) -> "GivenMask":
+        """Return the mask (N,), True = keep."""
+        return cls(labels, array_digest(keep)[:16])
+
+    @property
+    def name(self) -> str:
+        """Such as noise0.4-sparsity0.2-mask-0123456789abcdef."""
+        return f"{self.labels.name}-mask-{self.digest}"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that determines the results, and where the images are.
 
     `settings` are the given labels to train on: the paper's, label sets, or the user's own.
     The examples that `kept_methods` keep are trained on by the recipe, and those that
-    `coteaching_methods` keep with Co-Teaching. `data_digest` is the sha256 of images and true
-    labels, empty until `make_plan` has opened them. `root` and `trust` are those of `load_images`.
+    `coteaching_methods` keep with Co-Teaching. What `masks` keep is trained on by the recipe too;
+    these determine no other result, so a plan may get further ones. `data_digest` is the sha256 of
+    images and true labels, empty until `make_plan` has opened them. `root` and `trust` are those of
+    `load_images`.
     """
 
     dataset: DatasetName
@@ -56,6 +77,12 @@ class RunConfig:
     coteaching: CoteachingRecipe | None = None
     root: str | None = dataclasses.field(default=None, compare=False)
     trust: str | None = dataclasses.field(default=None, compare=False)
+    masks: tuple[GivenMask, ...] = dataclasses.field(default=(), compare=False)
+
+    @property
+    def labels(self) -> tuple[LabelSource, ...]:
+        """All given labels that a task needs."""
+        return tuple(dict.fromkeys([*self.settings, *(mask.labels for mask in self.masks)]))
 
     @property
     def selects_on_test(self) -> bool:
@@ -65,13 +92,14 @@ class RunConfig:
     @property
     def needs_test(self) -> bool:
         """Whether a task needs the test set."""
-        return self.selects_on_test or bool(self.kept_methods or self.coteaching_methods)
+        is_tested = self.kept_methods or self.coteaching_methods or self.masks
+        return self.selects_on_test or bool(is_tested)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that determines the results, as plain values of JSON."""
-        fields = dataclasses.asdict(dataclasses.replace(self, settings=()))
+        fields = dataclasses.asdict(dataclasses.replace(self, settings=(), masks=()))
         fields["settings"] = [identity(source) for source in self.settings]
-        del fields["root"], fields["trust"]
+        del fields["root"], fields["trust"], fields["masks"]
         plain: dict[str, Any] = json.loads(json.dumps(fields))
         return plain
 
@@ -86,15 +114,16 @@ class Task:
 
     By kind: train on all folds but one and predict that one; "collect" the folds, that is merge
     them into pyx and masks; train on the examples that a method keeps, plain ("kept") or with
-    Co-Teaching, and test.
+    Co-Teaching, and test; the same on what a given mask keeps ("mask").
     """
 
     id: str
-    kind: Literal["train", "collect", "kept", "coteaching"]
+    kind: Literal["train", "collect", "kept", "coteaching", "mask"]
     setting: LabelSource
     fold: int | None = None
     depends_on: tuple[str, ...] = ()
     method: Method | None = None
+    mask: GivenMask | None = None
 
     @property
     def kept_method(self) -> Method:
@@ -117,6 +146,7 @@ def make_run_config(
     overrides: Mapping[str, str | float] | None = None,
     kept_methods: Iterable[str] = (),
     coteaching_methods: Iterable[str] = (),
+    masks: Iterable[GivenMask] = (),
     root: str | os.PathLike[str] | None = None,
     trust: str | None = None,
 ) -> RunConfig:
@@ -133,9 +163,10 @@ def make_run_config(
     """
     name = check_choice(dataset, DATASETS, "dataset")
     chosen = tuple(sorted(set(settings), key=lambda source: source.name))
-    if not chosen:
+    given_masks = tuple(sorted(set(masks), key=lambda mask: mask.name))
+    if not chosen and not given_masks:
         raise InvalidInputError("no setting to recompute: name at least one")
-    for source in chosen:
+    for source in [*chosen, *(mask.labels for mask in given_masks)]:
         if name != "cifar10" and not isinstance(source, Setting):
             raise InvalidInputError(f"{source} is of CIFAR-10: leave dataset={name!r} out")
     values = dict(overrides or {})
@@ -156,6 +187,7 @@ def make_run_config(
         coteaching=make_coteaching(name, values) if with_coteaching else None,
         root=None if root is None else str(user_path(root).absolute()),
         trust=trust,
+        masks=given_masks,
     )
 
 
@@ -196,6 +228,7 @@ def tasks_of(config: RunConfig) -> tuple[Task, ...]:
             Task(f"coteaching-{name}-{method}", "coteaching", setting, None, (collect.id,), method)
             for method in config.coteaching_methods
         ]
+    tasks += [Task(f"kept-{m.name}", "mask", m.labels, mask=m) for m in config.masks]
     return tuple(tasks)
 
 

@@ -2,12 +2,16 @@
 
     plan.json                                            the configuration, and where the images are
     labels/<name>.npy                                    given labels of the user
+    masks/<digest>.npy                                   a given train mask, True = keep
     work/<task>/checkpoint.pt, checkpoint.before.pt      of a training under way
     work/<task>/{log.txt,probabilities.npy,about.json}   of a training that is done
     cifar10/cifar10_noisy_labels__.../                   pyx, five masks and provenance.json, as
                                                          upstream has them
     .../train_pruned_<method>/                           log and test_accuracy.json of a training
                                                          on a kept set
+    work/<task>/{log.txt,probabilities.npy,test_accuracy.json}
+                                                         of a training on what a given mask keeps;
+                                                         the probabilities are those of the test set
 
 The state of a task follows from these files alone. A task writes its record, the JSON file, last. A
 record of another configuration raises `RecomputeError`.
@@ -27,11 +31,12 @@ from cifar_noisy.loading.recomputed import (
     recomputed_mask_path,
     recomputed_pyx_path,
 )
-from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks
+from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, find_tasks
 from cifar_noisy.settings import METHODS
 from cifar_noisy.store.files import stale_partial_files
 
 LABELS_FILE = "labels/{}.npy"
+MASK_FILE = "masks/{}.npy"
 
 State = Literal["done", "started", "ready", "waiting"]
 
@@ -69,6 +74,7 @@ def check_configuration(path: Path, content: Mapping[str, Any], config: RunConfi
 def remove_leftovers(task: Task, folder: Path) -> None:
     """Remove partly written files of a task, and of the plan, that killed processes left."""
     names = ["plan.json", *file_paths(task), record_path(task), labels_path(task.setting)]
+    names += [mask_path(task.mask)] if task.mask is not None else []
     for path in [*(folder / name for name in names), *checkpoint_files(task, folder)]:
         for part in stale_partial_files(path):
             with contextlib.suppress(OSError):
@@ -78,6 +84,11 @@ def remove_leftovers(task: Task, folder: Path) -> None:
 def labels_path(source: LabelSource) -> str:
     """Return the path of a plan's copy of the user's own labels."""
     return LABELS_FILE.format(source.name)
+
+
+def mask_path(mask: GivenMask) -> str:
+    """Return the path of the array of a given mask."""
+    return MASK_FILE.format(mask.digest)
 
 
 def work_folder(task: Task, folder: Path) -> Path:
@@ -100,10 +111,15 @@ def record_path(task: Task) -> str:
     return file_paths(task)[0].rpartition("/")[0] + "/test_accuracy.json"
 
 
+def probabilities_path(task: Task) -> str | None:
+    """Return the path of the predicted probabilities, if a task keeps them."""
+    return f"work/{task.id}/probabilities.npy" if task.kind in ("train", "mask") else None
+
+
 def file_paths(task: Task) -> tuple[str, ...]:
     """Return the paths of the other files that a task leaves; the log comes first."""
-    if task.kind == "train":
-        return f"work/{task.id}/log.txt", f"work/{task.id}/probabilities.npy"
+    if probabilities := probabilities_path(task):
+        return f"work/{task.id}/log.txt", probabilities
     if task.kind == "collect":
         masks = (recomputed_mask_path(task.setting, method) for method in METHODS)
         return recomputed_pyx_path(task.setting), *masks

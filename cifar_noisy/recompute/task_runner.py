@@ -26,7 +26,7 @@ from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rat
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
 from cifar_noisy.recompute.paper import PaperTrainer
-from cifar_noisy.recompute.plan_file import make_plan
+from cifar_noisy.recompute.plan_file import make_plan, read_given_mask
 from cifar_noisy.recompute.progress import step_bar
 from cifar_noisy.recompute.recipes import PaperRecipe, Recipe, check_device_name
 from cifar_noisy.recompute.run_config import (
@@ -42,6 +42,7 @@ from cifar_noisy.recompute.task_files import (
     check_configuration,
     checkpoint_files,
     file_paths,
+    probabilities_path,
     record_path,
     remove_leftovers,
     state_of,
@@ -153,16 +154,15 @@ class _TaskRunner:
                 f"{task.id} does not fit in the memory of {self.device}: lower batch_size or "
                 "width, in another folder; the last checkpoint is kept"
             ) from error
-        log_path, *other_paths = file_paths(task)
-        files = {log_path: _log_text(trainer)}
+        files = {file_paths(task)[0]: _log_text(trainer)}
+        if path := probabilities_path(task):
+            files[path] = npy_bytes(probabilities)
         record = {
             "configuration": self.config.config_sha256(),
             "hardware": used_hardware,
             "seconds": round(trainer.seconds, 3),
         }
-        if task.kind == "train":
-            files[other_paths[0]] = npy_bytes(probabilities)
-        else:
+        if task.kind != "train":
             record |= self._test_result(task, trainer, probabilities)
         write_record(self.folder, record_path(task), record, files)
         for checkpoint in checkpoint_files(task, self.folder):
@@ -193,13 +193,16 @@ class _TaskRunner:
     def _kept_trainer(self, task: Task) -> Trainer:
         """Train on the examples that the task's mask keeps; the test set is predicted."""
         n_examples = len(self.dataset.labels)
-        is_kept = read_train_mask(self.folder, task.setting, task.kept_method, n_examples)
+        if task.mask is not None:
+            is_kept = read_given_mask(task.mask, self.folder, n_examples)
+        else:
+            is_kept = read_train_mask(self.folder, task.setting, task.kept_method, n_examples)
         given = self.dataset.noisy_labels(task.setting)
         try:
             training = kept_training(self.dataset, given, is_kept, self._key(task))
         except InvalidInputError as error:
             raise InvalidInputError(f"{task.id}: {error}") from error
-        if task.kind == "kept" or self.config.coteaching is None:
+        if task.kind != "coteaching" or self.config.coteaching is None:
             return _make_trainer(self.config.recipe, training, self.device)
         forget_rate = None
         if self.config.coteaching.estimate_forget_rate:
@@ -254,7 +257,7 @@ class _TaskRunner:
         is_hit = probabilities.argmax(axis=1) == training.labels[training.held_out]
         result = {
             "setting": identity(task.setting),
-            "method": task.kept_method,
+            "method": task.method if task.mask is None else task.mask.name,
             "training": "coteaching" if task.kind == "coteaching" else self.config.recipe_name,
             "train_size": len(training.train),
             "test_size": len(training.held_out),

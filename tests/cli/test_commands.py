@@ -162,6 +162,12 @@ RUNS = {
         *(
             Run(line, "", 2, f"cifar-noisy: {notices}.*\n")
             for line, notices in (
+                ("detectors:disagree --root batches", "--root and --trust go with --images or"),
+                ("detectors:disagree --seed 1", "--plan-only, --device, .* go with --train"),
+                # With images, they run in tests/benchmarking/test_training.py.
+                ("detectors:disagree --images --root found --trust pixels", "found has no CIFAR"),
+                ("detectors:disagree --train trained --plan-only --root found --trust pixels "
+                 "--device cpu --threads 1 --seed 1 --set epochs=1", "found has no CIFAR-10"),
                 ("detectors:disagre", "detectors has no disagre: did you mean disagree"),
                 ("detectors:NUMBER", "detectors:NUMBER is of type int, which cannot be called"),
                 ("detectors", "detector 'detectors' is neither a folder nor a function"),
@@ -354,6 +360,7 @@ RUNS = {
             "--trust pixels --json",
             '"before": "ready"',
         ),
+        Run("--folder done --json", '"forget_rate": '),
         Run(
             "--folder planned --devices cpu --jobs-per-device 1 --threads 1 --allow-other-hardware",
             ": done before$",

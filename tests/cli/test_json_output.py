@@ -74,6 +74,7 @@ LEFT_OUT = {
     "detection": {"noise", "sparsity"},
     "pyx_evaluation": {"schema_version", "breakdown"},
     "mask_evaluation": {"schema_version", "breakdown"},
+    "kept_record": {"forget_rate"},
     "benchmark": {"difference", "difference_low", "difference_high"},
 }
 """Keys that an answer may lack, by the first word of their place."""

@@ -44,8 +44,9 @@ def on_terminal(line: str, columns: int = 80, *, term: str = "xterm") -> tuple[i
     """Run a command on a terminal; return its status and the lines that stay on the screen."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (24, columns))
+    environment = {name: os.environ[name] for name in os.environ if name != "COLUMNS"}
     with subprocess.Popen(
-        [PROGRAM, *shlex.split(line)], env=os.environ | {"TERM": term},
+        [PROGRAM, *shlex.split(line)], env=environment | {"TERM": term},
         stdin=theirs, stdout=theirs, stderr=theirs,
     ) as process:  # fmt: skip
         os.close(theirs)

@@ -344,3 +344,14 @@ def test_absent_and_unpredicted_classes_are_as_in_cleanlab(
 def test_bad_input_is_named(labels: Any, pyx: list[list[float]], said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         label_errors(labels, pyx)
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_numbers_of_the_other_byte_order_are_taken(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    pyx = rng.dirichlet(np.ones(5), 200).astype(f"<{kind}")
+    labels = rng.integers(0, 5, 200)
+    expected = label_errors(labels, pyx)
+    found = label_errors(labels.astype(">i8"), pyx.astype(f">{kind}"))
+    for method, mask in expected.items():
+        np.testing.assert_array_equal(found[method], mask)

@@ -17,12 +17,15 @@ from cifar_noisy.cli.recompute_commands import dispatch_tasks
 from cifar_noisy.loading.given_labels import label_source
 from cifar_noisy.loading.recomputed import write_record
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
-from cifar_noisy.recompute.plan_file import load_plan, save_plan
+from cifar_noisy.recompute.plan_file import load_plan, make_plan, read_given_mask, save_plan
 from cifar_noisy.recompute.run_command import RunCommand
-from cifar_noisy.recompute.run_config import RunConfig, make_run_config, tasks_of
+from cifar_noisy.recompute.run_config import GivenMask, RunConfig, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import (
     check_configuration,
     file_paths,
+    mask_path,
+    probabilities_path,
+    record_of,
     record_path,
     remove_leftovers,
     state_of,
@@ -219,6 +222,69 @@ def test_leftovers_of_own_labels_are_removed(tmp_path: Path) -> None:
     os.utime(part, (0, 0))
     remove_leftovers(tasks_of(make_run_config([mine], "-"))[0], tmp_path)
     assert not part.exists()
+
+
+@pytest.fixture
+def masks(digits: Dataset) -> dict[GivenMask, Any]:
+    arrays = [np.arange(len(digits.labels)) % n > 0 for n in (2, 3)]
+    return {GivenMask.of(SETTING, array): array for array in arrays}
+
+
+def test_a_plan_of_given_masks(masks: dict[GivenMask, Any], tmp_path: Path) -> None:
+    """Changed masks change no configuration: what was trained on one of them stays done."""
+    digits = open_dataset("digits", load_test_set=True)
+    arrays = {m: a[: len(digits.labels)] for m, a in masks.items()}
+    arrays = {GivenMask.of(m.labels, a): a for m, a in arrays.items()}
+    config = make_run_config([], masks=arrays, dataset="digits", overrides=SHORT)
+    assert config.needs_test
+    config = make_plan(config, tmp_path, arrays)
+    assert load_plan(tmp_path) == config
+    assert load_plan(tmp_path).masks == config.masks == tuple(sorted(arrays, key=lambda m: m.name))
+    first = tasks_of(config)[0]
+    done = [task for task, _ in run_tasks(config, digits, tmp_path, task_ids=[first.id], threads=1)]
+    assert done == [first]
+    path = probabilities_path(first)
+    record = record_of(first, config, tmp_path)
+    assert path is not None and record is not None  # noqa: PT018
+    predicted = np.load(tmp_path / path).argmax(axis=1)
+    assert record["test_accuracy"] == (predicted == digits.test_labels).mean()
+    assert first.mask is not None
+    assert record["train_size"] == arrays[first.mask].sum()
+    other = GivenMask.of(SETTING, np.ones(len(digits.labels), np.bool_))
+    wanted = make_run_config([], masks=[first.mask, other], dataset="digits", overrides=SHORT)
+    changed = make_plan(wanted, tmp_path, {other: np.ones(len(digits.labels), np.bool_)})
+    states = {
+        task.mask: state_of(task, changed, tmp_path) for task in tasks_of(load_plan(tmp_path))
+    }
+    assert states == {first.mask: "done", other: "ready"}
+
+
+@pytest.mark.parametrize("damage", ["absent", "other mask", "other length", "no array"])
+def test_a_given_mask_that_is_damaged_is_named(
+    damage: str, masks: dict[GivenMask, Any], tmp_path: Path
+) -> None:
+    mask, array = next(iter(masks.items()))
+    path = tmp_path / mask_path(mask)
+    path.parent.mkdir()
+    if damage == "no array":
+        path.write_bytes(b"rubbish")
+    elif damage != "absent":
+        np.save(path, ~array if damage == "other mask" else array[:-1])
+    with pytest.raises(RecomputeError, match="is missing or damaged: make the plan again"):
+        read_given_mask(mask, tmp_path, len(array))
+    np.save(path, array)
+    assert (read_given_mask(mask, tmp_path, len(array)) == array).all()
+
+
+def test_a_mask_sealed_by_hand_leads_nowhere_else(
+    masks: dict[GivenMask, Any], digits: Dataset, tmp_path: Path
+) -> None:
+    save_plan(make_run_config([], digits.digest(), masks=masks, dataset="digits"), tmp_path)
+    content = read_sealed_json(tmp_path / "plan.json") or {}
+    content["masks"][0]["digest"] = "../../etc/passwd"
+    write_sealed_json(tmp_path / "plan.json", content)
+    with pytest.raises(RecomputeError, match="is damaged: plan again"):
+        load_plan(tmp_path)
 
 
 def test_a_plan_records_where_the_images_are(

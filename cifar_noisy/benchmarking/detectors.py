@@ -12,19 +12,23 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cifar_noisy.benchmarking.cases import Case, all_cases
 from cifar_noisy.errors import CifarNoisyError, InvalidInputError, MissingInputError, printable
-from cifar_noisy.evaluation.benchmark_cases import Case, all_cases
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.settings import check_choice
 from cifar_noisy.store.files import user_path
 
+if TYPE_CHECKING:
+    from cifar_noisy.images.packs import Images
+
 Function = Callable[[NDArray[np.int64], NDArray[np.floating[Any]]], ArrayLike]
-Detector = Function | Mapping[str, ArrayLike] | str | os.PathLike[str]
+ImagesFunction = Callable[[NDArray[np.uint8], NDArray[np.int64]], ArrayLike]
+Detector = Function | ImagesFunction | Mapping[str, ArrayLike] | str | os.PathLike[str]
 """What a benchmark takes as `detector`."""
 
 _LONGEST_ERROR = 200  # characters
@@ -86,18 +90,31 @@ class ImportedFunction:
         return self.load()(labels, pyx)
 
 
-def functions_by_case(detector: Detector, cases: Sequence[Case]) -> dict[Case, Function]:
+def functions_by_case(
+    detector: Detector, cases: Sequence[Case], images: Images | None = None
+) -> dict[Case, Function]:
     """Return the function that gives a detector's mask or score in each case.
 
-    That of a case without an array raises, as a detector may.
+    That of a case without an array raises, as a detector may. With images, the detector is a
+    function of their pixels and labels.
     """
+    if images is not None:
+        if isinstance(detector, Mapping | str | os.PathLike) or not callable(detector):
+            raise InvalidInputError(
+                "leave images= out: they are for a detector that is a function of (images, labels)"
+            )
+        if not hasattr(images, "pixels"):
+            raise InvalidInputError(
+                f"images is a {type(images).__name__}: pass what load_images returns"
+            )
+        return dict.fromkeys(cases, functools.partial(_on_images, detector, images))
     if isinstance(detector, Mapping):
         _check_names(detector, cases)
         return {case: _from_mapping(detector, case) for case in cases}
     if isinstance(detector, str | os.PathLike):
         return _from_folder(user_path(detector), cases)
     if callable(detector):
-        return dict.fromkeys(cases, detector)
+        return dict.fromkeys(cases, cast(Function, detector))
     raise InvalidInputError(
         f"detector is a {type(detector).__name__}: pass a function of (labels, pyx), or a mapping "
         "or folder that has an array for the name of each case"
@@ -165,6 +182,10 @@ def _from_folder(folder: Path, cases: Sequence[Case]) -> dict[Case, Function]:
 def fail(text: str, labels: object, pyx: object) -> ArrayLike:
     """Raise what stands in the table where a detector gives nothing."""
     raise InvalidInputError(text)
+
+
+def _on_images(function: Any, images: Images, labels: NDArray[np.int64], pyx: object) -> Any:
+    return function(images.pixels, labels)
 
 
 def _given(array: Any, labels: object, pyx: object) -> Any:

@@ -3,63 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import multiprocessing
 import operator
 import os
-import pickle
-import signal
-import sys
-import threading
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cifar_noisy.errors import (
-    InvalidInputError,
-    SuspectMaskWarning,
-    UnavailableError,
-    printable,
-)
-from cifar_noisy.evaluation.baselines import Baselines, baseline_functions, find_baselines
-from cifar_noisy.evaluation.benchmark_cases import Case, Over, find_cases, gather_files
-from cifar_noisy.evaluation.detectors import (
-    Detector,
-    Function,
-    describe_error,
-    fail,
-    functions_by_case,
-)
-from cifar_noisy.evaluation.evaluate import YOURS, check_found
-from cifar_noisy.evaluation.metrics import GroundTruth
-from cifar_noisy.evaluation.plausibility import check_mask, check_scores
+from cifar_noisy.benchmarking.baselines import Baselines, find_baselines
+from cifar_noisy.benchmarking.cases import Case, Over, find_cases, gather_files
+from cifar_noisy.benchmarking.detectors import Detector, functions_by_case
+from cifar_noisy.benchmarking.runs import MASK_RATES, SCORE_RATES, Job, Result, Row, run_jobs
+from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning
+from cifar_noisy.evaluation.evaluate import YOURS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MASK_RATES = ("precision", "recall", "f1", "accuracy")
-SCORE_RATES = (
-    "average_precision",
-    "roc_auc",
-    "precision_at_n_errors",
-    "fnr_at_n_errors",
-    "best_f1",
-)
+    from cifar_noisy.benchmarking.training import Training
+    from cifar_noisy.images.packs import Images
+
 COLUMNS = (
     *("case", "labels", "model", "noise_kind", "noise_rate", "method", "kind"),
     *MASK_RATES,
     *SCORE_RATES,
     "error",
 )
-_ENDED = "its process ended before it returned: call it alone to see why"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +64,14 @@ class Benchmark:
         The one that differences are taken from: of the highest mean F1. None without baselines.
     unreachable : dict of str to str
         Why, for each case whose files could not be had.
+    training : pandas.DataFrame or None
+        With `train`, a row per case and method: what the recipe `fast` reaches that was trained on
+        the examples that the method keeps. Of a score, that is all but the highest, as many as
+        there are wrong labels. Two references stand below: "keep all", which removes nothing, and
+        "true errors", which removes exactly the wrong labels. Columns: case, method, n_kept; on
+        the test set test_accuracy by CIFAR-10's labels, test_corrected and test_soft by the others
+        of `test_accuracy`, NaN where these cannot be had or nothing is trained yet; and error, why
+        it could not be trained.
     """
 
     cases: tuple[str, ...]
@@ -100,12 +79,16 @@ class Benchmark:
     summary: pd.DataFrame = field(repr=False)
     best_baseline: str | None
     unreachable: Mapping[str, str]
+    training: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def errors(self) -> dict[str, str]:
-        """Why yours has no rates, for each case where it failed."""
-        mine = self.frame[self.frame["method"] == YOURS].set_index("case")["error"]
-        return {str(case): str(error) for case, error in mine.dropna().items()}
+        """Why yours has no rates, or could not be trained on, for each case where it failed."""
+        return {
+            str(case): str(error)
+            for frame in (self.training, self.frame) if frame is not None
+            for case, error in _mine(frame).set_index("case")["error"].dropna().items()
+        }  # fmt: skip
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return heads and rows of the summary in short; a head with ">" is of numbers."""
@@ -121,6 +104,22 @@ class Benchmark:
                 cells += [str(row[f"wins_{best}"]), _interval(row)]
         return head, rows
 
+    def training_table(self) -> tuple[list[str], list[list[str]]]:
+        """Return heads and rows of the mean test accuracies, where `train` was asked for."""
+        head = [
+            "trained on what it keeps", ">cases", ">examples", ">test accuracy", ">corrected",
+            ">soft",
+        ]  # fmt: skip
+        rows = []
+        if self.training is not None:
+            for method, found in self.training.groupby("method", sort=False):
+                done = found[found["test_accuracy"].notna()]
+                means = done[["test_accuracy", "test_corrected", "test_soft"]].mean()
+                n_kept = f"{done['n_kept'].mean():,.0f}" if len(done) else "-"
+                cells = (_short(mean, 4) for mean in means)
+                rows.append([str(method), str(len(done)), n_kept, *cells])
+        return head, rows
+
     def notes(self) -> list[str]:
         """Return what a reader of the table must know, failures and absent files among it."""
         notes = []
@@ -134,6 +133,21 @@ class Benchmark:
         for reason in dict.fromkeys(self.unreachable.values()):
             cases = [case for case, why in self.unreachable.items() if why == reason]
             notes.append(f"not reachable: {_listed(cases)}: {reason}")
+        return notes + self._notes_of_training()
+
+    def _notes_of_training(self) -> list[str]:
+        if self.training is None:
+            return []
+        notes, failures = [], self.training.dropna(subset=["error"])
+        for (method, error), rows in failures.groupby(["method", "error"], sort=False):
+            notes.append(f"{method}: not trained in {_listed(rows['case'].tolist())}: {error}")
+        n_done = self.training["test_accuracy"].notna().sum()
+        n_left = len(self.training) - n_done - len(failures)
+        if n_left:
+            notes.append(
+                f"{n_left} of {len(self.training)} are not trained yet: cifar-noisy recompute run "
+                "--folder with the folder trains them; then do this again"
+            )
         return notes
 
     def as_dict(self) -> dict[str, Any]:
@@ -143,38 +157,23 @@ class Benchmark:
             "best_baseline": self.best_baseline,
             "summary": _records(self.summary.reset_index()),
             "results": _records(self.frame),
+            "training": None if self.training is None else _records(self.training),
             "unreachable": dict(self.unreachable),
         }
 
     def __str__(self) -> str:
         from tabulate import tabulate
 
-        head, rows = self.table()
-        sides = ["right" if text.startswith(">") else "left" for text in head]
-        heads = [text.removeprefix(">") for text in head]
-        table = tabulate(rows, heads, disable_numparse=True, colalign=sides) if rows else "no case"
-        return "\n".join([table, *self.notes()])
+        texts = []
+        for head, rows in (self.table(), self.training_table()):
+            sides = ["right" if text.startswith(">") else "left" for text in head]
+            heads = [text.removeprefix(">") for text in head]
+            if rows:
+                texts.append(tabulate(rows, heads, disable_numparse=True, colalign=sides))
+        return "\n".join([*(texts or ["no case"]), *self.notes()])
 
     def _repr_html_(self) -> str:
         return str(self.summary.to_html(float_format="{:.4f}".format, na_rep="-"))
-
-
-@dataclass(frozen=True, eq=False)  # a detector need not be hashable
-class _Job:
-    """One case, and what is asked of it."""
-
-    case: Case
-    baselines: tuple[str, ...]
-    function: Function
-
-
-@dataclass(frozen=True)
-class _Result:
-    """The rows of a case, or why it has none; and what may be the matter with yours."""
-
-    rows: tuple[Row, ...] = ()
-    unreachable: str | None = None
-    problem: str | None = None
 
 
 def benchmark(
@@ -183,6 +182,8 @@ def benchmark(
     baselines: Baselines = "default",
     *,
     model: str | None = None,
+    images: Images | None = None,
+    train: str | os.PathLike[str] | Training | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> Benchmark:
@@ -196,6 +197,14 @@ def benchmark(
         (50000,) bool, True = label error, or (50000,) float scores, higher = more likely wrong.
         Or such arrays, computed elsewhere, by the name of the case: a mapping, or a folder with
         a ``NAME.npy`` for each. What it prints goes to stderr.
+    images : Images, optional
+        The train set, as `load_images` gives it, for a detector that trains: it is then a function
+        of (images, labels), the (50000, 32, 32, 3) uint8 pixels, read-only, in the place of pyx.
+    train : path or Training, optional
+        A folder in which to train the recipe `fast` on what each method and two references keep in
+        each case, and to test; see `Benchmark.training`. It needs CIFAR-10's images, in the cache
+        or where `Training` says, and takes minutes to an hour for each. What is done is kept: the
+        same call continues after an interruption, and several machines or Slurm can share the work.
     over : str, Setting, LabelSet or iterable of these, default "paper"
         The cases: "paper", the 12 settings that have noise and probabilities; "human", the two sets
         of CIFAR-10N with five networks each; "all", the paper's and the 15 of other repositories;
@@ -223,14 +232,20 @@ def benchmark(
     Raises
     ------
     InvalidInputError
-        If there is nothing to call or no array for any case, or the detector cannot be sent to
-        other processes.
+        If there is nothing to call or no array for any case, the detector cannot be sent to other
+        processes, or `images` goes with arrays.
     MissingInputError
         If the folder does not exist.
     MissingExtraError
         If a baseline of cleanlab is named and that is not installed.
     UnknownArtifactError
         If a case, label set, network or baseline is unknown, or has no probabilities.
+    RecomputeError
+        If `train` names a folder with another plan.
+    InterruptedRunError
+        If a signal stops the training; what was trained is saved.
+    ImagesError, UnavailableError
+        If there are no images to train with.
 
     Warns
     -----
@@ -248,13 +263,15 @@ def benchmark(
     """
     import pandas as pd
 
-    from cifar_noisy.evaluation.benchmark_summary import best_baseline, f1_by_case, summarize
+    from cifar_noisy.benchmarking.summary import best_baseline, f1_by_case, summarize
 
     cases, names = find_cases(over, model), find_baselines(baselines)
-    functions, n_jobs = functions_by_case(detector, cases), _check_n_jobs(n_jobs)
+    functions = functions_by_case(detector, cases, images)
+    n_jobs, training = _check_n_jobs(n_jobs), _training(train)
     unreachable = gather_files(cases)
-    jobs = [_Job(case, names, functions[case]) for case in cases if case not in unreachable]
-    found = _run(jobs, n_jobs, progress)
+    keeps = training is not None
+    jobs = [Job(case, names, functions[case], keeps) for case in cases if case not in unreachable]
+    found = run_jobs(jobs, n_jobs, progress)
     unreachable |= {case: result.unreachable for case, result in found.items()
                     if result.unreachable is not None}  # fmt: skip
     _warn_of_problems([result.problem for result in found.values()])
@@ -267,7 +284,42 @@ def benchmark(
         summary=summarize(frame, names),
         best_baseline=best_baseline(f1_by_case(frame), names) if rows else None,
         unreachable={case.name: unreachable[case] for case in cases if case in unreachable},
+        training=None if training is None else _training_frame(training, cases, found),
     )
+
+
+def _training(train: str | os.PathLike[str] | Training | None) -> Training | None:
+    if train is None:
+        return None
+    from cifar_noisy.benchmarking.training import Training, check_training
+
+    if isinstance(train, str | os.PathLike):
+        train = Training(train)
+    if not isinstance(train, Training):
+        raise InvalidInputError(f"train is {train!r:.60}: pass a folder, or a Training")
+    check_training(train)
+    return train
+
+
+def _training_frame(
+    training: Training, cases: Sequence[Case], found: Mapping[Case, Result]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    from cifar_noisy.benchmarking.training import TRAINING_COLUMNS, train_and_test
+
+    kept = {(c, name): keep for c in cases if c in found for name, keep in found[c].kept.items()}
+    rows = [
+        {"case": case.name, "method": name} | row
+        for (case, name), row in train_and_test(kept, training).items()
+    ]
+    frame = pd.DataFrame(rows, columns=["case", "method", *TRAINING_COLUMNS])
+    rates = ("test_accuracy", "test_corrected", "test_soft")
+    return frame.astype(dict.fromkeys(rates, "float64"))
+
+
+def _mine(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["method"] == YOURS]
 
 
 def _check_n_jobs(n_jobs: object) -> int:
@@ -276,148 +328,6 @@ def _check_n_jobs(n_jobs: object) -> int:
         if number >= 1 and not isinstance(n_jobs, bool):
             return number
     raise InvalidInputError(f"n_jobs={n_jobs!r} is no number of processes: pass 1 or more")
-
-
-def _run(jobs: Sequence[_Job], n_jobs: int, progress: bool | None) -> dict[Case, _Result]:
-    """Return the result of each case, in any order."""
-    from tqdm.auto import tqdm
-
-    here = ((job, _run_job(job)) for job in jobs)
-    results = _run_apart(jobs, n_jobs) if n_jobs > 1 else here
-    off, found = None if progress is None else not progress, {}
-    with contextlib.closing(results), tqdm(
-        total=len(jobs), unit="case", leave=False, disable=off
-    ) as bar:  # fmt: skip
-        for job, result in results:
-            found[job.case] = result
-            bar.update()
-    return found
-
-
-def _run_job(job: _Job) -> _Result:
-    try:
-        truth, pyx = job.case.load()
-    except UnavailableError as error:
-        return _Result(unreachable=error.message)
-    identity, problem = job.case.identity(), None
-    methods: list[tuple[str, Function]] = [(YOURS, job.function)]
-    rows = []
-    for method, compute in [*methods, *baseline_functions(job.baselines).items()]:
-        found = _call(compute, truth, pyx)
-        if method == YOURS and not isinstance(found, str):
-            problem = (check_mask if found.dtype == np.bool_ else check_scores)(truth, found)[1]
-        rows.append(identity | {"method": method} | _rates(truth, found))
-    return _Result(tuple(rows), problem=problem)
-
-
-def _call(compute: Function, truth: GroundTruth, pyx: NDArray[Any]) -> NDArray[Any] | str:
-    """Return the mask or scores that a function gives for copies of its own, or what went wrong."""
-    labels, probabilities = truth.given.copy(), pyx.copy()
-    try:
-        # What it prints is no result; how it treats floating-point errors stays its own.
-        with contextlib.redirect_stdout(sys.stderr), np.errstate():
-            return check_found(compute(labels, probabilities))
-    except (Exception, SystemExit) as error:
-        return describe_error(error)
-
-
-def _rates(truth: GroundTruth, found: NDArray[Any] | str) -> Row:
-    if isinstance(found, str):
-        return {"error": found}
-    if found.dtype == np.bool_:
-        mask = truth.detect(YOURS, found)
-        return {"kind": "mask"} | {name: getattr(mask, name) for name in MASK_RATES}
-    row = truth.rank(YOURS, found).row()
-    at_n_errors = row["precision_at_n_errors"]
-    # As many are flagged as there are errors, so precision and recall there are the same number.
-    row["fnr_at_n_errors"] = None if at_n_errors is None else 1 - at_n_errors
-    return {"kind": "score"} | {name: row[name] for name in SCORE_RATES}
-
-
-def _run_apart(jobs: Sequence[_Job], n_jobs: int) -> Generator[tuple[_Job, _Result]]:
-    """Run jobs in processes of their own; yield them as they end."""
-    sent, ended = {job: _pickled(job) for job in jobs}, list[_Job]()
-    with _processes(min(n_jobs, len(jobs) or 1)) as pool:
-        futures = {}
-        for job, content in sent.items():
-            try:
-                futures[pool.submit(_run_pickled, content)] = job
-            except BrokenProcessPool:  # by one before it
-                ended.append(job)
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:  # also of jobs that had no part in it
-                ended.append(futures[future])
-    for job in ended:
-        with _processes(1) as pool:
-            _check_start(pool)
-            try:
-                result = pool.submit(_run_pickled, sent[job]).result()
-            except BrokenProcessPool:
-                result = _run_job(replace(job, function=functools.partial(fail, _ENDED)))
-        yield job, result
-
-
-@contextlib.contextmanager
-def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes, and end them at once where the block is left by an error or Ctrl-C."""
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, context, _begin)
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when that one does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # the pool would wait for work for ever
-
-
-def _check_start(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(int).result()
-    except BrokenProcessPool:
-        raise InvalidInputError(
-            "other processes cannot start: they import the script that calls this, so call it from "
-            "a file, below if __name__ == '__main__', or leave n_jobs= out"
-        ) from None
-
-
-def _pickled(job: _Job) -> bytes:
-    try:
-        return pickle.dumps(job)
-    except Exception as error:
-        raise _not_sent(error) from error
-
-
-def _run_pickled(content: bytes) -> _Result:
-    try:
-        job: _Job = pickle.loads(content)  # noqa: S301, made by this program
-    except Exception as error:
-        raise _not_sent(error) from error
-    return _run_job(job)
-
-
-def _not_sent(error: Exception) -> InvalidInputError:
-    return InvalidInputError(
-        "make detector a function at the top of a module that other processes can import, or leave "
-        f"n_jobs= out: it cannot be sent to them ({printable(error, 200)})"
-    )
 
 
 def _warn_of_problems(problems: Sequence[str | None]) -> None:

@@ -38,10 +38,10 @@ from cifar_noisy import (
     load_noisy_labels,
     load_pyx,
 )
-from cifar_noisy.evaluation import baselines as baselines_module
-from cifar_noisy.evaluation.baselines import BASELINES, DEFAULT_BASELINES
-from cifar_noisy.evaluation.benchmark_cases import all_cases, find_cases
-from cifar_noisy.evaluation.benchmark_summary import bootstrap_interval, f1_by_case, summarize
+from cifar_noisy.benchmarking import baselines as baselines_module
+from cifar_noisy.benchmarking.baselines import BASELINES, DEFAULT_BASELINES
+from cifar_noisy.benchmarking.cases import all_cases, find_cases
+from cifar_noisy.benchmarking.summary import bootstrap_interval, f1_by_case, summarize
 from cifar_noisy.store.label_sets import find_label_set
 
 N = 50_000
@@ -544,7 +544,7 @@ def is_alive_in(session: int, process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_run(stop: signal.Signals, published: str) -> None:
-    program = "from tests.evaluation.test_benchmark import *\ninterrupts_and_sleeps()\n"
+    program = "from tests.benchmarking.test_benchmark import *\ninterrupts_and_sleeps()\n"
     run = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,

@@ -1,0 +1,1 @@
+"""Label-error detectors compared: their cases, the baselines, and the summary."""

@@ -1,0 +1,161 @@
+"""What a network reaches on the test set that was trained on what each method keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_noisy.benchmarking.cases import Case
+from cifar_noisy.errors import (
+    InterruptedRunError,
+    InvalidInputError,
+    RecomputeError,
+    UnavailableError,
+)
+from cifar_noisy.evaluation.testset_accuracy import test_accuracy
+from cifar_noisy.loading.given_labels import labels_of
+from cifar_noisy.loading.noise_generation import true_labels
+from cifar_noisy.loading.npy_files import open_npy
+from cifar_noisy.recompute.datasets import open_dataset
+from cifar_noisy.recompute.plan_file import make_plan
+from cifar_noisy.recompute.recipes import make_recipe
+from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, make_run_config, tasks_of
+from cifar_noisy.recompute.task_files import probabilities_path, record_of
+from cifar_noisy.store.files import user_path
+
+KEEP_ALL = "keep all"
+TRUE_ERRORS = "true errors"
+"""References of a training: nothing removed, and exactly the wrong labels removed."""
+
+TRAINING_COLUMNS = ("n_kept", "test_accuracy", "test_corrected", "test_soft", "error")
+
+Mask = NDArray[np.bool_]
+Kept = Mapping[tuple[Case, str], Mask]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How `benchmark` trains a network on what each method keeps: by the recipe `fast`.
+
+    Attributes
+    ----------
+    folder : path
+        Of the plan and all results. What is done there is not done again, also where the detector
+        has changed since: then only its own trainings are new.
+    root, trust
+        The images, as for `load_images`.
+    device : str, default "cpu"
+        Such as "cuda".
+    threads : int, optional
+        Of the CPU; by default torch's.
+    seed : int, default 0
+        All randomness of the trainings is drawn from it.
+    hyperparameters : mapping of str to number, optional
+        Of the recipe, such as ``{"epochs": 2}``.
+    plan_only : bool, default False
+        Write the plan and take what is trained already, but train nothing now: that is for
+        ``cifar-noisy recompute run --folder FOLDER``, or ``slurm`` in place of ``run``.
+    """
+
+    folder: str | os.PathLike[str]
+    root: str | os.PathLike[str] | None = None
+    trust: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int = 0
+    hyperparameters: Mapping[str, str | float] = field(default_factory=dict)
+    plan_only: bool = False
+
+
+def check_training(training: Training) -> None:
+    """Raise what would stop the trainings, before the work that comes ahead of them."""
+    make_recipe("fast", "cifar10", training.hyperparameters, training.device)
+    open_dataset("cifar10", training.root, trust=training.trust, load_test_set=True)
+    if not training.plan_only:
+        from cifar_noisy.recompute.task_runner import check_device
+
+        check_device(training.device)
+
+
+def train_and_test(kept: Kept, training: Training) -> dict[tuple[Case, str], Row]:
+    """Train on what each mask keeps, as far as that is asked for; return rows of the table.
+
+    The references are added in each case.
+    """
+    kept = _with_references(kept)
+    if not kept:
+        return {}
+    folder = user_path(training.folder)
+    masks = {key: GivenMask.of(key[0].source, keep) for key, keep in kept.items()}
+    arrays = {mask: kept[key] for key, mask in masks.items()}
+    config = make_plan(_configuration(arrays, training), folder, arrays)
+    failed = {} if training.plan_only else _train(config, training, folder)
+    tested = {
+        task.mask: _test_row(task, config, folder) | failed.get(task.id, {})
+        for task in tasks_of(config)
+    }
+    return {key: {"n_kept": int(kept[key].sum())} | tested[mask] for key, mask in masks.items()}
+
+
+def _with_references(kept: Kept) -> Kept:
+    true = true_labels()
+    references: dict[tuple[Case, str], Mask] = {}
+    for case in dict.fromkeys(case for case, _ in kept):
+        references[case, KEEP_ALL] = np.ones(len(true), np.bool_)
+        references[case, TRUE_ERRORS] = labels_of(case.source) == true
+    return {**kept, **references}
+
+
+def _configuration(masks: Iterable[GivenMask], training: Training) -> RunConfig:
+    return make_run_config(
+        [],
+        masks=masks,
+        seed=training.seed,
+        device=training.device,
+        overrides=training.hyperparameters,
+        root=training.root,
+        trust=training.trust,
+    )
+
+
+def _train(config: RunConfig, training: Training, folder: Path) -> dict[str, Row]:
+    """Train what is not done; return what stands in the table for each task that cannot be."""
+    from cifar_noisy.recompute.progress import step_bar
+    from cifar_noisy.recompute.task_runner import run_tasks
+
+    dataset = open_dataset(config.dataset, config.root, trust=config.trust, load_test_set=True)
+    failed: dict[str, Row] = {}
+    with step_bar() as show:
+        for task in tasks_of(config):
+            try:
+                for _ in run_tasks(
+                    config, dataset, folder, task_ids=[task.id], device=training.device,
+                    threads=training.threads, on_step=show,
+                ):  # fmt: skip
+                    pass
+            except InterruptedRunError:
+                raise
+            except (RecomputeError, InvalidInputError) as error:
+                failed[task.id] = {"error": str(error)}
+    return failed
+
+
+def _test_row(task: Task, config: RunConfig, folder: Path) -> Row:
+    """Return the accuracies of a training that is done; against other labels if they can be had."""
+    path = probabilities_path(task)
+    record = record_of(task, config, folder)
+    if record is None or path is None:
+        return {}
+    row = {"test_accuracy": record["test_accuracy"]}
+    try:
+        found = test_accuracy(open_npy(folder / path), order="imagefolder")
+    except UnavailableError:
+        return row
+    return row | {"test_corrected": found.corrected, "test_soft": found.soft}
