@@ -183,20 +183,19 @@ class ComparedPrint:
         return Layout(above, ("group", "method", "value"), settings, rows, self._reasons())
 
     def _reasons(self) -> list[str]:
-        """Say why cells differ, in a line for each, or for many of one reason."""
+        """Say for each reason which cells differ for it, or of many how many."""
         by_reason: dict[str, list[PrintedCell]] = {}
         for cell in self.differing:
             by_reason.setdefault(cell.reason or "the reason is not known", []).append(cell)
         lines = []
         for reason, cells in by_reason.items():
-            if len(cells) > _LISTED:
-                lines.append(f"{len(cells)} cells differ: {reason}")
-            lines += (
+            listed = "; ".join(
                 f"{shown_group(cell.group)}, {PAPER_NAMES[cell.method]}, {cell.setting}: "
-                f"printed {cell.printed}, recomputed {cell.recomputed}: {reason}"
+                f"printed {cell.printed}, recomputed {cell.recomputed}"
                 for cell in cells
-                if len(cells) <= _LISTED
             )
+            few = len(cells) <= _LISTED
+            lines.append(f"{listed if few else f'{len(cells)} cells differ'}: {reason}")
         return lines
 
 
