@@ -36,6 +36,10 @@ from .evaluation.evaluate import (
     evaluate_published as evaluate_published,
     evaluate_pyx as evaluate_pyx,
 )
+from .evaluation.printed_tables import (
+    ComparisonWithPrint as ComparisonWithPrint,
+    compare_with_print as compare_with_print,
+)
 from .evaluation.results import (
     Detection as Detection,
     Evaluation as Evaluation,
@@ -45,13 +49,14 @@ from .evaluation.results import (
 )
 from .evaluation.retrained_agreement import (
     Comparison as Comparison,
+    RecomputedComparison as RecomputedComparison,
     compare_recomputed as compare_recomputed,
 )
+from .evaluation.table_formats import format_tables as format_tables
 from .evaluation.tables import (
     Table as Table,
     accuracy_of_log as accuracy_of_log,
     accuracy_table as accuracy_table,
-    format_tables as format_tables,
     label_error_table as label_error_table,
     paper_tables as paper_tables,
 )

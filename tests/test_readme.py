@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = [
     (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("architecture.md", "label_sets.md", "noise_models.md")
+    for name in ("architecture.md", "json_output.md", "label_sets.md", "noise_models.md")
 ]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", "".join([README, *DOCS]), re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
@@ -41,6 +41,7 @@ def test_python(
     monkeypatch.chdir(tmp_path)
     if "cifar10n-worst" in block:
         request.getfixturevalue("label_sets")
+    Path("docs").symlink_to(ROOT / "docs")
     if '"data"' in block:
         copy: JpegCopy = request.getfixturevalue("official_jpeg")
         Path("data").symlink_to(copy.batches)

@@ -63,7 +63,10 @@ def list_(
     rows = setting_rows(found, here, "here")
     files = files or not rows  # the images belong to no setting
     if as_json:
-        print_json([_artifact_json(artifact, store) for artifact in found] if files else rows)
+        answer = (
+            {"files": [_artifact_json(a, store) for a in found]} if files else {"settings": rows}
+        )
+        print_json(answer)
         return
     if files:
         _print_files(found, store)
@@ -75,7 +78,7 @@ def list_(
 def _print_label_sets(as_json: bool) -> None:
     rows = [labels.as_dict() for labels in cifar_noisy.label_sets()]
     if as_json:
-        print_json(rows)
+        print_json({"label_sets": rows})
         return
     print_table(
         ("label set", ">wrong", "noise", "probabilities", "licence"),

@@ -65,7 +65,14 @@ def cache_verify(as_json: AsJson = False) -> None:
     problems |= {str(images.path): images.problem for images in check_images(store)}
     n_right = sum(problem is None for problem in problems.values())
     if as_json:
-        print_json([{"path": path, "is_right": not said} for path, said in problems.items()])
+        print_json(
+            {
+                "files": [
+                    {"path": path, "is_right": not said, "problem": said}
+                    for path, said in problems.items()
+                ]
+            }
+        )
     else:
         for path, problem in problems.items():
             if problem:
@@ -105,7 +112,7 @@ def cache_prune(as_json: AsJson = False) -> None:
 
     removed = prune(Store.from_environment())
     if as_json:
-        print_json([{"path": path, "size": size} for path, size in removed])
+        print_json({"removed": [{"path": path, "size": size} for path, size in removed]})
     else:
         size = format_size(sum(size for _, size in removed))
         say(f"{counted(len(removed), 'leftover')} ({size}) removed")

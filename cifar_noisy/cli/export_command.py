@@ -86,7 +86,7 @@ def export(
     n_labels, n_wrong, err = len(is_wrong), int(is_wrong.sum()), is_stdout(path)
     if as_json:
         counts = {"labels": n_labels, "wrong": n_wrong}
-        print_json({"path": str(path), "for": format} | counts, err=err)
+        print_json({"path": str(path), "for": format, **counts}, err=err)
     else:
         say(
             f"{path}: {n_labels:,} labels for {format}, {n_wrong / n_labels:.2%} of them wrong",

@@ -7,11 +7,12 @@ and a table that is still too wide is printed as a list of facts for each row.
 import contextlib
 import io
 import json
+import math
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,20 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 STDOUT = Path("/dev/stdout")
+SCHEMA_VERSION = 1
+"""Of the JSON that commands print; raised when a key comes, goes or changes its meaning."""
+
 _UNLIMITED_WIDTH = 1_000_000
 
 
-def print_json(value: object, file: str = "-", *, err: bool = False) -> None:
-    """Print a value as JSON, or write it to a file; "-" is stdout."""
-    text = json.dumps(value, indent=2) + "\n"
+def print_json(value: Mapping[str, object], file: str = "-", *, err: bool = False) -> None:
+    """Print an object as JSON, or write it to a file; "-" is stdout.
+
+    ``docs/json_output.schema.json`` describes what each command prints. Numbers that are not
+    finite, which JSON does not have, are null.
+    """
+    answer = _finite({"schema_version": SCHEMA_VERSION, **value})
+    text = json.dumps(answer, indent=2, allow_nan=False) + "\n"
     if is_stdout(file):
         typer.echo(text, nl=False, err=err)
         return
@@ -128,6 +137,14 @@ def byte_progress(what: str, n_bytes: int | None) -> "tqdm[Any]":
     from tqdm import tqdm
 
     return tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _echo(text: str, *, err: bool = False) -> None:

@@ -327,7 +327,12 @@ def recompute_slurm(
     rows = list(zip(map(str, paths), arrays, jobs or [None] * len(arrays), strict=True))
     if as_json:
         print_json(
-            [{"script": path, "tasks": array.task_ids, "job": job} for path, array, job in rows]
+            {
+                "arrays": [
+                    {"script": path, "tasks": array.task_ids, "job": job}
+                    for path, array, job in rows
+                ]
+            }
         )
     elif not rows:
         typer.echo("all tasks are done: nothing to submit")
@@ -434,7 +439,7 @@ def run_and_report(
 
     records: list[dict[str, Any]] = []
     for task, before in dispatch_tasks(config, command, chosen, slots):
-        records.append({"task": task.id, "before": before})
+        records.append({"task": task.id, "before": before, "record": None, "published": None})
         if not as_json:
             say(f"{task.id}: {'done before' if before == 'done' else 'done'}")
         record = record_of(task, config, command.folder)
@@ -442,7 +447,7 @@ def run_and_report(
             continue
         published = _published(config, task)
         if as_json:
-            records[-1] |= record | {"published": published and published.as_dict()}
+            records[-1] |= {"record": record, "published": published and published.as_dict()}
         elif task.kind == "collect":
             _print_summary(task, record["summary"], published)
         else:
@@ -451,7 +456,7 @@ def run_and_report(
                 f"{record['test_accuracy']:.4f} ({record['train_size']:,} examples)"
             )
     if as_json:
-        print_json(records)
+        print_json({"tasks": records})
 
 
 def dispatch_tasks(
@@ -509,10 +514,12 @@ def _print_tasks(config: "RunConfig", folder: Path, as_json: bool) -> None:
     rows = [(i, task, state_of(task, config, folder)) for i, task in enumerate(tasks_of(config))]
     if as_json:
         print_json(
-            [
-                {"number": i, "id": task.id, "state": state, "needs": task.depends_on}
-                for i, task, state in rows
-            ]
+            {
+                "tasks": [
+                    {"number": i, "id": task.id, "state": state, "needs": task.depends_on}
+                    for i, task, state in rows
+                ]
+            }
         )
     else:
         print_table(

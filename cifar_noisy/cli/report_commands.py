@@ -1,7 +1,7 @@
 """Commands that write the paper's tables and the report of a setting: tables, report."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from cifar_noisy.cli.options import (
     AsJson,
     Edition,
     Labels,
+    Method,
     Model,
     Noise,
     Order,
@@ -26,34 +27,67 @@ from cifar_noisy.cli.output import (
     spinner,
     terminal_width,
 )
-from cifar_noisy.errors import UnavailableError
+from cifar_noisy.errors import ExitCode, InvalidInputError, UnavailableError
 from cifar_noisy.settings import check_choice
 from cifar_noisy.store.http_download import format_size
 
 
-@app.command(epilog="Example: cifar-noisy tables --format markdown --rule best")
+@app.command(epilog="Example: cifar-noisy tables --against print --noise 0.7")
 def tables(
     format_: Annotated[
         str, typer.Option("--format", help="Format: text, markdown, latex or csv.")
     ] = "text",
     rule: Annotated[
-        str, typer.Option(help="Test accuracy at which epoch: last, or best (on the test set).")
-    ] = "last",
+        str | None,
+        typer.Option(
+            help="Test accuracy at which epoch: last (the default), or best (on the test set)."
+        ),
+    ] = None,
     network: Annotated[
         str, typer.Option(help="Which Co-Teaching network counts: max, first, second or mean.")
     ] = "max",
     edition: Edition = None,
+    noise: Noise = None,
+    sparsity: Sparsity = None,
+    method: Method = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="print: show what was printed beside what the files give, each print by the "
+            "edition or rule that it follows, and count the cells that agree."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the paper's tables from the published masks and logs: label errors, test accuracy."""
-    from cifar_noisy.evaluation.tables import FORMATS
+    """Make the paper's tables from the published masks and logs: label errors, test accuracy.
+
+    Exit status: 0, or with --against print 1 if a cell differs and the reason is not known.
+    """
+    from cifar_noisy.evaluation.table_formats import FORMATS
 
     form = check_choice(format_, FORMATS, "format")
-    choices: dict[str, Any] = {"edition": edition, "rule": rule, "network": network}
+    if as_json and form != "text":
+        raise InvalidInputError("leave --json or --format out: JSON is a format of its own")
+    choices: dict[str, Any] = {
+        "edition": edition, "network": network,
+        "noise": noise, "sparsity": sparsity, "method": method,
+    }  # fmt: skip
+    if against is None:
+        with spinner("making the tables"):
+            made = cifar_noisy.paper_tables(rule=cast(Any, rule or "last"), **choices)
+        _print_tables(made, {"tables": [table.as_dict() for table in made]}, form, as_json)
+        return
+    check_choice(against, ("print",), "against")
     with spinner("making the tables"):
-        made = cifar_noisy.paper_tables(**choices)
+        compared = cifar_noisy.compare_with_print(rule=cast(Any, rule), **choices)
+    _print_tables(compared, compared.as_dict(), form, as_json)
+    if any(cell.reason is None for cell in compared.differing):
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+def _print_tables(made: Any, values: dict[str, Any], form: Any, as_json: bool) -> None:
     if as_json:
-        print_json([table.as_dict() for table in made])
+        print_json(values)
     else:
         say(cifar_noisy.format_tables(made, form, width=terminal_width()).rstrip("\n"))
 

@@ -6,12 +6,12 @@ accuracy after training, from the logs. What the files cannot give is said, neve
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from cifar_noisy.errors import TrainingLogError, printable
+from cifar_noisy.errors import TrainingLogError
+from cifar_noisy.evaluation.table_formats import Layout, format_tables
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -24,9 +24,11 @@ from cifar_noisy.settings import (
     Setting,
     Trainer,
     check_choice,
+    check_noise,
+    check_sparsity,
 )
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.registry import Artifact, artifacts, find
+from cifar_noisy.store.registry import Artifact, artifacts, require_nonempty
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
 
 Rule = Literal["last", "best"]
 Network = Literal["max", "first", "second", "mean"]
-Format = Literal["text", "markdown", "latex", "csv"]
 Cell = tuple[str, Method | OtherMethod, Setting]
+Value = TypeVar("Value")
 
 RULES: tuple[Rule, ...] = ("last", "best")
 NETWORKS: tuple[Network, ...] = ("max", "first", "second", "mean")
-FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
 METRICS = ("accuracy", "f1", "precision", "recall")
 ALL_EXAMPLES = "all examples"
@@ -76,6 +77,8 @@ class Table:
         What a reader must know.
     decimals : int
         As many as the paper prints.
+    edition : str or None
+        Of the train masks; None where no mask was read.
     """
 
     title: str
@@ -85,6 +88,10 @@ class Table:
     missing: Mapping[Cell, str]
     notes: tuple[str, ...]
     decimals: int
+    edition: Edition | None = None
+
+    def __str__(self) -> str:
+        return format_tables(self).rstrip("\n")
 
     @property
     def settings(self) -> list[Setting]:
@@ -114,54 +121,118 @@ class Table:
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield a dict per cell: table, group, method, noise, sparsity, value, missing (why)."""
+        """Yield a dict per cell: where it stands, its value, and why it is missing."""
         for (group, method, setting), value in self.cells.items():
             yield {
                 "table": self.title,
-                "group": group,
-                "method": method,
-                "noise": setting.noise,
-                "sparsity": setting.sparsity,
+                "edition": self.edition,
+                "rule": self.rule,
+                **cell_names((group, method, setting)),
                 "value": value,
                 "missing": self.missing.get((group, method, setting)),
             }
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, texts, lists and dicts, for JSON."""
-        return {
-            "title": self.title,
-            "rule": self.rule,
+        about = {"table": self.title, "edition": self.edition, "rule": self.rule}
+        return about | {
             "notes": list(self.notes),
-            "cells": list(self.records()),
+            "cells": [
+                {name: value for name, value in record.items() if name not in about}
+                for record in self.records()
+            ],
         }
+
+    def layouts(self) -> list[Layout]:
+        """Return what `format_tables` shows."""
+        rows = [
+            (
+                (shown_group(group), PAPER_NAMES.get(method, method)),
+                [self._shown((group, method, setting)) for setting in self.settings],
+            )
+            for group, method in self.rows
+        ]
+        above = f"{self.title}. Rule: {self.rule}. Columns: noise/sparsity."
+        missing = (f"missing: {why}" for why in self.missing.values())
+        heads = (self.grouped_by, "method")
+        return [Layout([above], heads, self.settings, rows, [*missing, *self.notes])]
+
+    def _shown(self, cell: Cell) -> str:
+        if cell not in self.cells:
+            return "-"
+        value = self.cells[cell]
+        return "missing" if value is None else f"{value:.{self.decimals}f}"
+
+
+def cell_names(cell: Cell) -> dict[str, Any]:
+    """Return group, method, the paper's name of it, noise and sparsity of a cell."""
+    group, method, setting = cell
+    return {
+        "group": group,
+        "method": method,
+        "paper_name": PAPER_NAMES.get(method, method),
+        "noise": setting.noise,
+        "sparsity": setting.sparsity,
+    }
+
+
+def shown_group(group: str) -> str:
+    """Return a group's name in tables for people."""
+    return _GROUP_NAMES.get(group, group)
 
 
 def paper_tables(
-    *, edition: Edition | None = None, rule: Rule = "last", network: Network = "max"
-) -> tuple[Table, Table]:
+    *,
+    edition: Edition | None = None,
+    rule: Rule = "last",
+    network: Network = "max",
+    noise: float | Setting | None = None,
+    sparsity: float | None = None,
+    method: Method | OtherMethod | None = None,
+) -> tuple[Table, ...]:
     """Make the tables of label errors and of test accuracy.
 
     Parameters
     ----------
-    edition, rule, network
+    edition, rule, network, noise, sparsity, method
         As for `label_error_table` and `accuracy_table`.
 
     Returns
     -------
     tuple of Table
-        The tables of both functions, which also raise the same errors.
+        The tables of both functions, which also raise the same errors. A table without a cell that
+        matches the filters is left out.
 
     Examples
     --------
     >>> [table.title for table in paper_tables()]  # published files
     ['Finding label errors', 'Test accuracy after training']
+    >>> (table,) = paper_tables(method="sceloss", noise=0.4)  # published files
+    >>> print(table)  # published files
+    Test accuracy after training. Rule: at the last epoch; of two networks the better one. ...
+    trained       method      0.4/0    0.4/0.2    0.4/0.4    0.4/0.6
+    ------------  --------  -------  ---------  ---------  ---------
+    all examples  SCE-loss    0.763      0.741      0.649      0.583
+    The final paper's Table 2 is a mean of ten trials ...
     """
-    _check_choices(rule, network)  # before the first file is looked for
-    Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
-    return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
+    used = _edition(edition)
+    check_choices(rule, network)  # before the first file is looked for
+    masks = chosen_cells(mask_cells(used), noise, sparsity, method)
+    logs = chosen_cells(log_cells(), noise, sparsity, method)
+    require_nonempty([*masks.values(), *logs.values()])
+    fetch_absent(masks, logs)
+    errors = [error_table(used, masks)] if masks else []
+    accuracies = accuracy_tables((rule,), network, logs) if logs else {}
+    return (*errors, *accuracies.values())
 
 
-def label_error_table(*, edition: Edition | None = None) -> Table:
+def label_error_table(
+    *,
+    edition: Edition | None = None,
+    noise: float | Setting | None = None,
+    sparsity: float | None = None,
+    method: Method | None = None,
+) -> Table:
     """Make the table of how well each method finds label errors.
 
     Parameters
@@ -169,6 +240,8 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
     edition : {"2019", "2021"}, optional
         Of the train masks. "2019", the default, gives the numbers of the February 2020 print,
         "2021" those of upstream's notebook of 2021; at two decimals they differ in two cells.
+    noise, sparsity, method : optional
+        Only the cells that match, as for `artifacts`; only their files are read.
 
     Returns
     -------
@@ -179,7 +252,7 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
     Raises
     ------
     UnknownArtifactError, UnavailableError
-        If the edition is unknown, or a mask cannot be had.
+        If the edition is unknown, no cell matches, or a mask cannot be had.
 
     Examples
     --------
@@ -187,31 +260,51 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
     >>> round(float(table.cells["precision", "cl_pbc", Setting(0.2, 0)]), 4)  # published files
     0.6349
     """
-    from cifar_noisy.evaluation.evaluate import evaluate_published
-
     used = _edition(edition)
-    Store.from_environment().fetch_absent(_masks(used))
-    settings = [setting for setting in SETTINGS if setting.noise and setting.has_probabilities]
-    detections = {setting: evaluate_published(setting, edition=used) for setting in settings}
+    masks = chosen_cells(mask_cells(used), noise, sparsity, method)
+    require_nonempty(list(masks.values()))
+    fetch_absent(masks)
+    return error_table(used, masks)
+
+
+def error_table(edition: Edition, masks: Iterable[Cell]) -> Table:
+    """Make the table of some cells from the masks of an edition; each mask is read once."""
+    from cifar_noisy.evaluation.metrics import GroundTruth
+    from cifar_noisy.loading.artifact_loading import load_label_errors
+
+    chosen = dict.fromkeys((method, setting) for _, method, setting in masks)
+    truths = {setting: GroundTruth.of(setting) for setting in {setting for _, setting in chosen}}
+    found = {
+        (method, setting): truths[setting].detect(
+            method, load_label_errors(cast(Method, method), setting, edition=edition)
+        )
+        for method, setting in chosen
+    }
     cells: dict[Cell, float | None] = {
-        (metric, method, setting): getattr(detections[setting][i], metric)
-        for metric in METRICS
-        for setting in settings
-        for i, method in enumerate(METHODS)
+        (metric, method, setting): getattr(found[method, setting], metric)
+        for metric, method, setting in masks
     }
     return Table(
         "Finding label errors",
-        f"published train masks of edition {used} against the true label errors",
+        f"published train masks of edition {edition} against the true label errors",
         "metric",
         cells,
         missing={},
         notes=(),
         decimals=2,
+        edition=edition,
     )
 
 
-def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
-    """Make the table of test accuracies after training, from all 161 logs.
+def accuracy_table(
+    *,
+    rule: Rule = "last",
+    network: Network = "max",
+    noise: float | Setting | None = None,
+    sparsity: float | None = None,
+    method: Method | OtherMethod | None = None,
+) -> Table:
+    """Make the table of test accuracies after training, from the logs, of which there are 161.
 
     Parameters
     ----------
@@ -221,6 +314,8 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     network : {"max", "first", "second", "mean"}, default "max"
         Of the two networks of Co-Teaching and Co-Teaching+, at each epoch: the better one, one of
         them, or their mean.
+    noise, sparsity, method : optional
+        Only the cells that match, as for `artifacts`; only their files are read.
 
     Returns
     -------
@@ -232,7 +327,7 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     Raises
     ------
     UnknownArtifactError, UnavailableError
-        If the rule or network is unknown, or a log cannot be had.
+        If the rule or network is unknown, no cell matches, or a log cannot be had.
 
     Examples
     --------
@@ -244,28 +339,49 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     >>> [str(setting) for _, _, setting in table.missing]  # published files
     ['noise 0.2, sparsity 0.6']
     """
-    _check_choices(rule, network)
+    check_choices(rule, network)
+    logs = chosen_cells(log_cells(), noise, sparsity, method)
+    require_nonempty(list(logs.values()))
+    fetch_absent(logs)
+    return accuracy_tables((rule,), network, logs)[rule]
+
+
+def accuracy_tables(
+    rules: Sequence[Rule], network: Network, logs: Mapping[Cell, Artifact]
+) -> dict[Rule, Table]:
+    """Make the table of some logs by each rule; each log is read once."""
     from cifar_noisy.loading.artifact_loading import load_training_log
 
-    cells: dict[Cell, float | None] = {}
-    missing, logs = {}, _logs()
-    Store.from_environment().fetch_absent(list(logs.values()))
+    cells: dict[Rule, dict[Cell, float | None]] = {rule: {} for rule in rules}
+    missing = {}
     for cell, artifact in logs.items():
         _, method, setting = cell
+        for rule in rules:
+            cells[rule][cell] = None
         try:
             log = load_training_log(method, setting, trainer=artifact.trainer)
-            cells[cell] = accuracy_of_log(log, rule=rule, network=network)
+            for rule in rules:
+                cells[rule][cell] = accuracy_of_log(log, rule=rule, network=network)
         except TrainingLogError as error:
-            cells[cell] = None
             missing[cell] = str(error)
-    return Table(
-        "Test accuracy after training",
-        f"{_RULE_TEXTS[rule]}; of two networks the {'better one' if network == 'max' else network}",
-        "trained",
-        cells,
-        missing,
-        (TEN_TRIALS,),
-        decimals=3,
+    return {
+        rule: Table(
+            "Test accuracy after training",
+            rule_text(rule, network),
+            "trained",
+            cells[rule],
+            missing,
+            (TEN_TRIALS,),
+            decimals=3,
+        )
+        for rule in rules
+    }
+
+
+def rule_text(rule: Rule, network: Network) -> str:
+    """Say how accuracies are taken from a log."""
+    return f"{_RULE_TEXTS[rule]}; of two networks the " + (
+        "better one" if network == "max" else network
     )
 
 
@@ -300,7 +416,7 @@ def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network =
     >>> accuracy_of_log(log), accuracy_of_log(log, rule="best", network="second")
     (0.4, 0.6)
     """
-    _check_choices(rule, network)
+    check_choices(rule, network)
     if not log.is_complete:
         planned = f" of {log.planned_epochs}" if log.planned_epochs else ""
         raise TrainingLogError(
@@ -317,45 +433,8 @@ def accuracy_of_log(log: TrainingLog, *, rule: Rule = "last", network: Network =
     return float(accuracy.iloc[-1] if rule == "last" else accuracy.max())
 
 
-def format_tables(
-    tables: Table | Sequence[Table],
-    format: Format = "text",  # noqa: A002 - the option's name
-    *,
-    width: int | None = None,
-) -> str:
-    """Write tables as text.
-
-    Parameters
-    ----------
-    tables : Table or sequence of Table
-    format : {"text", "markdown", "latex", "csv"}, default "text"
-        "csv" gives one row per number, all tables below one head, with all digits; the others one
-        table after another with the paper's decimals, the rule and the notes. "latex" needs the
-        package booktabs.
-    width : int, optional
-        Characters in a line of "text" tables: what does not fit goes to further tables below.
-
-    Returns
-    -------
-    str
-        Ends with a newline.
-
-    Examples
-    --------
-    >>> text = format_tables([label_error_table()], "csv")  # published files
-    >>> print(text[:101])  # published files
-    table,group,method,noise,sparsity,value,missing
-    Finding label errors,accuracy,argmax,0.2,0.0,0.84052,
-    """
-    tables = [tables] if isinstance(tables, Table) else tables
-    if check_choice(format, FORMATS, "format") == "csv":
-        import pandas as pd
-
-        return pd.DataFrame(row for table in tables for row in table.records()).to_csv(index=False)
-    return "\n".join(_formatted(table, format, width) for table in tables)
-
-
-def _check_choices(rule: str, network: str) -> None:
+def check_choices(rule: str, network: str) -> None:
+    """Require a known rule and network."""
     check_choice(rule, RULES, "rule")
     check_choice(network, NETWORKS, "network")
 
@@ -364,81 +443,63 @@ def _edition(edition: str | None) -> Edition:
     return "2019" if edition is None else check_choice(edition, EDITIONS, "edition")
 
 
-def _masks(edition: Edition) -> list[Artifact]:
-    masks = artifacts(kind="train_mask", edition=edition)
-    return [mask for mask in masks if mask.setting.noise]
+def mask_cells(edition: Edition) -> dict[Cell, Artifact]:
+    """Return the 60 masks by the 240 cells that they give, four of each."""
+    masks = {(a.method, a.setting): a for a in artifacts(kind="train_mask", edition=edition)}
+    return {
+        (metric, method, setting): masks[method, setting]
+        for metric in METRICS
+        for setting in SETTINGS
+        if setting.noise and setting.has_probabilities
+        for method in METHODS
+    }
 
 
-def _logs() -> dict[Cell, Artifact]:
+def log_cells() -> dict[Cell, Artifact]:
     """Return the 161 logs by the cell that each gives."""
+    logs = {
+        (a.trainer, a.method, a.setting): a
+        for a in artifacts(kind="training_log")
+        if not a.is_stray
+    }
     rows: list[tuple[Trainer | None, Method | OtherMethod]] = [
         *(("coteaching", method) for method in METHODS),
         *(("resnet50", method) for method in METHODS),
         *((None, method) for method in OTHER_METHODS),
     ]
     return {
-        (trainer or ALL_EXAMPLES, method, setting): find(
-            "training_log", setting, method, trainer=trainer
-        )
+        (trainer or ALL_EXAMPLES, method, setting): logs[trainer, method, setting]
         for trainer, method in rows
         for setting in SETTINGS
         if setting.has_probabilities and (setting.noise or trainer == "resnet50")
     }
 
 
-def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002
-    shown = _for_markdown if format == "markdown" else printable  # tabulate escapes for LaTeX
-    above = [f"{shown(table.title)}. Rule: {shown(table.rule)}. Columns: noise/sparsity."]
-    below = [f"missing: {shown(why)}" for why in table.missing.values()]
-    below += map(shown, table.notes)
-    if format == "latex":
-        above, below = ([f"% {line}" for line in lines] for lines in (above, below))
-    elif format == "markdown":
-        above, below = [*above, ""], ["", *below] if below else []
-    for n_columns in range(max(len(table.settings), 1), 0, -1):
-        body = _body(table, format, n_columns)
-        if format != "text" or not width or max(map(len, body.splitlines()), default=0) <= width:
-            break
-    return "\n".join((*above, body, *below)) + "\n"
+def chosen_cells(
+    cells: Mapping[Cell, Value],
+    noise: float | Setting | None,
+    sparsity: float | None,
+    method: str | None,
+) -> dict[Cell, Value]:
+    """Return the cells that match every filter given."""
+    if isinstance(noise, Setting):
+        setting = Setting.of(noise, sparsity)
+        noise, sparsity = setting.noise, setting.sparsity
+    level = None if noise is None else check_noise(noise)
+    share = None if sparsity is None else check_sparsity(sparsity)
+    if method is not None:
+        check_choice(method, (*METHODS, *OTHER_METHODS), "method")
+    return {
+        cell: value
+        for cell, value in cells.items()
+        for _, of, setting in [cell]
+        if method in (None, of)
+        and level in (None, setting.noise)
+        and share in (None, setting.sparsity)
+    }
 
 
-def _body(table: Table, format: Format, n_columns: int) -> str:  # noqa: A002
-    """Write rules and cells, as tables of so many settings one below another."""
-    from tabulate import tabulate
-
-    shown = _for_markdown if format == "markdown" else printable
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[format]
-    settings = table.settings
-    parts = [settings[i : i + n_columns] for i in range(0, len(settings), n_columns)]
-    return "\n\n".join(
-        tabulate(
-            [list(map(shown, row)) for row in _lines(table, part)],
-            [shown(table.grouped_by), "method", *(f"{s.noise:g}/{s.sparsity:g}" for s in part)],
-            tablefmt=style,
-            disable_numparse=True,
-            colalign=("left", "left", *("right" for _ in part)),
-        )
-        for part in parts
-    )
-
-
-def _lines(table: Table, settings: Sequence[Setting]) -> Iterator[list[str]]:
-    """Yield the cells of each row as text; a group is named once."""
-    previous = None
-    for group, method in table.rows:
-        cells = (_cell(table, (group, method, setting)) for setting in settings)
-        name = "" if group == previous else _GROUP_NAMES.get(group, group)
-        yield [name, PAPER_NAMES.get(method, method), *cells]
-        previous = group
-
-
-def _cell(table: Table, cell: Cell) -> str:
-    if cell not in table.cells:
-        return "-"
-    value = table.cells[cell]
-    return "missing" if value is None else f"{value:.{table.decimals}f}"
-
-
-def _for_markdown(text: object) -> str:
-    """Return a text for Markdown, in a table's cell too."""
-    return re.sub(r"([\\`*_|~$&<>\[\]])", r"\\\1", printable(text))
+def fetch_absent(*files: Mapping[Cell, Artifact]) -> None:
+    """Fetch what is not on this machine, all at once, or say at once what cannot be had."""
+    wanted = dict.fromkeys(artifact for mapping in files for artifact in mapping.values())
+    Store.from_environment().fetch_absent(list(wanted))

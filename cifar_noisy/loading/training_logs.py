@@ -33,10 +33,11 @@ import re
 import warnings
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning
 
@@ -379,17 +380,26 @@ def _read_rows(layout: _Layout, text: str) -> pd.DataFrame:
     import pandas as pd
 
     found = [_read(row, layout.percent_decimals, text) for row in layout.rows]
-    rows = pd.concat([rows for rows in found if len(rows)]).sort_values("start", ignore_index=True)
-    rows = rows.reindex(columns=["start", "kind", *layout.columns(*_Kind)])
+    starts = np.concatenate([starts for starts, _ in found])
+    kinds = np.repeat([int(row.kind) for row in layout.rows], [len(values) for _, values in found])
+    columns = layout.columns(*_Kind)
+    table = np.full((len(starts), len(columns)), np.nan)
+    for row, (_, values) in zip(layout.rows, found, strict=True):
+        places = [columns.index(name) for name in row.columns]
+        table[np.ix_(kinds == row.kind, places)] = values
+    order = np.argsort(starts)
+    rows = pd.DataFrame(table[order], columns=columns)
     # Rows that do not tell their epoch belong to that of the row before. 0: no row told one yet.
     rows["epoch"] = rows["epoch"].ffill().fillna(0)
+    rows.insert(0, "start", starts[order])
+    rows.insert(1, "kind", kinds[order])
     return rows
 
 
-def _read(row: _Row, percent_decimals: int | None, text: str) -> pd.DataFrame:
-    """Find the rows of one kind, as float64 columns in our units."""
-    import pandas as pd
-
+def _read(
+    row: _Row, percent_decimals: int | None, text: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find the rows of one kind: where they start, and a table of their numbers in our units."""
     # No Python statement runs per number.
     matches = list(row.pattern.finditer(text))
     tokens = chain.from_iterable(map(re.Match.groups, matches))
@@ -399,8 +409,7 @@ def _read(row: _Row, percent_decimals: int | None, text: str) -> pd.DataFrame:
         # Rounded to the decimals that are there, so that 84.9058 % is 0.849058 to the last bit.
         fractions = (values / 100).round(percent_decimals + 2)
         values = np.where(row.may_be_percent, fractions, values)
-    rows = pd.DataFrame(values, columns=row.columns)
-    return rows.assign(start=starts, kind=int(row.kind))
+    return starts, values
 
 
 def _find_truncated_row(layout: _Layout, rows: pd.DataFrame, text: str, name: str) -> int | None:
@@ -421,16 +430,18 @@ def _find_truncated_row(layout: _Layout, rows: pd.DataFrame, text: str, name: st
 
 def _check_order(rows: pd.DataFrame, epochs: pd.DataFrame, text: str, name: str) -> None:
     """Require that the log tells one training from its first epoch on, each epoch once."""
-    columns = ("epoch", "kind", _step_column(rows))
-    places = zip(*(rows[column].fillna(0).tolist() for column in columns), strict=True)
-    for i, (previous, place) in enumerate(pairwise(places), start=1):
-        epoch, kind, _ = place
-        # The test rows of an epoch may all bear the same step: the number of batches trained.
-        if place < previous or (place == previous and kind != _Kind.TEST):
-            raise TrainingLogError(
-                f"{name}, line {_line(text, rows['start'][i])}: epoch {int(epoch)} begins again or "
-                "comes out of order; if several trainings were appended, parse each by itself"
-            )
+    places = rows[["epoch", "kind", _step_column(rows)]].fillna(0).to_numpy()
+    steps = np.diff(places, axis=0)
+    step = np.where(steps[:, 0] != 0, steps[:, 0], steps[:, 1])
+    step = np.where(step != 0, step, steps[:, 2])
+    # The test rows of an epoch may all bear the same step: the number of batches trained.
+    is_wrong = (step < 0) | ((step == 0) & (places[1:, 1] != _Kind.TEST))
+    if is_wrong.any():
+        i = int(is_wrong.argmax()) + 1
+        raise TrainingLogError(
+            f"{name}, line {_line(text, rows['start'][i])}: epoch {int(places[i, 0])} begins again "
+            "or comes out of order; if several trainings were appended, parse each by itself"
+        )
     missing = epochs.index[epochs["epoch"] != epochs.index + 1]  # strictly increasing by now
     if len(missing):
         raise TrainingLogError(
@@ -451,16 +462,32 @@ def _batch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
 def _epoch_table(layout: _Layout, rows: pd.DataFrame) -> pd.DataFrame:
     epochs = _table(layout, rows, _Kind.EVALUATION)
     for place, (column, (kind, source)) in enumerate(layout.carried.items(), start=1):
-        last = rows[rows["kind"] == kind].drop_duplicates("epoch", keep="last").set_index("epoch")
-        epochs.insert(place, column, last[source].reindex(epochs["epoch"]).to_numpy())
+        epochs.insert(place, column, _last_of_epochs(rows[rows["kind"] == kind], source, epochs))
     return epochs
+
+
+def _last_of_epochs(rows: pd.DataFrame, column: str, epochs: pd.DataFrame) -> NDArray[np.float64]:
+    """Take a column from the last of the rows of each epoch; NaN where an epoch has none."""
+    if rows.empty:
+        return np.full(len(epochs), np.nan)
+    told, wanted = rows["epoch"].to_numpy(), epochs["epoch"].to_numpy()
+    last = np.searchsorted(told, wanted, side="right") - 1  # epochs rise, or it is refused later
+    return np.where(told[last] == wanted, rows[column].to_numpy()[last], np.nan)
 
 
 def _table(layout: _Layout, rows: pd.DataFrame, *kinds: _Kind) -> pd.DataFrame:
     """Take the rows of some kinds with the columns of those kinds, whole numbers as int64."""
-    columns = layout.columns(*kinds)
-    table = rows.loc[rows["kind"].isin(kinds), columns].reset_index(drop=True)
-    return table.astype({name: "int64" for name in columns if name in _WHOLE_NUMBERS})
+    import pandas as pd
+
+    is_meant = np.isin(rows["kind"], kinds)
+    return pd.DataFrame(
+        {
+            name: rows[name]
+            .to_numpy()[is_meant]
+            .astype(np.int64 if name in _WHOLE_NUMBERS else np.float64)
+            for name in layout.columns(*kinds)
+        }
+    )
 
 
 def _where_it_stops(

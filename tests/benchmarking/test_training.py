@@ -1,6 +1,7 @@
 """Training on what each method keeps, and detectors that train: with the JPEG copy of CIFAR-10."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from cifar_noisy import (
 from cifar_noisy.benchmarking.cases import find_cases
 from cifar_noisy.benchmarking.runs import Job, run_job
 from tests.conftest import JpegCopy
+from tests.json_schemas import hold_to_schema
 
 CASE = "noise0.4-sparsity0.2"
 TINY = {"epochs": 1, "small_epochs": 1, "width": 1}
@@ -76,6 +78,8 @@ def test_images_go_with_a_function_alone(published: str, jpeg: JpegCopy) -> None
 
 def test_trained_once_and_read_again(label_sets: Path, jpeg: JpegCopy, tmp_path: Path) -> None:
     planned = benchmark(nine_in_ten, CASE, "none", train=training(tmp_path, jpeg, plan_only=True))
+    answer = {"schema_version": 1, **planned.as_dict()}
+    hold_to_schema(json.loads(json.dumps(answer, allow_nan=False)), "benchmark")
     found = rows(planned)
     n_right = int((load_noisy_labels(CASE) == load_true_labels()).sum())
     assert {name: row["n_kept"] for name, row in found.items()} == {

@@ -1,6 +1,5 @@
 """The command line as real processes: output, exit status, one line for an error."""
 
-import json
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.cache import clear_cache
 from tests.conftest import write_example_scores
 from tests.file_server import FileServer, serving
+from tests.json_schemas import answer_of
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
 
@@ -108,7 +108,7 @@ def test_verify_over_a_web_server(server: FileServer, tmp_path: Path) -> None:
     assert "train mask 2021: 64/65 exact (64 exact, 1 known)" in result.stdout
     assert "train mask 2019: 1/60 exact (1 exact, 58 explained, 1 known)" in result.stdout
     assert result.stdout.count("known: train_mask, noise 0.7, sparsity 0.4, argmax") == 3
-    checks = json.loads(report.read_text())
+    checks = answer_of(report.read_text(), "verify")["checks"]
     assert len(checks) == 17 + 17 + 65 + 60
     assert re.search(r"^0.7 +0.4 +\*2 +\*2 +~6 += ", result.stdout, re.MULTILINE)
     assert {check["verdict"] for check in checks} == {"exact", "explained", "known"}
@@ -133,10 +133,10 @@ def test_a_difference_that_nothing_explains_is_status_1(monkeypatch: pytest.Monk
     arguments = ["verify", "--noise", "0.9", "--json", "-"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
-    verdicts = [check["verdict"] for check in json.loads(result.stdout)]
+    verdicts = [check["verdict"] for check in answer_of(result.stdout, "verify")["checks"]]
     assert verdicts == ["unexplained", "exact"] * 4
     result = CliRunner().invoke(app, [*arguments, "--fail-fast"])
-    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 1)
+    assert (result.exit_code, len(answer_of(result.stdout, "verify")["checks"])) == (1, 1)
     result = CliRunner().invoke(app, arguments[:3])
     assert "unexplained: noisy_labels, noise 0.9, sparsity 0: its seed gives" in result.stdout
 
@@ -155,14 +155,14 @@ def test_a_wrong_answer_of_a_mirror_is_a_notice(server: FileServer, upstream: Pa
 
 def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     result = run("download", "--kind", "pyx", "--json", CIFAR_NOISY_MIRRORS=server.url)
-    assert len(json.loads(result.stdout)["files"]) == 13
+    assert len(answer_of(result.stdout, "download")["files"]) == 13
     cache = Path(run("cache", "path").stdout.strip())
     assert cache == Path(os.environ["CIFAR_NOISY_CACHE"])
-    settings = json.loads(run("cache", "ls", "--json").stdout)["settings"]
+    settings = answer_of(run("cache", "ls", "--json").stdout, "cache ls")["settings"]
     assert [row["pyx"]["cached"] for row in settings] == [1] * 13 + [0] * 4
-    files = json.loads(run("list", "--kind", "pyx", "--files", "--json").stdout)
+    files = answer_of(run("list", "--kind", "pyx", "--files", "--json").stdout, "list")["files"]
     assert [file["where"] for file in files] == ["cache"] * 13
-    listed = json.loads(run("list", "--kind", "pyx", "--json").stdout)
+    listed = answer_of(run("list", "--kind", "pyx", "--json").stdout, "list")["settings"]
     assert [row["pyx"] for row in listed] == [{"here": 1, "published": 1}] * 13
     assert run("cache", "verify").stdout == f"{cache}: 13 files: 13 right\n"
 
@@ -171,7 +171,7 @@ def test_the_cache_from_download_to_clear(server: FileServer) -> None:
     result = run("cache", "verify")
     assert result.returncode == 1
     assert f"wrong: {wrong}" in result.stdout
-    verdicts = json.loads(run("cache", "verify", "--json").stdout)
+    verdicts = answer_of(run("cache", "verify", "--json").stdout, "cache verify")["files"]
     assert [v["path"] for v in verdicts if not v["is_right"]] == [str(wrong)]
 
     mine = cache / "cifar10" / "notes.txt"
@@ -311,7 +311,7 @@ def test_download_says_where_and_copies(published: str, tmp_path: Path) -> None:
 def test_verify_writes_the_verdicts_on_a_label_set(label_sets: Path, tmp_path: Path) -> None:
     result = run("verify", "--noise", "idn-cores-0.2", "--json", "-")
     assert (result.returncode, result.stderr) == (0, "")
-    (check,) = json.loads(result.stdout)
+    (check,) = answer_of(result.stdout, "verify")["checks"]
     assert check["verdict"] == "exact"
     assert check["label_sets"] == ["idn-cores-0.2"]
     assert (check["noise"], check["sparsity"], check["model"]) == (None, None, None)

@@ -28,7 +28,8 @@ from cifar_noisy import generate_labels, load_label_errors, load_noisy_labels, l
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
 from cifar_noisy.cli.export_command import IMAGE_FOLDERS
-from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
+from cifar_noisy.evaluation.table_formats import FORMATS
+from cifar_noisy.evaluation.tables import NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.label_exports import EXPORT_FORMATS
 from cifar_noisy.loading.noise_models import NOISE_MODELS
@@ -39,6 +40,7 @@ from conftest import LABEL_SETS, MIRROR, NO_FILES
 from tests.conftest import write_example_scores
 from tests.fake_cifar import FakeCifar
 from tests.file_server import serving
+from tests.json_schemas import answer_of
 from tests.range_server import Behaviour, serving_ranges
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
@@ -129,6 +131,9 @@ RUNS = {
         Run(f"mine.npy {SETTING}", "^cl_both 2019 +0.8114"),
         Run(f"mask.npy {SETTING} --edition 2021 --by true --json", '"breakdown"'),
         Run(f"mask.npy {SETTING} --by given", "^airplane "),
+        Run(f"pyx.npy {SETTING} --by given --json", '"breakdown"'),
+        Run(f"mine.npy {SETTING} --json", '"best_cut"'),
+        Run("mine.npy --noise 0 --json", '"detection": null'),
         Run(f"pyx.npy {SETTING} --by pair --order imagefolder", "^given labels +0.4"),
         Run(f"official.npy {SETTING} --order torchvision", "^cl_pbnr 2019 +0.80"),
         Run(f"mask.npy {HUMAN}", "^the published methods are left out: no masks were published for",
@@ -149,6 +154,7 @@ RUNS = {
             notices="imported\n"),
         Run("found --over noise0.4-sparsity0.2 --baselines default", "^cl_pbnr +1 +0.82"),
         Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0", "^yours failed in .*exist", 1),
+        Run("found --over noise0.4-sparsity0.2,noise0.2-sparsity0 --json", '"failed": 1', 1),
         Run("detectors:disagree --over human --model resnet18", r"^yours +2 +0\.",
             needs_label_sets=True),
         Run("detectors:doubtful --over all --baselines none --json", '"range_cifar10s"',
@@ -207,8 +213,15 @@ RUNS = {
         Run("--format text --rule last --network max", r"^F1 +C_confusion +0\.71 "),
         Run("--format markdown --rule best --network first", r"^\| F1 "),
         Run("--format latex --network second --edition 2019", r"\\toprule"),
-        Run("--format csv --network mean --edition 2021", "^table,group,"),
+        Run("--format csv --network mean --edition 2021", "^table,edition,rule,group,"),
         Run("--json", '"Finding label errors"'),
+        Run("--noise 0.4 --sparsity 0.2 --method cl_pbc", r"^F1 +CL: PBC +0\.84$"),
+        Run("--against print --method argmax --noise 0.7", "^All prints together: 23 of 28 cells"),
+        Run("--against print --method sceloss --json", '"n_agreeing": 12'),
+        Run("--against print --format csv --noise 0", "^print,source,edition,"),
+        Run("--json --format csv", "", 2, "cifar-noisy: leave --json or --format out: .*\n"),
+        Run("--against paper", "", 2, "cifar-noisy: against 'paper' is unknown: .*\n"),
+        Run("--noise 0.9", "", 2, "cifar-noisy: nothing published matches all filters: .*\n"),
     ],
     "report": [
         Run(
@@ -274,7 +287,7 @@ RUNS = {
         Run("--noise 0.9 --sparsity 0.2 --json -", '"verdict": "exact"'),
         Run("--noise 0.9 --sparsity 0.2 --json batches", "exact", 2,
             "cifar-noisy: batches is a folder: name a file in it\n"),
-        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\[(?s:.*)\]\s*\Z"),
+        Run("--noise 0.9 --sparsity 0.2 --json /dev/stdout", r"\A\{(?s:.*)\}\s*\Z"),
         Run(
             f"--recomputed trained {SETTING} --root batches --trust pixels --device cpu", "",
             status=2, notices="cifar-noisy: trained is no folder.*\n",
@@ -293,7 +306,7 @@ RUNS = {
         Run("", r"files: \d+ right"),
         Run("--json", '"is_right": true'),
     ],
-    "cache prune": [Run("", "leftovers"), Run("--json", r"^\[")],
+    "cache prune": [Run("", "leftovers"), Run("--json", '"removed": ')],
     "cache export": [
         Run(f"one.tar --kind pyx {SETTING}", "^1 file written to one.tar$"),
         Run("labels.tar --kind noise_matrix --json", '"bundle": "labels.tar"'),
@@ -347,6 +360,7 @@ RUNS = {
             "--trust pixels --json",
             '"before": "ready"',
         ),
+        Run("--folder done --json", '"forget_rate": '),
         Run(
             "--folder planned --devices cpu --jobs-per-device 1 --threads 1 --allow-other-hardware",
             ": done before$",
@@ -394,6 +408,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "--format": FORMATS,
     "--rule": RULES,
     "--network": NETWORKS,
+    "--against": ("print",),
     "--order": ORDERS,
     "--by": ("given", "true", "pair"),
     "--layout": ("imagefolder", "torchvision"),
@@ -519,6 +534,10 @@ def test_run(
         status, said, notices = process.returncode, process.stdout, process.stderr
     assert status == run.status, notices
     assert re.search(run.says, said, re.MULTILINE), said
+    if "--json" in words and said.startswith("{"):
+        answer_of(said, command)
+    elif "--json" in words:  # without an answer, the request failed
+        assert status != 0
     notices = EPOCHS.sub("", notices)
     assert re.fullmatch(run.notices, notices), notices
 
@@ -563,6 +582,6 @@ def test_generate_writes_the_labels_and_says_the_rates(
     labels = np.load(io.BytesIO(content), allow_pickle=False)
     np.testing.assert_array_equal(labels, expected.labels)
     said = (ran.stdout if is_file else ran.stderr).decode()
-    assert f"got {expected.got:.4f}" in said or json.loads(said)["got"] == expected.got
+    assert f"got {expected.got:.4f}" in said or answer_of(said, "generate")["got"] == expected.got
     assert not (ran.stderr if is_file else b"")
     assert [path.name for path in tmp_path.iterdir()] == (["made.npy"] if is_file else [])

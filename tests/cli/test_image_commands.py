@@ -1,6 +1,5 @@
 """The commands on images, as real processes."""
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from cifar_noisy.images.readers import BATCH_FOLDER
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from tests.conftest import JpegCopy
 from tests.fake_cifar import FakeCifar
+from tests.json_schemas import answer_of
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
 
@@ -60,7 +60,7 @@ def test_the_examples(
 def test_a_wrong_order_is_status_1(jpeg: JpegCopy, published: str) -> None:
     found = run("check-alignment", jpeg.batches, "--json")
     assert (found.returncode, found.stderr) == (1, "")
-    assert json.loads(found.stdout)["mistake"] == "torchvision order"
+    assert answer_of(found.stdout, "check-alignment")["mistake"] == "torchvision order"
 
 
 def test_the_remedy_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_the_remedy_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_packing(jpeg: JpegCopy) -> None:
     found = run("images", "--root", jpeg.batches, "--trust", "pixels", "--json")
     assert (found.returncode, found.stderr) == (0, "")
-    said = json.loads(found.stdout)
+    said = answer_of(found.stdout, "images")
     assert (said["images"], said["is_official"], len(said["paths"])) == (60_000, False, 2)
     without = run("images", "--root", jpeg.batches)
     assert without.returncode == 2

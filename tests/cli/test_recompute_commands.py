@@ -9,11 +9,13 @@ import sys
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cifar_noisy.cli.app import recompute_app
+from tests.json_schemas import answer_of
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
 SHORT = ("--set", "epochs=2", "--set", "width=4")  # a second in all
@@ -52,19 +54,28 @@ def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path
     assert re.search(r"given labels 0\.\d{3} \(the noise allows 0\.\d{3}\)", result.stdout)
 
 
+def status_of(folder: Path) -> Any:
+    answer = answer_of(run(folder, "recompute", "status", "--json").stdout, "recompute status")
+    return answer["tasks"]
+
+
 def test_json_tells_tasks_and_summaries(tmp_path: Path) -> None:
-    tasks = json.loads(run(tmp_path, *PLAN, *SHORT, "--json").stdout)
+    tasks = answer_of(run(tmp_path, *PLAN, *SHORT, "--json").stdout, "recompute plan")["tasks"]
     assert [task["state"] for task in tasks] == ["ready"] * 4 + ["waiting"]
     assert tasks[4]["needs"] == [task["id"] for task in tasks[:4]]
-    assert json.loads(run(tmp_path, "recompute", "status", "--json").stdout) == tasks
+    assert status_of(tmp_path) == tasks
     result = run(tmp_path, "recompute", "run", "--task", tasks[2]["id"], "--tasks", "3", "--json")
-    folds = [{"task": task["id"], "before": "ready"} for task in tasks[2:4]]
-    assert json.loads(result.stdout) == folds
-    states = json.loads(run(tmp_path, "recompute", "status", "--json").stdout)
+    folds = [
+        {"task": task["id"], "before": "ready", "record": None, "published": None}
+        for task in tasks[2:4]
+    ]
+    assert answer_of(result.stdout, "recompute run")["tasks"] == folds
+    states = status_of(tmp_path)
     assert [task["state"] for task in states] == ["ready", "ready", "done", "done", "waiting"]
-    *before, record = json.loads(run(tmp_path, "recompute", "run", "--json").stdout)
+    result = run(tmp_path, "recompute", "run", "--json")
+    *before, collected = answer_of(result.stdout, "recompute run")["tasks"]
     assert [task["before"] for task in before] == ["ready", "ready", "done", "done"]
-    for path in record["files"]:
+    for path in collected["record"]["files"]:
         assert len(np.load(tmp_path / "recomputed" / path)) == 1797
 
 
@@ -113,7 +124,7 @@ def test_an_error_is_one_line(
 
 def test_sparsity_may_be_left_out_where_noise_is_0(tmp_path: Path) -> None:
     words = (*PLAN[1:4], "--noise", "0", "--json")
-    tasks = json.loads(run(tmp_path, "recompute", *words).stdout)
+    tasks = answer_of(run(tmp_path, "recompute", *words).stdout, "recompute plan")["tasks"]
     assert tasks[0]["id"] == "train-noise0-sparsity0-fold0"
 
 

@@ -42,6 +42,7 @@ from cifar_noisy import (
 from cifar_noisy.loading.row_order import from_imagefolder_order
 from cifar_noisy.settings import Method, Setting
 from tests.cli.test_app import run
+from tests.json_schemas import answer_of
 
 RATES = ("precision", "recall", "f1", "accuracy")
 GIVEN, TRUE = load_noisy_labels(0.4, 0.2), load_true_labels()
@@ -607,7 +608,7 @@ def test_the_command(published: str, tmp_path: Path) -> None:
     assert result.stdout.startswith("noise 0.4, sparsity 0.2\n")
     assert "yours, at best F1" in result.stdout
     assert "cl_pbnr 2019" in result.stdout
-    answer = json.loads(run(*arguments, "--json", "--by", "pair").stdout)
+    answer = answer_of(run(*arguments, "--json", "--by", "pair").stdout, "evaluate")
     expected = evaluate(noisy_scores(), 0.4, 0.2)
     assert answer["detection"]["f1"] == expected.detections[0].f1
     assert (answer["noise"], answer["sparsity"]) == (0.4, 0.2)
@@ -625,8 +626,9 @@ def test_the_command_on_probabilities_and_in_the_other_order(
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"given labels +0\.4812 +0\.6014", result.stdout)
     assert result.stdout.count("airplane") == 5
-    answer = json.loads(run(*arguments, "--json").stdout)
-    assert answer == json.loads(json.dumps(evaluate_pyx(load_pyx(0.4, 0.2), 0.4, 0.2).as_dict()))
+    answer = answer_of(run(*arguments, "--json").stdout, "evaluate")
+    expected = evaluate_pyx(load_pyx(0.4, 0.2), 0.4, 0.2).as_dict()
+    assert answer == json.loads(json.dumps({"schema_version": 1, **expected}))
 
 
 def test_the_command_says_what_is_suspect_and_what_is_missing(tmp_path: Path) -> None:

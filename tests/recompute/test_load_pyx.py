@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.registry import npy_bytes
 from cifar_noisy.store.sealed import write_sealed_json
 from tests.conftest import JpegCopy
+from tests.json_schemas import answer_of
 
 SETTING = Setting(0.9, 0.2)  # labels alone were published
 
@@ -202,8 +202,8 @@ def test_verify_trains_before_it_compares(
     said, told = capsys.readouterr()
     assert ended.value.code == 1  # one epoch is worse than what was published
     assert told.count(": done\n") == 5
-    rows = {row["quantity"]: row for row in json.loads(said)}
-    assert rows["accuracy against given labels"]["verdict"] == "worse"
+    rows = {row["quantity"]: row for row in answer_of(said, "verify")["comparisons"]}
+    assert rows["accuracy against given labels"]["verdict"] == "below"
     assert rows["accuracy against given labels"]["published"] == pytest.approx(0.651, abs=1e-3)
     assert load_pyx(0.2, 0, source=tmp_path / "again").shape == (50_000, 10)
 

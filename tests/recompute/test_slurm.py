@@ -1,6 +1,5 @@
 """A plan as Slurm job arrays: the scripts as text, and a real Slurm that is disturbed at work."""
 
-import json
 import os
 import re
 import shlex
@@ -22,6 +21,7 @@ from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import checkpoint_files, state_of
 from cifar_noisy.recompute.task_runner import run_tasks
+from tests.json_schemas import answer_of
 from tests.slurm_cluster import Cluster, cluster, wait_for, why_not
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
@@ -182,7 +182,7 @@ def submit(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 def jobs_of(result: subprocess.CompletedProcess[str]) -> list[str]:
     assert (result.returncode, result.stderr) == (0, "")
-    return [array["job"] for array in json.loads(result.stdout)]
+    return [array["job"] for array in answer_of(result.stdout, "recompute slurm")["arrays"]]
 
 
 def states(folder: Path) -> list[str]:

@@ -36,6 +36,7 @@ from cifar_noisy.report.svg import figure
 from cifar_noisy.store.registry import REVISION
 from tests.conftest import JpegCopy
 from tests.digits import noisy_digits
+from tests.json_schemas import answer_of
 
 PROGRAM = Path(sys.executable).with_name("cifar-noisy")
 MEBIBYTE = 1 << 20
@@ -250,8 +251,8 @@ def test_the_report_of_a_setting(jpeg: JpegCopy, published: str, tmp_path: Path)
         "--images", jpeg.batches, "--trust", "pixels", "--json",
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout) == {
-        "path": str(out), "size": out.stat().st_size, "has_images": True
+    assert answer_of(result.stdout, "report") == {
+        "schema_version": 1, "path": str(out), "size": out.stat().st_size, "has_images": True
     }  # fmt: skip
     assert out.stat().st_size < 5 * MEBIBYTE
     html = out.read_text()
@@ -488,4 +489,4 @@ def test_an_output_is_written_where_it_is_named(published: str, tmp_path: Path) 
         assert re.fullmatch(r"/dev/stdout: written, without images \(.*\)\n", printed.stderr)
     printed = run(*at, "-", "--json")
     assert printed.stdout == target.read_text()
-    assert json.loads(printed.stderr)["path"] == "/dev/stdout"
+    assert answer_of(printed.stderr, "report")["path"] == "/dev/stdout"
