@@ -39,6 +39,8 @@ from cifar_noisy.evaluation.detectors import (
 from cifar_noisy.evaluation.evaluate import YOURS, check_found
 from cifar_noisy.evaluation.metrics import GroundTruth
 from cifar_noisy.evaluation.plausibility import check_mask, check_scores
+from cifar_noisy.progress_bars import Shown, progress_bar
+from cifar_noisy.rendering import Cell, highest_bold, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,8 +157,21 @@ class Benchmark:
         table = tabulate(rows, heads, disable_numparse=True, colalign=sides) if rows else "no case"
         return "\n".join([table, *self.notes()])
 
+    def __repr__(self) -> str:
+        means = self.summary["mean"].dropna().sort_values(ascending=False)
+        best = ", ".join(f"{name} {value:.4f}" for name, value in means.head(3).items())
+        return f"{type(self).__name__}({len(self.cases)} cases, highest mean F1: {best or 'none'})"
+
     def _repr_html_(self) -> str:
-        return str(self.summary.to_html(float_format="{:.4f}".format, na_rep="-"))
+        head, rows = self.table()
+        columns: dict[str, list[Cell]] = {
+            name.removeprefix(">"): [row[i] for row in rows] for i, name in enumerate(head)
+        }
+        for name, shown in (("mean", "mean F1"), ("worst", "worst"), ("best", "best")):
+            if rows:
+                columns[shown] = highest_bold(self.summary[name].tolist())
+        title = f"{len(self.cases)} cases, {len(rows)} methods"
+        return html_table(columns, title=title, notes=self.notes())
 
 
 @dataclass(frozen=True, eq=False)  # a detector need not be hashable
@@ -184,7 +199,7 @@ def benchmark(
     *,
     model: str | None = None,
     n_jobs: int = 1,
-    progress: bool | None = None,
+    progress: Shown = None,
 ) -> Benchmark:
     """Compare a label-error detector with baselines over many noises, label sets and networks.
 
@@ -211,8 +226,9 @@ def benchmark(
     n_jobs : int, default 1
         Processes, each of which takes a case at a time. With more than one, the detector must
         be picklable: a function at the top of a module.
-    progress : bool, optional
-        Whether to show a progress bar; by default where stderr is a terminal.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show a progress bar; by default on a terminal and in a notebook. An object is
+        told of each case.
 
     Returns
     -------
@@ -278,16 +294,15 @@ def _check_n_jobs(n_jobs: object) -> int:
     raise InvalidInputError(f"n_jobs={n_jobs!r} is no number of processes: pass 1 or more")
 
 
-def _run(jobs: Sequence[_Job], n_jobs: int, progress: bool | None) -> dict[Case, _Result]:
+def _run(jobs: Sequence[_Job], n_jobs: int, progress: Shown) -> dict[Case, _Result]:
     """Return the result of each case, in any order."""
-    from tqdm.auto import tqdm
-
     here = ((job, _run_job(job)) for job in jobs)
     results = _run_apart(jobs, n_jobs) if n_jobs > 1 else here
-    off, found = None if progress is None else not progress, {}
-    with contextlib.closing(results), tqdm(
-        total=len(jobs), unit="case", leave=False, disable=off
-    ) as bar:  # fmt: skip
+    found = {}
+    with (
+        contextlib.closing(results),
+        progress_bar(progress, "benchmark", len(jobs), "case") as bar,
+    ):
         for job, result in results:
             found[job.case] = result
             bar.update()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from cifar_noisy.loading.artifact_loading import load_noisy_labels, published_py
 from cifar_noisy.loading.given_labels import LabelSource, Noise, label_source
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.recomputed import read_pyx
+from cifar_noisy.records import Records
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import METHODS, Setting
 from cifar_noisy.store.files import user_path
 
@@ -75,10 +77,27 @@ class Comparison:
             return WORSE
         return BETTER if self.recomputed > high else AS_EXPECTED
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the attributes and the verdict, for a data frame or JSON."""
+        return {**asdict(self), "verdict": self.verdict}
+
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "quantity": self.quantity,
+            "recomputed": self.recomputed,
+            "published": self.published,
+            "expected": "{:.4f} to {:.4f}".format(*self.expected),
+            "verdict": self.verdict,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.shown())
+
 
 def compare_recomputed(
     folder: str | os.PathLike[str], noise: Noise, sparsity: float | None = None
-) -> tuple[Comparison, ...]:
+) -> Records[Comparison]:
     """Compare recomputed probabilities, and the masks that follow, with the published ones.
 
     Parameters
@@ -92,9 +111,10 @@ def compare_recomputed(
 
     Returns
     -------
-    tuple of Comparison
-        Accuracies and, where labels are wrong, each method's F1; then by how much the two agree,
-        see `agreement`. "worse" there means that they hardly agree more than the labels make them.
+    Records of Comparison
+        A tuple, of which ``.frame`` is a data frame: accuracies and, where labels are wrong, each
+        method's F1; then by how much the two agree, see `agreement`. "worse" there means that they
+        hardly agree more than the labels make them.
 
     Raises
     ------
@@ -111,7 +131,7 @@ def compare_recomputed(
     setting, theirs = published_side(label_source(noise, sparsity))
     ours = read_pyx(user_path(folder), setting)
     evaluations = (evaluate_pyx(pyx, setting) for pyx in (ours, theirs))
-    return (*_accuracies(*evaluations), *_agreements(setting, ours, theirs))
+    return Records((*_accuracies(*evaluations), *_agreements(setting, ours, theirs)))
 
 
 def published_side(source: LabelSource) -> tuple[Setting, NDArray[np.floating[Any]]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_noisy.errors import TrainingLogError, printable
+from cifar_noisy.rendering import Cell as Shown, highest_bold, html_table
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -134,6 +135,20 @@ class Table:
             "notes": list(self.notes),
             "cells": list(self.records()),
         }
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.title!r}, {len(self.rows)} rows, "
+            f"{len(self.settings)} settings, {len(self.missing)} missing)"
+        )
+
+    def __str__(self) -> str:
+        return format_tables(self).removesuffix("\n")
+
+    def _repr_html_(self) -> str:
+        notes = ["columns: noise/sparsity; bold: the best of a group", f"rule: {self.rule}"]
+        notes += [f"missing: {why}" for why in self.missing.values()]
+        return html_table(_columns(self), title=self.title, notes=(*notes, *self.notes))
 
 
 def paper_tables(
@@ -384,6 +399,24 @@ def _logs() -> dict[Cell, Artifact]:
         for setting in SETTINGS
         if setting.has_probabilities and (setting.noise or trainer == "resnet50")
     }
+
+
+def _columns(table: Table) -> dict[str, list[Shown]]:
+    """Return the table as a notebook shows it, the best of each group and setting in bold."""
+    rows = table.rows
+    columns: dict[str, list[Shown]] = {
+        table.grouped_by: [_GROUP_NAMES.get(group, group) for group, _ in rows],
+        "method": [PAPER_NAMES.get(method, method) for _, method in rows],
+    }
+    for setting in table.settings:
+        cells = list[Shown]([None] * len(rows))
+        for group in dict.fromkeys(group for group, _ in rows):
+            of_group = [i for i, row in enumerate(rows) if row[0] == group]
+            values = (table.cells.get((*rows[i], setting)) for i in of_group)
+            for i, text in zip(of_group, highest_bold(values, table.decimals), strict=True):
+                cells[i] = text
+        columns[f"{setting.noise:g}/{setting.sparsity:g}"] = cells
+    return columns
 
 
 def _formatted(table: Table, format: Format, width: int | None) -> str:  # noqa: A002

@@ -33,6 +33,7 @@ from cifar_noisy.images.user_datasets import Rows, read_rows
 from cifar_noisy.loading.artifact_loading import load_true_labels, published_pyx
 from cifar_noisy.loading.noise_generation import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import published_torchvision_index
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import CLASSES, Setting
 from cifar_noisy.store.label_sets import label_sets
 from cifar_noisy.store.registry import array_digest
@@ -136,6 +137,17 @@ class Alignment:
     def __str__(self) -> str:
         likely = f", likely {self.mistake}" if self.mistake else ""
         return f"{self.verdict}{likely}: {self.detail}"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "likely mistake": self.mistake,
+            "labels": self.labels,
+            "R² of the images for log-probabilities": self.r2,
+            "its p-value": self.r2_p_value,
+            "deviation from the fingerprint": self.deviation,
+            "its p-value, if in order": self.deviation_p_value,
+        }
+        return html_facts(facts, title=f"{self.verdict}: {self.detail}")
 
 
 def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = None) -> Alignment:

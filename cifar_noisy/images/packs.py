@@ -47,7 +47,9 @@ from cifar_noisy.images.readers import (
     read_first,
     split_name,
 )
+from cifar_noisy.images.thumbnails import first_of_each_label
 from cifar_noisy.loading.row_order import torchvision_index_of
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.artifact_store import CACHE_VARIABLE, Folder, Store
 from cifar_noisy.store.files import user_path
@@ -118,6 +120,19 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        pixels = "official" if self.is_official else "unofficial"
+        path = os.fspath(self.path)
+        return f"{type(self).__name__}({len(self):,} images, {pixels} pixels, {path!r})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "images": len(self),
+            "pixels": "official, bit for bit" if self.is_official else "not the official ones",
+            "packed in": os.fspath(self.path),
+        }
+        return html_facts(facts, more=first_of_each_label(self.pixels, self.labels))
 
 
 def load_images(
