@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cifar_noisy.errors import InvalidInputError, printable
 
 if TYPE_CHECKING:
-    from tqdm.std import tqdm
+    from tqdm.std import tqdm as std_tqdm
+
+
+_DELAY = 0.5
+"""Seconds before a bar appears: what is done by then needs none."""
 
 
 class Progress(Protocol):
@@ -40,19 +45,25 @@ def progress_bar(
     >>> with progress_bar(False, "reading", 10) as bar:
     ...     bar.update(3)
     """
+    check_progress(progress)
     if progress is not None and not isinstance(progress, bool):
-        if not callable(getattr(progress, "update", None)):
-            raise InvalidInputError(
-                f"progress={printable(repr(progress), 60)} shows nothing: pass True, False, None, "
-                "or an object with update(n), such as a tqdm"
-            )
         return contextlib.nullcontext(progress)
     if not is_shown(progress):
         return contextlib.nullcontext(_Silent())
     bar: AbstractContextManager[Progress] = tqdm_bar(
-        progress, total=total, desc=what, unit=unit, unit_scale=unit == "B"
+        progress, total=total, desc=what, unit=unit, unit_scale=unit == "B", delay=_DELAY
     )
     return bar
+
+
+def check_progress(progress: object) -> None:
+    """Raise if something is neither a bool, None nor an object that can be told."""
+    is_told = callable(getattr(progress, "update", None)) and not isinstance(progress, type)
+    if progress is not None and not isinstance(progress, bool) and not is_told:
+        raise InvalidInputError(
+            f"progress={printable(repr(progress), 60)} shows nothing: pass True, False, None, or "
+            "an object with update(n), such as a tqdm"
+        )
 
 
 def only_bar(progress: Shown) -> bool | None:
@@ -60,13 +71,25 @@ def only_bar(progress: Shown) -> bool | None:
     return progress if progress is None or isinstance(progress, bool) else False
 
 
-def tqdm_bar(progress: bool | None, **options: Any) -> tqdm[Any]:
-    """Return a bar of ``tqdm.auto``, which is removed at the end; disabled where none is shown."""
+@contextlib.contextmanager
+def without_tqdm_warning() -> Iterator[None]:
+    """Import what imports tqdm, without a warning that a notebook lacks ipywidgets.
+
+    It then has bars of text, and nothing to act on.
+    """
     with warnings.catch_warnings():
-        # A notebook without ipywidgets has bars of text, which is no news to act on.
         warnings.filterwarnings("ignore", "IProgress not found")
+        yield
+
+
+def tqdm_bar(progress: bool | None, **options: Any) -> std_tqdm[Any]:
+    """Return a bar of ``tqdm.auto``, which is removed at the end; disabled where none is shown."""
+    with without_tqdm_warning():
         from tqdm.auto import tqdm
-    return tqdm(leave=False, disable=not is_shown(progress), **options)
+    if not is_shown(progress):  # else the caller's TQDM_DISABLE counts
+        options["disable"] = True
+    bar: std_tqdm[Any] = tqdm(leave=False, **options)
+    return bar
 
 
 def is_shown(progress: bool | None) -> bool:

@@ -18,7 +18,7 @@ UNDEFINED = "–"
 
 _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'
 _LONGEST_TEXT = 500
-_MOST_ROWS, _ROWS_AT_AN_END = 40, 10
+_MOST_ROWS, _ROWS_AT_AN_END = 40, 5
 
 
 class Bold(str):
@@ -60,7 +60,8 @@ def highest_bold(values: Iterable[float | None], decimals: int = 4) -> list[Cell
 def html_block(content: str, *, title: str = "", notes: Iterable[str] = ()) -> str:
     """Return HTML below a title and above notes, which are texts."""
     above = f"<p><b>{_escaped(title)}</b></p>" if title else ""
-    below = "".join(f"<p><small>{_escaped(note)}</small></p>" for note in notes)
+    lines = "<br />".join(map(_escaped, notes))
+    below = f"<p><small>{lines}</small></p>" if lines else ""
     return f'<div style="overflow-x: auto">{above}{content}{below}</div>'
 
 

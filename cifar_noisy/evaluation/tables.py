@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_noisy.errors import TrainingLogError, printable
-from cifar_noisy.rendering import Cell as Shown, highest_bold, html_table
+from cifar_noisy.progress_bars import Shown, check_progress, progress_bar
+from cifar_noisy.rendering import Cell as CellShown, highest_bold, html_table
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -152,13 +153,17 @@ class Table:
 
 
 def paper_tables(
-    *, edition: Edition | None = None, rule: Rule = "last", network: Network = "max"
+    *,
+    edition: Edition | None = None,
+    rule: Rule = "last",
+    network: Network = "max",
+    progress: Shown = None,
 ) -> tuple[Table, Table]:
     """Make the tables of label errors and of test accuracy.
 
     Parameters
     ----------
-    edition, rule, network
+    edition, rule, network, progress
         As for `label_error_table` and `accuracy_table`.
 
     Returns
@@ -171,9 +176,12 @@ def paper_tables(
     >>> [table.title for table in paper_tables()]  # published files
     ['Finding label errors', 'Test accuracy after training']
     """
+    check_progress(progress)
     _check_choices(rule, network)  # before the first file is looked for
     Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
-    return label_error_table(edition=edition), accuracy_table(rule=rule, network=network)
+    return label_error_table(edition=edition), accuracy_table(
+        rule=rule, network=network, progress=progress
+    )
 
 
 def label_error_table(*, edition: Edition | None = None) -> Table:
@@ -225,7 +233,9 @@ def label_error_table(*, edition: Edition | None = None) -> Table:
     )
 
 
-def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
+def accuracy_table(
+    *, rule: Rule = "last", network: Network = "max", progress: Shown = None
+) -> Table:
     """Make the table of test accuracies after training, from all 161 logs.
 
     Parameters
@@ -236,6 +246,9 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     network : {"max", "first", "second", "mean"}, default "max"
         Of the two networks of Co-Teaching and Co-Teaching+, at each epoch: the better one, one of
         them, or their mean.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show a progress bar; by default on a terminal and in a notebook. An object is
+        told of each log instead.
 
     Returns
     -------
@@ -265,14 +278,16 @@ def accuracy_table(*, rule: Rule = "last", network: Network = "max") -> Table:
     cells: dict[Cell, float | None] = {}
     missing, logs = {}, _logs()
     Store.from_environment().fetch_absent(list(logs.values()))
-    for cell, artifact in logs.items():
-        _, method, setting = cell
-        try:
-            log = load_training_log(method, setting, trainer=artifact.trainer)
-            cells[cell] = accuracy_of_log(log, rule=rule, network=network)
-        except TrainingLogError as error:
-            cells[cell] = None
-            missing[cell] = str(error)
+    with progress_bar(progress, "reading", len(logs), "log") as bar:
+        for cell, artifact in logs.items():
+            _, method, setting = cell
+            try:
+                log = load_training_log(method, setting, trainer=artifact.trainer)
+                cells[cell] = accuracy_of_log(log, rule=rule, network=network)
+            except TrainingLogError as error:
+                cells[cell] = None
+                missing[cell] = str(error)
+            bar.update()
     return Table(
         "Test accuracy after training",
         f"{_RULE_TEXTS[rule]}; of two networks the {'better one' if network == 'max' else network}",
@@ -401,15 +416,15 @@ def _logs() -> dict[Cell, Artifact]:
     }
 
 
-def _columns(table: Table) -> dict[str, list[Shown]]:
+def _columns(table: Table) -> dict[str, list[CellShown]]:
     """Return the table as a notebook shows it, the best of each group and setting in bold."""
     rows = table.rows
-    columns: dict[str, list[Shown]] = {
+    columns: dict[str, list[CellShown]] = {
         table.grouped_by: [_GROUP_NAMES.get(group, group) for group, _ in rows],
         "method": [PAPER_NAMES.get(method, method) for _, method in rows],
     }
     for setting in table.settings:
-        cells = list[Shown]([None] * len(rows))
+        cells = list[CellShown]([None] * len(rows))
         for group in dict.fromkeys(group for group, _ in rows):
             of_group = [i for i, row in enumerate(rows) if row[0] == group]
             values = (table.cells.get((*rows[i], setting)) for i in of_group)

@@ -35,7 +35,7 @@ from cifar_noisy.settings import (
 )
 
 if TYPE_CHECKING:
-    from cifar_noisy.store.http_download import Progress
+    from cifar_noisy.progress_bars import Shown
 
 _ARRAYS = ("imagefolder_index", "torchvision_index", "targets", "true_targets")
 _SET_ONCE = {
@@ -139,7 +139,7 @@ class NoisyCIFAR10(Dataset[Any]):
         order: Order = "imagefolder",
         return_index: bool = False,
         trust: str | None = None,
-        progress: Progress | None = None,
+        progress: Shown = None,
     ) -> None:
         check_choice(order, ORDERS, "order")
         self.setting = _train_labels(noise, sparsity, order) if train else None

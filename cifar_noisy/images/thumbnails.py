@@ -29,5 +29,5 @@ def first_of_each_label(
     style = f"width: {64 * len(first)}px; max-width: 100%; image-rendering: pixelated"
     return (
         f'<p>The first image of each label, in the order of the labels:</p><img style="{style}" '
-        f'alt="the first image of each label" src="data:image/png;base64,{content}">'
+        f'alt="the first image of each label" src="data:image/png;base64,{content}" />'
     )

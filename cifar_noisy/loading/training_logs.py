@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning
+from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning, printable
 from cifar_noisy.rendering import Cell, html_facts, html_table
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ class TrainingLog:
             for accuracy, row in zip(networks.max(axis=0), networks.argmax(axis=0), strict=True)
         ]
         last = [f"{accuracy:.4f}" for accuracy in networks[-1]]
-        return {"last test accuracy": ", ".join(last), "best test accuracy": ", ".join(best)}
+        return {"last test accuracy": " and ".join(last), "best test accuracy": " and ".join(best)}
 
     def __repr__(self) -> str:
-        facts = [self.format, f"{len(self.epochs)} epochs"]
+        facts = [printable(self.format), f"{len(self.epochs)} epochs"]
         facts += [f"{name} {value}" for name, value in self._accuracies().items()]
         facts += [] if self.is_complete else ["not complete"]
         return f"{type(self).__name__}({', '.join(facts)})"

@@ -32,6 +32,7 @@ from typing import IO
 from urllib.parse import quote
 
 from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
+from cifar_noisy.progress_bars import Progress, without_tqdm_warning
 from cifar_noisy.store.files import (
     open_regular,
     reason,
@@ -41,7 +42,6 @@ from cifar_noisy.store.files import (
 )
 from cifar_noisy.store.http_download import (
     DownloadSession,
-    Progress,
     download_into,
     format_size,
     in_parallel,
@@ -414,7 +414,8 @@ def _filter_values(artifact: Artifact, name: str) -> tuple[str | float | None, .
 def _cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE, "").strip()
     if not chosen:
-        import pooch
+        with without_tqdm_warning():
+            import pooch
 
         try:
             chosen = str(pooch.os_cache("cifar-noisy"))
