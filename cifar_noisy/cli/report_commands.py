@@ -110,7 +110,7 @@ def report(
     with spinner("making the page"):
         path = cifar_noisy.write_report(
             output_path(out), given_labels(noise, labels), sparsity, model=model,
-            images=images, no_images=no_images, n_shown=n_shown, **arrays,
+            images=images, no_images=no_images, n_shown=n_shown, progress=False, **arrays,
         )  # fmt: skip
     size, err = path.stat().st_size if path.is_file() else None, is_stdout(path)
     if as_json:

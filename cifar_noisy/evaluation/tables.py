@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_noisy.errors import TrainingLogError, printable
-from cifar_noisy.progress_bars import Shown, check_progress, progress_bar
+from cifar_noisy.progress_bars import Shown, check_progress, only_bar, progress_bar
 from cifar_noisy.rendering import Cell as CellShown, highest_bold, html_table
 from cifar_noisy.settings import (
     EDITIONS,
@@ -178,7 +178,8 @@ def paper_tables(
     """
     check_progress(progress)
     _check_choices(rule, network)  # before the first file is looked for
-    Store.from_environment().fetch_absent([*_masks(_edition(edition)), *_logs().values()])
+    files = [*_masks(_edition(edition)), *_logs().values()]
+    Store.from_environment().fetch_absent(files, only_bar(progress))
     return label_error_table(edition=edition), accuracy_table(
         rule=rule, network=network, progress=progress
     )
@@ -272,12 +273,13 @@ def accuracy_table(
     >>> [str(setting) for _, _, setting in table.missing]  # published files
     ['noise 0.2, sparsity 0.6']
     """
+    check_progress(progress)
     _check_choices(rule, network)
     from cifar_noisy.loading.artifact_loading import load_training_log
 
     cells: dict[Cell, float | None] = {}
     missing, logs = {}, _logs()
-    Store.from_environment().fetch_absent(list(logs.values()))
+    Store.from_environment().fetch_absent(list(logs.values()), only_bar(progress))
     with progress_bar(progress, "reading", len(logs), "log") as bar:
         for cell, artifact in logs.items():
             _, method, setting = cell
