@@ -50,8 +50,7 @@ def tables(
 
     form = check_choice(format_, FORMATS, "format")
     choices: dict[str, Any] = {"edition": edition, "rule": rule, "network": network}
-    with spinner("making the tables"):
-        made = cifar_noisy.paper_tables(**choices)
+    made = cifar_noisy.paper_tables(**choices)
     if as_json:
         print_json([table.as_dict() for table in made])
     else:
