@@ -64,7 +64,12 @@ from .evaluation.testset_accuracy import (
     AccuracyOnTestSet as AccuracyOnTestSet,
     test_accuracy as test_accuracy,
 )
-from .evaluation.verification import Check as Check, Difference as Difference, verify as verify
+from .evaluation.verification import (
+    Check as Check,
+    Difference as Difference,
+    Verification as Verification,
+    verify as verify,
+)
 from .images.alignment import Alignment as Alignment, check_alignment as check_alignment
 from .images.batching import batches as batches
 from .images.dataset import NoisyCIFAR10 as NoisyCIFAR10
@@ -95,6 +100,7 @@ from .loading.training_logs import (
     parse_training_log as parse_training_log,
 )
 from .recompute.load_pyx import load_pyx as load_pyx
+from .records import Records as Records
 from .report import plot as plot
 from .report.published_page import write_report as write_report
 from .settings import (

@@ -9,9 +9,11 @@ import contextlib
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from cifar_noisy.errors import InvalidInputError, UnknownArtifactError, printable
+from cifar_noisy.records import Records
+from cifar_noisy.rendering import Cell, html_facts
 
 Method = Literal["argmax", "conf_joint_only", "cl_pbc", "cl_pbnr", "cl_both"]
 Edition = Literal["2019", "2021"]
@@ -149,6 +151,29 @@ class Setting:
         sparsity, noise = _digits(self)
         return f"frac_zero_noise_rates__0_{sparsity}__noise_amount__0_{noise}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return noise, sparsity and what follows from them, for a data frame or JSON."""
+        return {
+            "noise": self.noise,
+            "sparsity": self.sparsity,
+            "name": self.name,
+            "has_probabilities": self.has_probabilities,
+            "upstream_key": self.upstream_key,
+        }
+
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "setting": self.name,
+            "wrong labels": f"{self.noise:.0%}",
+            "noise rates that are zero": f"{self.sparsity:.0%}",
+            "probabilities, masks, logs": self.has_probabilities,
+            "upstream's name": self.upstream_key,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.shown())
+
 
 def check_choice(value: object, choices: tuple[Choice, ...], what: str) -> Choice:
     """Return `value` if it is one of `choices`, else raise with the nearest of them.
@@ -230,7 +255,7 @@ def _nearest(value: float, published: tuple[float, ...], what: str) -> float:
     raise UnknownArtifactError(f"{what} {value:g} was not published: there are {choices}")
 
 
-SETTINGS = tuple(
+SETTINGS = Records(
     Setting(noise, sparsity)
     for noise in NOISE_LEVELS
     for sparsity in SPARSITIES

@@ -18,6 +18,8 @@ from cifar_noisy.benchmarking.detectors import Detector, functions_by_case
 from cifar_noisy.benchmarking.runs import MASK_RATES, SCORE_RATES, Job, Result, Row, run_jobs
 from cifar_noisy.errors import InvalidInputError, SuspectMaskWarning
 from cifar_noisy.evaluation.evaluate import YOURS
+from cifar_noisy.progress_bars import Shown
+from cifar_noisy.rendering import Cell, highest_bold, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,8 +174,21 @@ class Benchmark:
                 texts.append(tabulate(rows, heads, disable_numparse=True, colalign=sides))
         return "\n".join([*(texts or ["no case"]), *self.notes()])
 
+    def __repr__(self) -> str:
+        means = self.summary["mean"].dropna().sort_values(ascending=False)
+        best = ", ".join(f"{name} {value:.4f}" for name, value in means.head(3).items())
+        return f"{type(self).__name__}({len(self.cases)} cases, highest mean F1: {best or 'none'})"
+
     def _repr_html_(self) -> str:
-        return str(self.summary.to_html(float_format="{:.4f}".format, na_rep="-"))
+        head, rows = self.table()
+        columns: dict[str, list[Cell]] = {
+            name.removeprefix(">"): [row[i] for row in rows] for i, name in enumerate(head)
+        }
+        for name, shown in (("mean", "mean F1"), ("worst", "worst"), ("best", "best")):
+            if rows:
+                columns[shown] = highest_bold(self.summary[name].tolist())
+        title = f"{len(self.cases)} cases, {len(rows)} methods"
+        return html_table(columns, title=title, notes=self.notes())
 
 
 def benchmark(
@@ -185,7 +200,7 @@ def benchmark(
     images: Images | None = None,
     train: str | os.PathLike[str] | Training | None = None,
     n_jobs: int = 1,
-    progress: bool | None = None,
+    progress: Shown = None,
 ) -> Benchmark:
     """Compare a label-error detector with baselines over many noises, label sets and networks.
 
@@ -220,8 +235,9 @@ def benchmark(
     n_jobs : int, default 1
         Processes, each of which takes a case at a time. With more than one, the detector must
         be picklable: a function at the top of a module.
-    progress : bool, optional
-        Whether to show a progress bar; by default where stderr is a terminal.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show a progress bar; by default on a terminal and in a notebook. An object is
+        told of each case.
 
     Returns
     -------

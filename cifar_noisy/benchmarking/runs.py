@@ -26,6 +26,7 @@ from cifar_noisy.errors import InvalidInputError, UnavailableError, printable
 from cifar_noisy.evaluation.evaluate import YOURS, check_found
 from cifar_noisy.evaluation.metrics import GroundTruth
 from cifar_noisy.evaluation.plausibility import check_mask, check_scores
+from cifar_noisy.progress_bars import Shown, progress_bar
 
 MASK_RATES = ("precision", "recall", "f1", "accuracy")
 SCORE_RATES = (
@@ -65,16 +66,15 @@ class Result:
     problem: str | None = None
 
 
-def run_jobs(jobs: Sequence[Job], n_jobs: int, progress: bool | None) -> dict[Case, Result]:
+def run_jobs(jobs: Sequence[Job], n_jobs: int, progress: Shown) -> dict[Case, Result]:
     """Return the result of each case, in any order."""
-    from tqdm.auto import tqdm
-
     here = ((job, run_job(job)) for job in jobs)
     results = _run_apart(jobs, n_jobs) if n_jobs > 1 else here
-    off, found = None if progress is None else not progress, {}
-    with contextlib.closing(results), tqdm(
-        total=len(jobs), unit="case", leave=False, disable=off
-    ) as bar:  # fmt: skip
+    found = {}
+    with (
+        contextlib.closing(results),
+        progress_bar(progress, "benchmark", len(jobs), "case") as bar,
+    ):
         for job, result in results:
             found[job.case] = result
             bar.update()

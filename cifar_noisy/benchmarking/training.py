@@ -27,6 +27,7 @@ from cifar_noisy.recompute.plan_file import make_plan, probe_for
 from cifar_noisy.recompute.recipes import check_device_name, make_recipe
 from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import probabilities_path, record_of
+from cifar_noisy.rendering import html_facts
 from cifar_noisy.store.files import user_path
 
 KEEP_ALL = "keep all"
@@ -72,6 +73,11 @@ class Training:
     seed: int = 0
     hyperparameters: Mapping[str, str | float] = field(default_factory=dict)
     plan_only: bool = False
+
+    def _repr_html_(self) -> str:
+        values = {name: value for name, value in vars(self).items() if name != "plan_only"}
+        texts = {name: None if value is None else str(value) for name, value in values.items()}
+        return html_facts({**texts, "plan_only": self.plan_only})
 
 
 def check_training(training: Training) -> None:

@@ -9,7 +9,7 @@ import typer
 import cifar_noisy
 from cifar_noisy.cli.app import app, in_cli_words
 from cifar_noisy.cli.options import AsJson, Trust
-from cifar_noisy.cli.output import byte_progress, print_json
+from cifar_noisy.cli.output import print_json
 from cifar_noisy.errors import ExitCode
 
 
@@ -39,11 +39,7 @@ def images(
 ) -> None:
     """Pack CIFAR-10's images in the cache, and write them as other programs read them."""
     arguments: dict[str, Any] = {"root": root, "trust": trust, "download": download}
-    with byte_progress("downloading", None) as progress:
-        splits = [
-            cifar_noisy.load_images(train=train, progress=progress, **arguments)
-            for train in (True, False)
-        ]
+    splits = [cifar_noisy.load_images(train=train, **arguments) for train in (True, False)]
     if to is not None:
         cifar_noisy.write_images(to, layout, root=root, trust=trust)
     n_images, paths = sum(map(len, splits)), [str(split.path) for split in splits]

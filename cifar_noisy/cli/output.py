@@ -15,15 +15,13 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from cifar_noisy.progress_bars import Progress, progress_bar
 from cifar_noisy.store.files import output_file, storage_errors
 from cifar_noisy.store.registry import Artifact
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 STDOUT = Path("/dev/stdout")
 SCHEMA_VERSION = 1
@@ -127,16 +125,9 @@ def spinner(what: str) -> AbstractContextManager[object]:
     return Console(stderr=True).status(what)
 
 
-def artifact_progress(what: str, artifacts: Sequence[Artifact]) -> "tqdm[Any]":
+def artifact_progress(what: str, artifacts: Sequence[Artifact]) -> AbstractContextManager[Progress]:
     """Return a bar on stderr, if it is a terminal, of the bytes of some artifacts."""
-    return byte_progress(what, sum(artifact.size for artifact in artifacts))
-
-
-def byte_progress(what: str, n_bytes: int | None) -> "tqdm[Any]":
-    """Return a bar on stderr, if it is a terminal; None: the number of bytes is unknown."""
-    from tqdm import tqdm
-
-    return tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None)
+    return progress_bar(None, what, sum(artifact.size for artifact in artifacts))
 
 
 def _finite(value: Any) -> Any:

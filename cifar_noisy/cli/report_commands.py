@@ -73,13 +73,11 @@ def tables(
         "noise": noise, "sparsity": sparsity, "method": method,
     }  # fmt: skip
     if against is None:
-        with spinner("making the tables"):
-            made = cifar_noisy.paper_tables(rule=cast(Any, rule or "last"), **choices)
+        made = cifar_noisy.paper_tables(rule=cast(Any, rule or "last"), **choices)
         _print_tables(made, {"tables": [table.as_dict() for table in made]}, form, as_json)
         return
     check_choice(against, ("print",), "against")
-    with spinner("making the tables"):
-        compared = cifar_noisy.compare_with_print(rule=cast(Any, rule), **choices)
+    compared = cifar_noisy.compare_with_print(rule=cast(Any, rule), **choices)
     _print_tables(compared, compared.as_dict(), form, as_json)
     if any(cell.reason is None for cell in compared.differing):
         raise typer.Exit(ExitCode.FAILURE)
@@ -144,7 +142,7 @@ def report(
     with spinner("making the page"):
         path = cifar_noisy.write_report(
             output_path(out), given_labels(noise, labels), sparsity, model=model,
-            images=images, no_images=no_images, n_shown=n_shown, **arrays,
+            images=images, no_images=no_images, n_shown=n_shown, progress=False, **arrays,
         )  # fmt: skip
     size, err = path.stat().st_size if path.is_file() else None, is_stdout(path)
     if as_json:

@@ -1,7 +1,6 @@
 """The command that recomputes and compares with what was published: verify."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,6 @@ from cifar_noisy.cli.app import app
 from cifar_noisy.cli.options import Device, Edition, ImagesRoot, Method, Noise, Sparsity, Trust
 from cifar_noisy.cli.output import (
     artifact_progress,
-    counted,
     format_fraction,
     is_stdout,
     print_json,
@@ -25,12 +23,10 @@ from cifar_noisy.cli.recompute_commands import RECOMPUTED, chosen_labels, dispat
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.settings import METHODS
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.registry import artifacts
 
 if TYPE_CHECKING:
-    from cifar_noisy.evaluation.verification import Check
+    from cifar_noisy.evaluation.verification import Check, Verification
 
-_EXAMPLES_SHOWN = 20
 _CELL_WIDTH = 5
 _SYMBOLS = {"exact": "=", "explained": "~", "known": "*", "unexplained": "!", "not reachable": "?"}
 
@@ -77,11 +73,8 @@ def verify(
     checks = run_checks(Store.from_environment(), filters, fail_fast=fail_fast)
     if json_file is None or not is_stdout(json_file):
         print_verdicts(checks)
-        missing = [check for check in checks if check.verdict == "not reachable"]
-        if missing:
-            kinds = {check.artifact.kind for check in missing}
-            files = counted(len(missing), "mask" if kinds == {"train_mask"} else "file")
-            say(f"not reachable: {files}; the first since {missing[0].detail}")
+        for line in checks.absent():
+            say(line)
     if json_file is not None:
         print_json({"checks": [_check_json(check) for check in checks]}, json_file)
     raise typer.Exit(exit_code_of(checks, ExitCode.UNAVAILABLE))
@@ -143,36 +136,40 @@ def _compare_recomputed(
     raise typer.Exit(ExitCode.OK if compared.is_as_good else ExitCode.FAILURE)
 
 
-def run_checks(store: Store, filters: dict[str, Any], *, fail_fast: bool = False) -> list["Check"]:
+def run_checks(store: Store, filters: dict[str, Any], *, fail_fast: bool = False) -> "Verification":
     """Verify the published files that match the filters, with a progress bar."""
-    from cifar_noisy.evaluation.verification import files_needed
+    from cifar_noisy.evaluation.verification import (
+        Verification,
+        each_check,
+        files_needed,
+        files_to_check,
+        masks_of,
+    )
 
-    masks = [a for a in artifacts(**filters) if a.kind == "train_mask"]
-    checks = []
-    with artifact_progress("reading", files_needed(masks)) as progress:
-        for check in cifar_noisy.verify(**filters, store=store, progress=progress):
+    wanted, checks = files_to_check(**filters), []
+    with artifact_progress("reading", files_needed(masks_of(wanted))) as progress:
+        for check in each_check(wanted, store, progress):
             checks.append(check)
             if fail_fast and check.verdict == "unexplained":
                 break
-    return checks
+    return Verification(checks)
 
 
-def exit_code_of(checks: Sequence["Check"], if_not_reachable: ExitCode) -> ExitCode:
+def exit_code_of(checks: "Verification", if_not_reachable: ExitCode) -> ExitCode:
     """Return the exit code that the verdicts mean."""
-    verdicts = {check.verdict for check in checks}
-    if "unexplained" in verdicts:
+    if "unexplained" in checks.counts:
         return ExitCode.FAILURE
-    return if_not_reachable if "not reachable" in verdicts else ExitCode.OK
+    return ExitCode.OK if checks.is_as_expected else if_not_reachable
 
 
-def print_verdicts(checks: Sequence["Check"]) -> None:
+def print_verdicts(checks: "Verification") -> None:
     """Print a row per setting for the masks, then a summary and remarks on single files."""
     masks = [check for check in checks if check.artifact.kind == "train_mask"]
     if masks:
         _print_masks(masks)
         say("\n= exact   ~n differs in n, all explained   *n differs in n, one or more known")
         say("!n differs in n, some unexplained   ? not reachable")
-    for line in (*_summary(checks), *_remarks(checks)):
+    for line in (*checks.summary(), *checks.reasons(), *checks.remarks()):
         say(line)
 
 
@@ -204,38 +201,6 @@ def _print_masks(masks: Sequence["Check"]) -> None:
             for setting in settings
         ),
     )
-
-
-def _summary(checks: Sequence["Check"]) -> Iterator[str]:
-    """Yield, per kind and edition, the number of files with each verdict."""
-    groups: dict[str, Counter[str]] = {}
-    for check in checks:
-        name = f"{check.artifact.kind.replace('_', ' ')} {check.artifact.edition or ''}".rstrip()
-        groups.setdefault(name, Counter())[check.verdict] += 1
-    for name, verdicts in groups.items():
-        counts = ", ".join(f"{verdicts[v]} {v}" for v in _SYMBOLS if verdicts[v])
-        yield f"{name}: {verdicts['exact']}/{verdicts.total()} exact ({counts})"
-    explained = [d.explanation for check in checks for d in check.differences if d.explanation]
-    if explained:
-        from cifar_noisy.confident_learning.float16_bounds import REASONS
-
-        for reason, count in Counter(explanation.reason for explanation in explained).items():
-            ranks = [e.ranks_from_cut for e in explained if e.ranks_from_cut is not None]
-            distance = f", 0 to {max(ranks)} ranks away" if reason == "cut" else ""
-            yield f"{count} differing bits explained: {REASONS[reason]}{distance}"
-
-
-def _remarks(checks: Sequence["Check"]) -> Iterator[str]:
-    """Yield a line for each known anomaly and each unexplained file."""
-    for check in checks:
-        for difference in check.differences:
-            if difference.known:
-                yield f"known: {check.artifact}, example {difference.index}: {difference.known}"
-        if check.verdict == "unexplained":
-            rows = [str(d.index) for d in check.differences if d.is_unexplained]
-            more = ", …" if len(rows) > _EXAMPLES_SHOWN else ""
-            examples = f"{counted(len(rows), 'example')}: {', '.join(rows[:_EXAMPLES_SHOWN])}{more}"
-            yield f"unexplained: {check.artifact}: {examples if rows else check.detail}"
 
 
 def _check_json(check: "Check") -> dict[str, Any]:

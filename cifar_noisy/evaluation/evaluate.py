@@ -37,6 +37,7 @@ from cifar_noisy.loading.artifact_loading import (
 from cifar_noisy.loading.given_labels import LabelSource, Noise, OwnLabels, label_source
 from cifar_noisy.loading.noise_generation import N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import to_imagefolder_order
+from cifar_noisy.records import Records
 from cifar_noisy.settings import EDITIONS, METHODS, Edition, Method, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.label_sets import LabelSet
@@ -194,7 +195,7 @@ def evaluate_pyx(
         prediction_fit(rows, truth.given),
         prediction_fit(rows, truth.true),
         accuracy_bound(truth.examples),
-        tuple(
+        Records(
             truth.rank(name, _check_scores(scores, f"its {name}"))
             for name, scores in label_error_scores(truth.given, rows).items()
         ),
@@ -211,7 +212,7 @@ def evaluate_published(
     *,
     edition: Edition | None = None,
     model: str | None = None,
-) -> tuple[Detection, ...]:
+) -> Records[Detection]:
     """Evaluate what the five methods found, as published or by published probabilities.
 
     Parameters
@@ -221,8 +222,8 @@ def evaluate_published(
 
     Returns
     -------
-    tuple of Detection
-        In the order of `METHODS`.
+    Records of Detection
+        A tuple in the order of `METHODS`; ``.frame`` is a data frame with a row for each.
 
     Raises
     ------

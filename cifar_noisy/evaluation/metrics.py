@@ -12,6 +12,7 @@ from cifar_noisy.evaluation.results import Counts, Detection, Fit, Mask, Ranking
 from cifar_noisy.loading.artifact_loading import load_noisy_labels, load_true_labels
 from cifar_noisy.loading.given_labels import LabelSource
 from cifar_noisy.loading.noise_generation import N_CLASSES
+from cifar_noisy.records import Records
 from cifar_noisy.settings import Method
 
 CALIBRATION_BINS = 15
@@ -42,9 +43,9 @@ class GroundTruth:
         n_flagged = count_pairs(self.given[flagged], self.true[flagged], N_CLASSES)
         return Detection.of(name, self.examples, n_flagged, self.setting)
 
-    def detect_all(self, masks: Mapping[Method, Mask]) -> tuple[Detection, ...]:
+    def detect_all(self, masks: Mapping[Method, Mask]) -> Records[Detection]:
         """Compare what each method flagged with the label errors."""
-        return tuple(self.detect(name, flagged) for name, flagged in masks.items())
+        return Records(self.detect(name, flagged) for name, flagged in masks.items())
 
     def rank(self, name: str, scores: Scores) -> Ranking:
         """Return how well scores put label errors first."""

@@ -32,6 +32,7 @@ from cifar_noisy.evaluation.tables import (
     mask_cells,
     shown_group,
 )
+from cifar_noisy.rendering import Cell as CellShown, html_table
 from cifar_noisy.settings import (
     EDITIONS,
     PAPER_NAMES,
@@ -180,9 +181,9 @@ class ComparedPrint:
             f"printed in: {self.source}",
             f"recomputed: {self.rule}. Columns: noise/sparsity; *: differs.",
         ]
-        return Layout(above, ("group", "method", "value"), settings, rows, self._reasons())
+        return Layout(above, ("group", "method", "value"), settings, rows, self.reasons())
 
-    def _reasons(self) -> list[str]:
+    def reasons(self) -> list[str]:
         """Say for each reason which cells differ for it, or of many how many."""
         by_reason: dict[str, list[PrintedCell]] = {}
         for cell in self.differing:
@@ -212,6 +213,20 @@ class ComparisonWithPrint:
 
     def __str__(self) -> str:
         return format_tables(self).rstrip("\n")
+
+    def __repr__(self) -> str:
+        n_agreeing = len(self.cells) - len(self.differing)
+        return f"{type(self).__name__}({n_agreeing} of {len(self.cells)} cells agree)"
+
+    def _repr_html_(self) -> str:
+        columns: dict[str, list[CellShown]] = {
+            "print": [compared.name for compared in self.prints],
+            "cells": [len(compared.cells) for compared in self.prints],
+            "agree": [compared.n_agreeing for compared in self.prints],
+            "source": [compared.source for compared in self.prints],
+        }
+        reasons = (reason for compared in self.prints for reason in compared.reasons())
+        return html_table(columns, title=repr(self), notes=[*reasons, NO_LOGS])
 
     @property
     def cells(self) -> tuple[PrintedCell, ...]:

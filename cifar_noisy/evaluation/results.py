@@ -6,16 +6,29 @@ are, and how many of them were flagged. Off the diagonal the label is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_noisy.loading.given_labels import LabelSource, identity
 from cifar_noisy.loading.noise_generation import N_CLASSES
+from cifar_noisy.records import Records
+from cifar_noisy.rendering import (
+    Cell,
+    cell_text,
+    highest_bold,
+    html_block,
+    html_facts,
+    html_table,
+    text_table,
+)
 from cifar_noisy.settings import CLASSES, Edition, check_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 By = Literal["given", "true", "pair"]
 
@@ -87,8 +100,8 @@ class Detection:
             setting=setting,
         )
 
-    def breakdown(self, by: By) -> tuple[Detection, ...]:
-        """Return the same per class or per pair.
+    def breakdown(self, by: By) -> Records[Detection]:
+        """Return the same per class or per pair; ``.frame`` of it is a data frame.
 
         Parameters
         ----------
@@ -104,7 +117,7 @@ class Detection:
         >>> rows[3].name, rows[3].n_errors  # published files
         ('cat', 3019)
         """
-        return tuple(
+        return Records(
             Detection.of(name, self.examples * part, self.found * part, self.setting)
             for name, part in _parts(check_choice(by, get_args(By), "by"))
         )
@@ -112,6 +125,31 @@ class Detection:
     def row(self) -> dict[str, Any]:
         """Return setting, name, counts and rates without the tables, for a data frame or JSON."""
         return _row(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as `row`."""
+        return self.row()
+
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "found by": self.name,
+            "found": self.n_found,
+            "rightly": self.n_correct,
+            **{name: getattr(self, attribute) for name, attribute in _RATES.items()},
+        }
+
+    def __repr__(self) -> str:
+        rates = ", ".join(f"{k} {cell_text(getattr(self, a))}" for k, a in _RATES.items())
+        return (
+            f"{type(self).__name__}({self.name!r}, {rates}; {self.n_correct:,} of {self.n_found:,} "
+            f"found are among {self.n_errors:,} errors, setting={self.setting!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        title = f"Label errors found in {self.setting or 'labels of another dataset'}"
+        among = {"wrong labels": f"{self.n_errors:,} of {self.n_examples:,}"}
+        return html_facts(self.shown() | among, title=title)
 
 
 @dataclass(frozen=True)
@@ -149,6 +187,24 @@ class Ranking:
         """Return setting, name and rates, for a data frame or JSON."""
         return _row(self)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as `row`."""
+        return self.row()
+
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "score": self.name,
+            "average precision": self.average_precision,
+            "ROC AUC": self.roc_auc,
+            "precision at the number of errors": self.precision_at_n_errors,
+            "best F1": self.best_f1,
+            "best cut": self.best_cut,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.shown())
+
 
 def _row(result: Detection | Ranking) -> dict[str, Any]:
     setting = identity(result.setting) if result.setting else {}
@@ -168,9 +224,9 @@ class Evaluation:
         Of the mask, or of the score cut where F1 is best; None for a score where no label is wrong.
     ranking : Ranking or None
         Of the score; None for a mask.
-    published : tuple of Detection
-        The five published methods, or for another repository's labels the five computed from the
-        probabilities of a model; empty where their masks cannot be had.
+    published : Records of Detection
+        A tuple: the five published methods, or for another repository's labels the five computed
+        from the probabilities of a model; empty where their masks cannot be had.
     edition : str or None
         The edition of those masks; None where none were published.
     published_missing : str or None
@@ -180,7 +236,7 @@ class Evaluation:
     setting: LabelSource
     detection: Detection | Any
     ranking: Ranking | Any
-    published: tuple[Detection, ...]
+    published: Records[Detection]
     edition: Edition | None
     published_missing: str | None
 
@@ -194,9 +250,29 @@ class Evaluation:
         """The ranking, if there is one, as a `PyxEvaluation` has them."""
         return (self.ranking,) if self.ranking else ()
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All detections and rankings as a pandas.DataFrame, a row for each, yours first.
+
+        Columns: noise and sparsity (for labels that are not the paper's, noise is their name); side
+        ("yours" or "published"); name; kind ("mask" or "score"); the counts of a `Detection`
+        (Int64, missing for a ranking); the rates of `Detection` and `Ranking` (float64, NaN where
+        they do not apply or are undefined).
+        """
+        return _frame(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, texts, lists and dicts, for JSON."""
         return _as_dict(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.setting!r}: {_headline(self)})"
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
 
 @dataclass(frozen=True)
@@ -218,6 +294,10 @@ class Fit:
     ece: float
     brier: float
 
+    def _repr_html_(self) -> str:
+        names = {"accuracy": self.accuracy, "calibration error (ECE)": self.ece}
+        return html_facts({**names, "Brier score": self.brier})
+
 
 @dataclass(frozen=True)
 class PyxEvaluation:
@@ -234,9 +314,9 @@ class PyxEvaluation:
         label: the mean of the column maxima of the noise matrix as drawn. In the paper's settings
         which labels are wrong depends on the class alone, so no image tells more; where it depends
         on the image, a learner may do better.
-    rankings : tuple of Ranking
+    rankings : Records of Ranking
         By "self_confidence" and "normalized_margin", see `label_error_scores`.
-    detections : tuple of Detection
+    detections : Records of Detection
         The five methods of confident learning, computed from these probabilities.
     published, edition, published_missing
         As in `Evaluation`.
@@ -246,11 +326,25 @@ class PyxEvaluation:
     against_given: Fit
     against_true: Fit
     accuracy_bound: float
-    rankings: tuple[Ranking, ...]
-    detections: tuple[Detection, ...]
-    published: tuple[Detection, ...]
+    rankings: Records[Ranking]
+    detections: Records[Detection]
+    published: Records[Detection]
     edition: Edition | None
     published_missing: str | None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All detections and rankings as a pandas.DataFrame, as of an `Evaluation`."""
+        return _frame(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.setting!r}: {_headline(self)})"
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as numbers, texts, lists and dicts, for JSON."""
@@ -260,6 +354,101 @@ class PyxEvaluation:
 def _as_dict(result: Evaluation | PyxEvaluation) -> dict[str, Any]:
     values = {name: _plain(value) for name, value in vars(result).items() if name != "setting"}
     return identity(result.setting) | values
+
+
+_RATES = {"precision": "precision", "recall": "recall", "F1": "f1", "accuracy": "accuracy"}
+"""The rates of a `Detection` as people read them, with the attributes that they are."""
+
+_Result = Evaluation | PyxEvaluation
+
+
+def _frame(result: _Result) -> pd.DataFrame:
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = [
+        identity(result.setting) | {"side": side, "name": row.name, "kind": kind} | row.row()
+        for side, kind, group in (
+            ("yours", "mask", result.detections),
+            ("yours", "score", result.rankings),
+            ("published", "mask", result.published),
+        )
+        for row in group
+    ]
+    columns = ["noise", "sparsity", "side", "name", "kind", *_COUNTS, *_RATES.values(), *_SCORES]
+    frame = pd.DataFrame(rows, columns=columns)
+    types = dict.fromkeys(_COUNTS, "Int64") | dict.fromkeys((*_RATES.values(), *_SCORES), "float64")
+    return frame.astype({"sparsity": "float64"} | types)
+
+
+_COUNTS = ("n_examples", "n_errors", "n_found", "n_correct")
+_SCORES = ("average_precision", "roc_auc", "precision_at_n_errors", "best_f1", "best_cut")
+
+
+def _headline(result: _Result) -> str:
+    """Say how well, and compared with what: the best F1 of either side."""
+    mine, published = (_best(group) for group in (result.detections, result.published))
+    beside = f"; the best method beside it has {published}" if published else ""
+    return f"F1 {mine}{beside}" if mine else "no label is wrong, so none can be found"
+
+
+def _best(detections: Sequence[Detection]) -> str:
+    known = [detection for detection in detections if detection.f1 is not None]
+    best = max(known, key=lambda detection: float(detection.f1), default=None)
+    return "" if best is None else f"{best.f1:.4f} ({best.name})"
+
+
+def _tables(result: _Result) -> Iterator[Mapping[str, Sequence[Cell]]]:
+    """Yield the tables that people look at, yours in the first rows."""
+    detections = (*result.detections, *result.published)
+    if detections:
+        shown = [detection.shown() for detection in detections]
+        if len(result.detections) > 1:  # the same methods on both sides
+            for row, _ in zip(shown, result.detections, strict=False):
+                row["found by"] = f"yours, {row['found by']}"
+        rates = {
+            head: highest_bold(getattr(detection, attribute) for detection in detections)
+            for head, attribute in _RATES.items()
+        }
+        yield {head: [row[head] for row in shown] for head in shown[0]} | rates
+    if result.rankings:
+        rankings = [ranking.shown() for ranking in result.rankings]
+        yield {head: [row[head] for row in rankings] for head in rankings[0]}
+
+
+def _notes(result: _Result) -> list[str]:
+    """Return what a reader of the tables must know."""
+    notes = []
+    if result.detections:
+        counts = result.detections[0]
+        notes.append(f"{counts.n_errors:,} of {counts.n_examples:,} labels are wrong")
+    if isinstance(result, PyxEvaluation):
+        given, true, bound = result.against_given, result.against_true, result.accuracy_bound
+        notes += [
+            f"accuracy of the probabilities: {given.accuracy:.4f} against given labels (of any "
+            f"learner at most {bound:.4f}), {true.accuracy:.4f} against true labels",
+            f"calibration against true labels: ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
+        ]
+    elif result.ranking:
+        notes.append("F1 of a score: at the cut where it is best, so an upper bound")
+    if result.published_missing:
+        notes.append(f"no methods beside it: {result.published_missing}")
+    elif result.edition:
+        notes.append(f"beside it: the published masks of edition {result.edition}")
+    return notes
+
+
+def _title(result: _Result) -> str:
+    return f"Label errors of {result.setting}: {_headline(result)}"
+
+
+def _text(result: _Result) -> str:
+    tables = map(text_table, _tables(result))
+    return "\n\n".join((_title(result), *tables, "\n".join(_notes(result))))
+
+
+def _html(result: _Result) -> str:
+    tables = "".join(map(html_table, _tables(result)))
+    return html_block(tables, title=_title(result), notes=_notes(result))
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from cifar_noisy.loading.artifact_loading import load_noisy_labels, published_py
 from cifar_noisy.loading.given_labels import LabelSource, Noise, label_source
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.recomputed import read_pyx
+from cifar_noisy.rendering import Cell, html_facts, html_table
 from cifar_noisy.settings import METHODS, Setting
 from cifar_noisy.store.files import user_path
 
@@ -116,6 +117,19 @@ class Comparison:
         """Return all of it as numbers, texts and lists, for JSON."""
         return {**asdict(self), "band": list(self.band), "verdict": self.verdict}
 
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "quantity": self.quantity,
+            "recomputed": self.recomputed,
+            "published": self.published,
+            "band": "{:.4f} to {:.4f}".format(*self.band),
+            "verdict": self.verdict,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.shown())
+
 
 @dataclass(frozen=True)
 class RecomputedComparison:
@@ -185,6 +199,14 @@ class RecomputedComparison:
             "verdict": self.verdict,
             "comparisons": [row.as_dict() for row in self.rows],
         }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.verdict})"
+
+    def _repr_html_(self) -> str:
+        rows = [row.shown() for row in self.rows]
+        columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        return html_table(columns, title=str(self.setting), notes=[self.verdict, *self.notes()])
 
 
 def compare_recomputed(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from cifar_noisy.errors import TrainingLogError
 from cifar_noisy.evaluation.table_formats import Layout, format_tables
+from cifar_noisy.progress_bars import Shown, check_progress, only_bar, progress_bar
+from cifar_noisy.rendering import Cell as CellShown, highest_bold, html_table
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -143,6 +145,17 @@ class Table:
             ],
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.title!r}, {len(self.rows)} rows, "
+            f"{len(self.settings)} settings, {len(self.missing)} missing)"
+        )
+
+    def _repr_html_(self) -> str:
+        notes = ["columns: noise/sparsity; bold: the best of a group", f"rule: {self.rule}"]
+        notes += [f"missing: {why}" for why in self.missing.values()]
+        return html_table(_columns(self), title=self.title, notes=(*notes, *self.notes))
+
     def layouts(self) -> list[Layout]:
         """Return what `format_tables` shows."""
         rows = [
@@ -189,12 +202,13 @@ def paper_tables(
     noise: float | Setting | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
+    progress: Shown = None,
 ) -> tuple[Table, ...]:
     """Make the tables of label errors and of test accuracy.
 
     Parameters
     ----------
-    edition, rule, network, noise, sparsity, method
+    edition, rule, network, noise, sparsity, method, progress
         As for `label_error_table` and `accuracy_table`.
 
     Returns
@@ -217,12 +231,13 @@ def paper_tables(
     """
     used = _edition(edition)
     check_choices(rule, network)  # before the first file is looked for
+    check_progress(progress)
     masks = chosen_cells(mask_cells(used), noise, sparsity, method)
     logs = chosen_cells(log_cells(), noise, sparsity, method)
     require_nonempty([*masks.values(), *logs.values()])
-    fetch_absent(masks, logs)
+    fetch_absent(masks, logs, progress=progress)
     errors = [error_table(used, masks)] if masks else []
-    accuracies = accuracy_tables((rule,), network, logs) if logs else {}
+    accuracies = accuracy_tables((rule,), network, logs, progress) if logs else {}
     return (*errors, *accuracies.values())
 
 
@@ -303,6 +318,7 @@ def accuracy_table(
     noise: float | Setting | None = None,
     sparsity: float | None = None,
     method: Method | OtherMethod | None = None,
+    progress: Shown = None,
 ) -> Table:
     """Make the table of test accuracies after training, from the logs, of which there are 161.
 
@@ -316,6 +332,9 @@ def accuracy_table(
         them, or their mean.
     noise, sparsity, method : optional
         Only the cells that match, as for `artifacts`; only their files are read.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show a progress bar; by default on a terminal and in a notebook. An object is
+        told of each log instead.
 
     Returns
     -------
@@ -340,30 +359,36 @@ def accuracy_table(
     ['noise 0.2, sparsity 0.6']
     """
     check_choices(rule, network)
+    check_progress(progress)
     logs = chosen_cells(log_cells(), noise, sparsity, method)
     require_nonempty(list(logs.values()))
-    fetch_absent(logs)
-    return accuracy_tables((rule,), network, logs)[rule]
+    fetch_absent(logs, progress=progress)
+    return accuracy_tables((rule,), network, logs, progress)[rule]
 
 
 def accuracy_tables(
-    rules: Sequence[Rule], network: Network, logs: Mapping[Cell, Artifact]
+    rules: Sequence[Rule],
+    network: Network,
+    logs: Mapping[Cell, Artifact],
+    progress: Shown = None,
 ) -> dict[Rule, Table]:
     """Make the table of some logs by each rule; each log is read once."""
     from cifar_noisy.loading.artifact_loading import load_training_log
 
     cells: dict[Rule, dict[Cell, float | None]] = {rule: {} for rule in rules}
     missing = {}
-    for cell, artifact in logs.items():
-        _, method, setting = cell
-        for rule in rules:
-            cells[rule][cell] = None
-        try:
-            log = load_training_log(method, setting, trainer=artifact.trainer)
+    with progress_bar(progress, "reading", len(logs), "log") as bar:
+        for cell, artifact in logs.items():
+            _, method, setting = cell
             for rule in rules:
-                cells[rule][cell] = accuracy_of_log(log, rule=rule, network=network)
-        except TrainingLogError as error:
-            missing[cell] = str(error)
+                cells[rule][cell] = None
+            try:
+                log = load_training_log(method, setting, trainer=artifact.trainer)
+                for rule in rules:
+                    cells[rule][cell] = accuracy_of_log(log, rule=rule, network=network)
+            except TrainingLogError as error:
+                missing[cell] = str(error)
+            bar.update()
     return {
         rule: Table(
             "Test accuracy after training",
@@ -499,7 +524,25 @@ def chosen_cells(
     }
 
 
-def fetch_absent(*files: Mapping[Cell, Artifact]) -> None:
+def fetch_absent(*files: Mapping[Cell, Artifact], progress: Shown = None) -> None:
     """Fetch what is not on this machine, all at once, or say at once what cannot be had."""
     wanted = dict.fromkeys(artifact for mapping in files for artifact in mapping.values())
-    Store.from_environment().fetch_absent(list(wanted))
+    Store.from_environment().fetch_absent(list(wanted), only_bar(progress))
+
+
+def _columns(table: Table) -> dict[str, list[CellShown]]:
+    """Return the table as a notebook shows it, the best of each group and setting in bold."""
+    rows = table.rows
+    columns: dict[str, list[CellShown]] = {
+        table.grouped_by: [shown_group(group) for group, _ in rows],
+        "method": [PAPER_NAMES.get(method, method) for _, method in rows],
+    }
+    for setting in table.settings:
+        cells = list[CellShown]([None] * len(rows))
+        for group in dict.fromkeys(group for group, _ in rows):
+            of_group = [i for i, row in enumerate(rows) if row[0] == group]
+            values = (table.cells.get((*rows[i], setting)) for i in of_group)
+            for i, text in zip(of_group, highest_bold(values, table.decimals), strict=True):
+                cells[i] = text
+        columns[f"{setting.noise:g}/{setting.sparsity:g}"] = cells
+    return columns

@@ -11,6 +11,7 @@ from cifar_noisy.confident_learning.array_checks import as_array, check_probabil
 from cifar_noisy.errors import InvalidInputError
 from cifar_noisy.loading.noise_generation import N_CLASSES
 from cifar_noisy.loading.testset_labels import N_TEST_EXAMPLES, NO_CLASS, load_test_labels
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import ORDERS, Order, check_choice
 
 
@@ -41,6 +42,16 @@ class AccuracyOnTestSet:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, as JSON has them."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "against CIFAR-10's labels": self.original,
+            "against corrected labels": self.corrected,
+            "share of people who agree": self.soft,
+            "that share, at most": self.soft_bound,
+            "images without a class": self.n_without_class,
+        }
+        return html_facts(facts, title="Accuracy on CIFAR-10's test set")
 
 
 def test_accuracy(predictions: ArrayLike, *, order: Order) -> AccuracyOnTestSet:

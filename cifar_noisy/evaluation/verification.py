@@ -11,15 +11,20 @@ import concurrent.futures
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.confident_learning.float16_bounds import Explanation, RoundingAnalysis
+from cifar_noisy.confident_learning.float16_bounds import RoundingAnalysis
 from cifar_noisy.confident_learning.label_errors import Mask, label_errors
 from cifar_noisy.errors import UnavailableError
+from cifar_noisy.evaluation.verification_result import (
+    Check as Check,
+    Difference as Difference,
+    Verdict,
+    Verification as Verification,
+)
 from cifar_noisy.loading.artifact_loading import (
     decode_array,
     load_noisy_labels,
@@ -33,9 +38,9 @@ from cifar_noisy.loading.noise_generation import (
     true_labels,
 )
 from cifar_noisy.loading.train_mask_input import Z_CERTAIN
+from cifar_noisy.progress_bars import Progress, Shown, only_bar, progress_bar
 from cifar_noisy.settings import Edition, Method, OtherMethod, Setting
 from cifar_noisy.store.artifact_store import Store
-from cifar_noisy.store.http_download import Progress
 from cifar_noisy.store.label_sets import LabelSet, find_label_set
 from cifar_noisy.store.registry import (
     Artifact,
@@ -45,8 +50,6 @@ from cifar_noisy.store.registry import (
     npy_bytes,
     require_nonempty,
 )
-
-Verdict = Literal["exact", "explained", "known", "unexplained", "not reachable"]
 
 _MAX_THREADS = 2  # each holds about 50 MB
 
@@ -62,54 +65,6 @@ KNOWN_ANOMALIES: dict[tuple[Setting, Method, Edition], dict[int, str]] = {
 """The published bits that no rule gives, by file and example, with what is known of each."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One example whose published bit is not the recomputed one.
-
-    Attributes
-    ----------
-    index : int
-        Row in the published order.
-    explanation : Explanation or None
-        Why float16 rounding may have decided it; None if it cannot have.
-    known : str or None
-        What is known of it, for the anomalies of the published data.
-    """
-
-    index: int
-    explanation: Explanation | None = None
-    known: str | None = None
-
-    @property
-    def is_unexplained(self) -> bool:
-        """Whether nothing accounts for the difference."""
-        return self.explanation is None and self.known is None
-
-
-@dataclass(frozen=True)
-class Check:
-    """The verdict on one published file.
-
-    Attributes
-    ----------
-    artifact : Artifact
-        What was checked.
-    verdict : {"exact", "explained", "known", "unexplained", "not reachable"}
-        "exact": equal bit for bit. "explained": every difference is one that rounding may have
-        made. "known": all others are known anomalies. "unexplained": some difference is neither.
-        "not reachable": a file that the check needs could not be had.
-    differences : tuple of Difference
-        By example; empty where a whole array differs, or none does.
-    detail : str
-        What could not be had and why, or what else there is to say.
-    """
-
-    artifact: Artifact
-    verdict: Verdict
-    differences: tuple[Difference, ...] = ()
-    detail: str = ""
-
-
 def verify(
     *,
     noise: float | str | Setting | LabelSet | None = None,
@@ -117,9 +72,9 @@ def verify(
     method: Method | OtherMethod | None = None,
     edition: Edition | None = None,
     store: Store | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Check]:
-    """Recompute what was published and compare, one check at a time.
+    progress: Shown = None,
+) -> Verification:
+    """Recompute what was published and compare.
 
     Parameters
     ----------
@@ -130,13 +85,15 @@ def verify(
         true class, with the paper's at noise 0 where their rows belong together.
     store : Store, optional
         Where the files come from; by default what the environment says.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte that is read or arrives before the first mask is recomputed.
+    progress : bool or object with ``update(n_bytes)``, optional
+        Whether to show progress bars; by default on a terminal and in a notebook. An object is told
+        of every byte that is read or arrives before the first mask is recomputed.
 
-    Yields
-    ------
-    Check
-        Labels and noise matrices first, then the masks, setting by setting.
+    Returns
+    -------
+    Verification
+        A tuple of `Check`: labels and noise matrices first, then the masks, setting by setting. It
+        is true where all is as expected, and shows itself as counts and remarks.
 
     Raises
     ------
@@ -145,20 +102,45 @@ def verify(
 
     Examples
     --------
-    >>> [check.verdict for check in verify(noise=0.9, sparsity=0.6)]
-    ['exact', 'exact']
+    >>> found = verify(noise=0.9, sparsity=0.6)
+    >>> [check.verdict for check in found], found.is_as_expected
+    (['exact', 'exact'], True)
     """
-    wanted = [
-        artifact
-        for artifact in artifacts(noise=noise, sparsity=sparsity, method=method, edition=edition)
-        if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
-        or (artifact.kind == "pyx" and artifact.label_sets)
-    ]
-    return _checks(require_nonempty(wanted), store or Store.from_environment(), progress)
+    wanted = files_to_check(noise=noise, sparsity=sparsity, method=method, edition=edition)
+    to_read = sum(file.size for file in files_needed(masks_of(wanted)))
+    checks = list[Check]()
+    with (
+        progress_bar(only_bar(progress), "verifying", len(wanted), "file") as checked,
+        progress_bar(progress, "reading", to_read) as read,
+    ):
+        for check in each_check(wanted, store or Store.from_environment(), read):
+            checks.append(check)
+            checked.update()
+    return Verification(checks)
 
 
-def _checks(wanted: Sequence[Artifact], store: Store, progress: Progress | None) -> Iterator[Check]:
-    masks = [artifact for artifact in wanted if artifact.kind == "train_mask"]
+def files_to_check(**filters: Any) -> Sequence[Artifact]:
+    """Return the published files that match filters of `artifacts` and can be recomputed."""
+    return require_nonempty(
+        [
+            artifact
+            for artifact in artifacts(**filters)
+            if artifact.kind in ("noisy_labels", "noise_matrix", "train_mask")
+            or (artifact.kind == "pyx" and artifact.label_sets)
+        ]
+    )
+
+
+def masks_of(wanted: Sequence[Artifact]) -> list[Artifact]:
+    """Return the masks among some files."""
+    return [artifact for artifact in wanted if artifact.kind == "train_mask"]
+
+
+def each_check(
+    wanted: Sequence[Artifact], store: Store, progress: Progress | None = None
+) -> Iterator[Check]:
+    """Yield the check of each file as soon as it is made, in the order of `verify`."""
+    masks = masks_of(wanted)
     for artifact in wanted:
         if artifact.label_sets:
             yield _check_label_set(artifact, store)

@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from cifar_noisy.confident_learning.array_checks import as_array, check_probabilities
-from cifar_noisy.errors import InvalidInputError, UnavailableError
+from cifar_noisy.errors import InvalidInputError, UnavailableError, printable
 from cifar_noisy.images.user_datasets import Rows, read_rows
 from cifar_noisy.loading.artifact_loading import load_true_labels, published_pyx
 from cifar_noisy.loading.noise_generation import EXAMPLES_PER_CLASS, N_CLASSES, N_EXAMPLES
 from cifar_noisy.loading.row_order import published_torchvision_index
+from cifar_noisy.progress_bars import Shown, check_progress
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import CLASSES, Setting
 from cifar_noisy.store.label_sets import label_sets
 from cifar_noisy.store.registry import array_digest
@@ -137,8 +139,28 @@ class Alignment:
         likely = f", likely {self.mistake}" if self.mistake else ""
         return f"{self.verdict}{likely}: {self.detail}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({printable(self)})"
 
-def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = None) -> Alignment:
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "likely mistake": self.mistake,
+            "labels": self.labels,
+            "R² of the images for log-probabilities": self.r2,
+            "its p-value": self.r2_p_value,
+            "deviation from the fingerprint": self.deviation,
+            "its p-value, if in order": self.deviation_p_value,
+        }
+        known = {name: value for name, value in facts.items() if value is not None}
+        return html_facts(known, title=f"{self.verdict}: {self.detail}")
+
+
+def check_alignment(
+    dataset: object,
+    *,
+    pyx: NDArray[np.floating[Any]] | None = None,
+    progress: Shown = None,
+) -> Alignment:
     """Say whether the rows of a dataset are the rows of the published arrays.
 
     Parameters
@@ -150,6 +172,9 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
     pyx : (50000, 10) float array, optional
         Probabilities that should belong to the rows; by default the published ones of noise 0 where
         they can be had.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show a progress bar where images are read one by one; by default on a terminal
+        and in a notebook. An object is told of each image instead.
 
     Returns
     -------
@@ -174,6 +199,7 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
     >>> check_alignment("cifar10/train").is_aligned  # doctest: +SKIP
     True
     """
+    check_progress(progress)
     if pyx is not None:
         pyx = as_array(pyx, "pyx")
         if pyx.shape != (N_EXAMPLES, N_CLASSES):
@@ -183,7 +209,7 @@ def check_alignment(dataset: object, *, pyx: NDArray[np.floating[Any]] | None = 
             )
         check_probabilities(pyx)
     n_rows = len(dataset) if hasattr(dataset, "__len__") and not isinstance(dataset, str) else None
-    rows = read_rows(dataset) if n_rows in (None, N_EXAMPLES) else None
+    rows = read_rows(dataset, progress) if n_rows in (None, N_EXAMPLES) else None
     if rows is None or len(rows.labels) != N_EXAMPLES:
         n_rows = n_rows if rows is None else len(rows.labels)
         return Alignment(

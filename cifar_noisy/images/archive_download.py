@@ -22,7 +22,7 @@ from cifar_noisy.store.http_download import download as download_file
 from cifar_noisy.store.registry import REPOSITORY, REVISION
 
 if TYPE_CHECKING:
-    from cifar_noisy.store.http_download import Progress
+    from cifar_noisy.progress_bars import Progress
 
 ARCHIVE_URLS = REGISTERED_ARCHIVE.urls
 """The official host, and public copies that are byte-identical."""

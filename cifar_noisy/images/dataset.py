@@ -19,10 +19,12 @@ from torch.utils.data import Dataset, default_collate
 from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
 from cifar_noisy.images.packs import load_images, renamed
+from cifar_noisy.images.thumbnails import first_of_each_label
 from cifar_noisy.images.whole_batch_transforms import whole_batch_transform
 from cifar_noisy.loading.artifact_loading import load_noise_matrix, load_noisy_labels
 from cifar_noisy.loading.given_labels import LabelSource, Noise, label_source
 from cifar_noisy.loading.train_mask_input import resolve_train_mask
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import (
     CLASSES,
     NOISE_LEVELS,
@@ -33,7 +35,7 @@ from cifar_noisy.settings import (
 )
 
 if TYPE_CHECKING:
-    from cifar_noisy.store.http_download import Progress
+    from cifar_noisy.progress_bars import Shown
 
 _ARRAYS = ("imagefolder_index", "torchvision_index", "targets", "true_targets")
 _SET_ONCE = {
@@ -137,7 +139,7 @@ class NoisyCIFAR10(Dataset[Any]):
         order: Order = "imagefolder",
         return_index: bool = False,
         trust: str | None = None,
-        progress: Progress | None = None,
+        progress: Shown = None,
     ) -> None:
         check_choice(order, ORDERS, "order")
         self.setting = _train_labels(noise, sparsity, order) if train else None
@@ -292,6 +294,21 @@ class NoisyCIFAR10(Dataset[Any]):
         own = "" if self._has_published_targets else " with other targets"
         size = f"{len(self):,} images in {self.order} order"
         return f"{type(self).__name__}({what}{own}, {size})"
+
+    def _repr_html_(self) -> str:
+        labels = str(self.setting) if self.setting else "true labels of the test set"
+        rate = float((np.asarray(self.targets) != self.true_targets).mean()) if len(self) else None
+        facts: dict[str, Cell] = {
+            "images": len(self),
+            "labels": labels if self._has_published_targets else f"{labels}, replaced by others",
+            "wrong labels": None if rate is None else f"{rate:.2%}",
+            "order": self.order,
+            "an item": "image, label, index" if self.return_index else "image, label",
+            "transform": None if self.transform is None else repr(self.transform),
+            "pixels": "official" if self.images.is_official else "not the official ones",
+        }
+        more = first_of_each_label(self.images.pixels, self.targets, self.imagefolder_index)
+        return html_facts(facts, title=type(self).__name__, more=more)
 
 
 _MAKE_ITEMS = {

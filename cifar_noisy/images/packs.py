@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,21 +41,23 @@ from cifar_noisy.images.readers import (
     BATCH_FOLDER,
     PIXELS,
     SIDE,
+    OfficialArchive,
+    PngArchives,
     Release,
     Source,
     find_sources,
     read_first,
     split_name,
 )
+from cifar_noisy.images.thumbnails import first_of_each_label
 from cifar_noisy.loading.row_order import torchvision_index_of
+from cifar_noisy.progress_bars import Shown, check_progress, only_bar, progress_bar
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.artifact_store import CACHE_VARIABLE, Folder, Store
 from cifar_noisy.store.files import user_path
 from cifar_noisy.store.locks import LockTimeout, locked
 from cifar_noisy.store.sealed import map_sealed, read_sealed, write_sealed
-
-if TYPE_CHECKING:
-    from cifar_noisy.store.http_download import Progress
 
 IMAGES_FOLDER = "images"
 """Where images lie in the cache."""
@@ -119,6 +121,19 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        pixels = "official" if self.is_official else "unofficial"
+        path = os.fspath(self.path)
+        return f"{type(self).__name__}({len(self):,} images, {pixels} pixels, {path!r})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "images": len(self),
+            "pixels": "official, bit for bit" if self.is_official else "not the official ones",
+            "packed in": os.fspath(self.path),
+        }
+        return html_facts(facts, more=first_of_each_label(self.pixels, self.labels))
+
 
 def load_images(
     root: str | os.PathLike[str] | None = None,
@@ -126,7 +141,7 @@ def load_images(
     train: bool = True,
     download: bool = False,
     trust: str | None = None,
-    progress: Progress | None = None,
+    progress: Shown = None,
 ) -> Images:
     """Open CIFAR-10's images as memory-mapped arrays, packing them first where that is to do.
 
@@ -146,8 +161,10 @@ def load_images(
     trust : {"pixels"}, optional
         Admit archives and batch files whose checksums are not the official ones, such as a
         re-encoded copy: the labels are still held to the official ones, the pixels are not.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
+    progress : bool or object with ``update(n_bytes)``, optional
+        Whether to show progress bars of download and packing; by default on a
+        terminal and in a notebook. An object, such as a ``tqdm`` of your own, is told of every byte
+        that arrives instead.
 
     Returns
     -------
@@ -174,13 +191,14 @@ def load_images(
     """
     if trust not in (None, PIXELS):
         raise InvalidInputError(f"trust {trust!r} is unknown: there is 'pixels', or leave it out")
-    packs = _Packs(Store.from_environment(), readers.CIFAR10, train, trust)
+    check_progress(progress)
+    packs = _Packs(Store.from_environment(), readers.CIFAR10, train, trust, progress)
     if root is not None:
-        return _from_root(packs, user_path(root), download, progress)
+        return _from_root(packs, user_path(root), download)
     images = packs.official()
     if images is None:
         try:
-            images = _from_cache(packs, download, progress)
+            images = _from_cache(packs, download)
         except (ImagesError, UnavailableError, StorageError):
             # Another process may have packed what this one was to read, and removed it.
             images = packs.official()
@@ -189,7 +207,7 @@ def load_images(
     return images
 
 
-def _from_root(packs: _Packs, root: Path, download: bool, progress: Progress | None) -> Images:
+def _from_root(packs: _Packs, root: Path, download: bool) -> Images:
     # Torchvision looks for the archive beside the folder that it extracts.
     folder = root.parent if root.name in (ARCHIVE, BATCH_FOLDER) else root
     images = packs.first([root], download and not folder.is_file())
@@ -199,10 +217,10 @@ def _from_root(packs: _Packs, root: Path, download: bool, progress: Progress | N
             "a folder with upstream's PNG archives, an image tree, or download=True (cifar-noisy "
             "images --download)"
         )
-    return images or packs.images(download_archive(packs.store, packs.release, folder, progress))
+    return images or packs.images(packs.download(folder))
 
 
-def _from_cache(packs: _Packs, download: bool, progress: Progress | None) -> Images:
+def _from_cache(packs: _Packs, download: bool) -> Images:
     """Return images of which the cache has no official pack yet."""
     # An archive that was put into the cache, by hand or by an import, comes first.
     mirrors = [mirror.path for mirror in packs.store.mirrors if isinstance(mirror, Folder)]
@@ -218,16 +236,16 @@ def _from_cache(packs: _Packs, download: bool, progress: Progress | None) -> Ima
             "them: pass root=, the folder that has them, or download=True (cifar-noisy images "
             f"--download){hint}"
         )
-    return images or _download_and_pack(packs, progress)
+    return images or _download_and_pack(packs)
 
 
-def _download_and_pack(packs: _Packs, progress: Progress | None) -> Images:
+def _download_and_pack(packs: _Packs) -> Images:
     """Download into the cache, pack both splits and remove what was downloaded."""
     with packs.lock():
         # Another process may have packed them while this one waited.
         images = packs.official()
         if images is None:
-            source = download_archive(packs.store, packs.release, packs.folder, progress)
+            source = packs.download(packs.folder)
             replace(packs, train=not packs.train, trust=None).pack(source)
             images = replace(packs, trust=None).pack(source)
             for file in {*source.files(True), *source.files(False)}:
@@ -261,6 +279,7 @@ class _Packs:
     release: Release
     train: bool
     trust: str | None
+    progress: Shown = False
 
     @property
     def folder(self) -> Path:
@@ -332,9 +351,14 @@ class _Packs:
         downloads = (self.folder / name for name in (ARCHIVE, *self.release.png_blobs))
         return locked(official, LockTimeout(), *others, *downloads)
 
+    def download(self, folder: Path) -> OfficialArchive | PngArchives:
+        """Download the archive into a folder."""
+        with progress_bar(self.progress, "downloading", self.release.archive_size) as bar:
+            return download_archive(self.store, self.release, folder, bar)
+
     def pack(self, source: Source) -> Images:
         """Read a source and pack it, unless the same images are packed."""
-        pixels, labels = source.read(self.train, self.trust)
+        pixels, labels = source.read(self.train, self.trust, only_bar(self.progress))
         rows = np.arange(len(labels))
         digests = _record_digests(pixels, labels, rows, self.release, self.train)
         path = self._official_path(self.train)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from cifar_noisy.errors import ImagesError
 from cifar_noisy.loading.pickles import Array, call, unpickle
 from cifar_noisy.loading.row_order import OFFICIAL_LABELS_SHA256
+from cifar_noisy.progress_bars import progress_bar
 from cifar_noisy.settings import CLASSES
 from cifar_noisy.store.files import open_regular, real_path, reason
 from cifar_noisy.store.registry import artifacts
@@ -147,7 +148,7 @@ class Source(abc.ABC):
         """Return the files that a split is read from."""
 
     @abc.abstractmethod
-    def _read(self, train: bool) -> Split:
+    def _read(self, train: bool, progress: bool | None) -> Split:
         """Read a split without checking its checksums or the order of its labels."""
 
     def _problem_of(self, train: bool) -> str | None:
@@ -172,8 +173,8 @@ class Source(abc.ABC):
                 lines.append(f"{os.fspath(file)} {status.st_size} {status.st_mtime_ns}\n")
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def read(self, train: bool, trust: str | None = None) -> Split:
-        """Return a split's pixels and labels.
+    def read(self, train: bool, trust: str | None = None, progress: bool | None = False) -> Split:
+        """Return a split's pixels and labels; with a progress bar where there are many files.
 
         `ImagesError` is raised if the bytes are not the official ones and are not trusted, or if
         the labels are not CIFAR-10's.
@@ -185,7 +186,7 @@ class Source(abc.ABC):
                     f"{problem}: replace it, or pass trust='pixels' if it is a re-encoded copy "
                     "whose pixels are to be taken as they are"
                 )
-            pixels, labels = self._read(train)
+            pixels, labels = self._read(train, progress)
         _check_labels(labels, train, self)
         return pixels, labels
 
@@ -196,7 +197,7 @@ class BatchFolder(Source):
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
         return [self.path / name for name in self.release.batches(train)]
 
-    def _read(self, train: bool) -> Split:
+    def _read(self, train: bool, progress: bool | None) -> Split:
         batches = ((file.name, _read_file(file, _MAX_BATCH)) for file in self.files(train))
         return _from_batches(batches, train, self)
 
@@ -209,7 +210,7 @@ class OfficialArchive(Source):
     def files(self, train: bool) -> list[Path]:  # noqa: D102, the base class has it
         return [self.path]
 
-    def _read(self, train: bool) -> Split:
+    def _read(self, train: bool, progress: bool | None) -> Split:
         wanted = self.release.batches(train)
         batches = (
             (path.name, content)
@@ -226,7 +227,7 @@ class PngArchives(Source):
         names = self.release.png_blobs
         return [self.path / name for name in names if (name != "test.tar.gz") == train]
 
-    def _read(self, train: bool) -> Split:
+    def _read(self, train: bool, progress: bool | None) -> Split:
         pngs = (
             (path, content)
             for archive in self.files(train)
@@ -234,7 +235,7 @@ class PngArchives(Source):
             # Archives made on a Mac have hidden files beside the real ones.
             if not path.name.startswith(".")
         )
-        return _from_pngs(pngs, train, self)
+        return _from_pngs(pngs, train, self, progress)
 
 
 class ImageTree(Source):
@@ -255,10 +256,10 @@ class ImageTree(Source):
                 shown = (entry for entry in entries if not entry.name.startswith("."))
                 yield from sorted(shown, key=lambda entry: entry.name)
 
-    def _read(self, train: bool) -> Split:
+    def _read(self, train: bool, progress: bool | None) -> Split:
         entries = self.files(train)
         pngs = ((PurePosixPath(entry.path), _read_file(entry.path, _MAX_PNG)) for entry in entries)
-        return _from_pngs(pngs, train, self)
+        return _from_pngs(pngs, train, self, progress)
 
 
 def find_sources(root: Path, release: Release = CIFAR10) -> Iterator[Source]:
@@ -405,17 +406,22 @@ def _decode_batch(content: bytes, size: int, what: str) -> Split:
 
 
 def _from_pngs(
-    contents: Iterable[tuple[PurePosixPath, bytes]], train: bool, source: Source
+    contents: Iterable[tuple[PurePosixPath, bytes]],
+    train: bool,
+    source: Source,
+    progress: bool | None,
 ) -> Split:
     n_images = source.release.size(train)
     pixels = np.empty((n_images, SIDE, SIDE, 3), np.uint8)
     labels = np.full(n_images, len(CLASSES), np.uint8)
-    for path, png in contents:
-        index, label = _parse_name(path, n_images)
-        if labels[index] != len(CLASSES):
-            raise ImagesError(f"{source.path} has image {index} twice, again as {_shown(path)}")
-        labels[index] = label
-        pixels[index] = _decode_png(png, path)
+    with progress_bar(progress, "reading", n_images, "image") as bar:
+        for path, png in contents:
+            index, label = _parse_name(path, n_images)
+            if labels[index] != len(CLASSES):
+                raise ImagesError(f"{source.path} has image {index} twice, again as {_shown(path)}")
+            labels[index] = label
+            pixels[index] = _decode_png(png, path)
+            bar.update()
     absent = np.flatnonzero(labels == len(CLASSES))
     if len(absent):
         raise ImagesError(

@@ -24,6 +24,7 @@ from cifar_noisy.images.readers import (
     readable,
     split_folder,
 )
+from cifar_noisy.progress_bars import Shown, only_bar, progress_bar
 from cifar_noisy.store.files import open_regular, reason, user_path
 
 POOLED_SIDE = 8
@@ -44,7 +45,7 @@ class Rows:
     pooled: NDArray[np.float32]
 
 
-def read_rows(dataset: object) -> Rows:
+def read_rows(dataset: object, progress: Shown = False) -> Rows:
     """Read a dataset.
 
     It is a path; or a dataset of torchvision or of this package, with ``data`` and ``targets`` or
@@ -54,10 +55,11 @@ def read_rows(dataset: object) -> Rows:
     read raises `InvalidInputError`, images that are missing or broken `ImagesError`.
     """
     if isinstance(dataset, str | os.PathLike):
-        return _from_path(user_path(dataset))
+        return _from_path(user_path(dataset), progress)
     samples, data, targets = (_raw(dataset, name) for name in ("samples", "data", "targets"))
     if isinstance(samples, list):
-        return _from_items((_decode_image(file), label) for file, label in samples)
+        items = ((_decode_image(file), label) for file, label in samples)
+        return _from_items(items, len(samples), progress)
     if data is not None and targets is not None and np.ndim(data) == 4:
         data = _pixels(data, "data")
         return Rows(_as_labels(targets, len(data)), _pool_all(data))
@@ -66,7 +68,8 @@ def read_rows(dataset: object) -> Rows:
             f"a {type(dataset).__name__} cannot be checked: pass a path, or a dataset with a "
             "length and items (image, label)"
         )
-    return _from_items(_image_and_label(dataset[row]) for row in range(len(dataset)))
+    items = (_image_and_label(dataset[row]) for row in range(len(dataset)))
+    return _from_items(items, len(dataset), progress)
 
 
 def _raw(dataset: object, name: str) -> Any:
@@ -116,18 +119,19 @@ def _pool_all(data: NDArray[Any]) -> NDArray[np.float32]:
     return pooled
 
 
-def _from_path(path: Path) -> Rows:
+def _from_path(path: Path, progress: Shown) -> Rows:
     def rows(source: Source) -> Rows:
         if isinstance(source, ImageTree):
-            return _from_tree(path)  # as its owner would read it, whatever its files are called
-        pixels, labels = source.read(train=True, trust=PIXELS)
+            # As its owner would read it, whatever its files are called.
+            return _from_tree(path, progress)
+        pixels, labels = source.read(True, PIXELS, only_bar(progress))
         return Rows(labels.astype(np.int64), _pool_all(pixels))
 
     with readable():
-        return read_first(find_sources(path), rows) or _from_tree(path)
+        return read_first(find_sources(path), rows) or _from_tree(path, progress)
 
 
-def _from_tree(path: Path) -> Rows:
+def _from_tree(path: Path, progress: Shown) -> Rows:
     if not path.is_dir():
         raise ImagesError(f"{path} is no folder and no archive of images: name another")
     folder = split_folder(path, train=True)
@@ -137,7 +141,8 @@ def _from_tree(path: Path) -> Rows:
     ]
     if not files:
         raise ImagesError(f"{folder} has no images in folders by class: name another folder")
-    return _from_items((_decode_image(file), label) for file, label in files)
+    items = ((_decode_image(file), label) for file, label in files)
+    return _from_items(items, len(files), progress)
 
 
 def _image_files(folder: Path) -> Iterator[str]:
@@ -166,11 +171,13 @@ def _decode_image(file: str) -> NDArray[np.uint8]:
         raise ImagesError(f"{file} is no image that can be read ({reason(error)})") from error
 
 
-def _from_items(items: Iterable[tuple[Any, Any]]) -> Rows:
+def _from_items(items: Iterable[tuple[Any, Any]], n_items: int, progress: Shown) -> Rows:
     labels, pooled = [], []
-    for image, label in items:
-        pooled.append(pool(_pixels(image, "an image")))
-        labels.append(label)
+    with progress_bar(progress, "reading", n_items, "image") as bar:
+        for image, label in items:
+            pooled.append(pool(_pixels(image, "an image")))
+            labels.append(label)
+            bar.update()
     if not labels:
         raise InvalidInputError("the dataset is empty: there is nothing to check")
     return Rows(_as_labels(labels, len(pooled)), np.stack(pooled))

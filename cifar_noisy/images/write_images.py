@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,9 @@ from cifar_noisy.images import readers
 from cifar_noisy.images.packs import Images, load_images
 from cifar_noisy.images.readers import BATCH_FOLDER, SIDE, split_name
 from cifar_noisy.loading.label_exports import checked_labels_and_mask
+from cifar_noisy.progress_bars import Shown, check_progress, only_bar, progress_bar
 from cifar_noisy.settings import CLASSES, ORDERS, Order, check_choice
 from cifar_noisy.store.files import storage_errors, user_path
-
-if TYPE_CHECKING:
-    from cifar_noisy.store.http_download import Progress
 
 Layout = Literal["imagefolder", "torchvision"]
 LAYOUTS: tuple[Layout, ...] = ("imagefolder", "torchvision")
@@ -32,7 +30,7 @@ def write_images(
     root: str | os.PathLike[str] | None = None,
     trust: str | None = None,
     download: bool = False,
-    progress: Progress | None = None,
+    progress: Shown = None,
 ) -> Path:
     """Write CIFAR-10 as other programs read it.
 
@@ -46,7 +44,7 @@ def write_images(
         ``cifar-10-batches-py``; its files hold the official arrays, not the official bytes, so
         torchvision's own integrity check does not pass on them, and ``trust="pixels"`` reads them.
     root, trust, download, progress
-        Where the images come from, as for `load_images`.
+        Where the images come from and whether bars are shown, as for `load_images`.
 
     Returns
     -------
@@ -77,13 +75,15 @@ def write_images(
         train: load_images(root, train=train, trust=trust, download=download, progress=progress)
         for train in (True, False)
     }
-    write = _write_tree if layout == "imagefolder" else _write_batches
     with storage_errors(target, "make room, or name another folder"):
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=".", suffix=".part", dir=target, ignore_cleanup_errors=True
         ) as temporary:
-            write(splits, Path(temporary))
+            if layout == "imagefolder":
+                _write_tree(splits, Path(temporary), only_bar(progress))
+            else:
+                _write_batches(splits, Path(temporary))
             for part in parts:
                 try:
                     Path(temporary, part).rename(target / part)
@@ -101,6 +101,7 @@ def export_images(
     keep: ArrayLike | None = None,
     root: str | os.PathLike[str] | None = None,
     trust: str | None = None,
+    progress: Shown = None,
 ) -> Path:
     """Write the train images into a folder for each given label, as ``ImageFolder`` reads them.
 
@@ -118,6 +119,9 @@ def export_images(
         numbers the classes that it finds.
     root, trust
         Where the images come from, as for `load_images`.
+    progress : bool or object with ``update(n)``, optional
+        Whether to show progress bars; by default on a terminal and in a notebook. An object is told
+        of each image that is written instead.
 
     Returns
     -------
@@ -141,6 +145,7 @@ def export_images(
     PosixPath('noisy/train')
     """
     check_choice(order, ORDERS, "order")
+    check_progress(progress)
     noisy, kept = checked_labels_and_mask(labels, keep, order)
     absent = set(range(len(CLASSES))).difference(noisy[kept].tolist())
     if absent:
@@ -151,7 +156,7 @@ def export_images(
     target = user_path(folder)
     if os.path.lexists(target):
         raise InvalidInputError(f"{target} is there already: name another folder")
-    images = load_images(root, trust=trust)
+    images = load_images(root, trust=trust, progress=only_bar(progress))
     if len(images) != len(noisy):
         raise InvalidInputError(f"{images.path} has {len(images):,} images: name all 50,000")
     rows = np.flatnonzero(kept[images.torchvision_index])
@@ -161,19 +166,23 @@ def export_images(
             prefix=".", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
         ) as temporary:
             tree = Path(temporary, "tree")
-            _write_class_folders(tree, images, noisy[images.torchvision_index], rows)
+            _write_class_folders(tree, images, noisy[images.torchvision_index], rows, progress)
             tree.rename(target)
     return target
 
 
-def _write_tree(splits: dict[bool, Images], folder: Path) -> None:
+def _write_tree(splits: dict[bool, Images], folder: Path, progress: bool | None) -> None:
     for train, images in splits.items():
         tree = folder / split_name(train)
-        _write_class_folders(tree, images, images.labels, np.arange(len(images)))
+        _write_class_folders(tree, images, images.labels, np.arange(len(images)), progress)
 
 
 def _write_class_folders(
-    tree: Path, images: Images, labels: NDArray[np.integer[Any]], rows: NDArray[np.intp]
+    tree: Path,
+    images: Images,
+    labels: NDArray[np.integer[Any]],
+    rows: NDArray[np.intp],
+    progress: Shown,
 ) -> None:
     """Write some rows of the images, each into the folder of its label."""
     from PIL import Image
@@ -181,9 +190,11 @@ def _write_class_folders(
     names = _file_names(images)
     for name in CLASSES:
         (tree / name).mkdir(parents=True)
-    for row in rows:
-        image = Image.fromarray(images.pixels[row])
-        image.save(tree / CLASSES[labels[row]] / names[row])
+    with progress_bar(progress, "writing", len(rows), "image") as bar:
+        for row in rows:
+            image = Image.fromarray(images.pixels[row])
+            image.save(tree / CLASSES[labels[row]] / names[row])
+            bar.update()
 
 
 def _write_batches(splits: dict[bool, Images], folder: Path) -> None:

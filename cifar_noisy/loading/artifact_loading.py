@@ -11,6 +11,7 @@ import io
 import math
 import os
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ from cifar_noisy.loading.noise_generation import generate_noise_matrix, true_lab
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.loading.recomputed import read_train_mask
 from cifar_noisy.loading.row_order import from_imagefolder_order
+from cifar_noisy.progress_bars import Progress, Shown, progress_bar
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -68,7 +70,6 @@ from cifar_noisy.store.registry import (
 
 if TYPE_CHECKING:
     from cifar_noisy.loading.training_logs import TrainingLog
-    from cifar_noisy.store.http_download import Progress
 
 # What numpy writes before the data of a plain array, and the published files have.
 _NPY_HEADER_SIZE = 128
@@ -84,19 +85,21 @@ def published_pyx(
     model: str | None = None,
     mmap: bool = False,
     store: Store | None = None,
+    progress: Shown = False,
 ) -> NDArray[np.floating[Any]]:
     """Return published probabilities, in the published order."""
     store = store or Store.from_environment()
     if not isinstance(source, Setting):
-        return _other_pyx(source, model, store)
+        return _other_pyx(source, model, store, progress)
     if model is not None:
         check_choice(model, ("resnet50",), "model")
     artifact = find("pyx", source)
-    if mmap:
-        pyx = open_npy(store.path(artifact))
-        _check_array(pyx, artifact)
-    else:
-        pyx = decode_array(store.read(artifact), artifact)
+    with _download_bar(artifact, store, progress) as bar:
+        if mmap:
+            pyx = open_npy(store.path(artifact, bar))
+            _check_array(pyx, artifact)
+        else:
+            pyx = decode_array(store.read(artifact, bar), artifact)
     if pyx.view(np.uint16).max() > _FLOAT16_ONE:
         raise UnavailableError(
             f"{artifact.path} has entries that are no probabilities: reinstall cifar-noisy"
@@ -105,7 +108,7 @@ def published_pyx(
 
 
 def _other_pyx(
-    source: LabelSet | OwnLabels, model: str | None, store: Store
+    source: LabelSet | OwnLabels, model: str | None, store: Store, progress: Shown
 ) -> NDArray[np.float64]:
     """Return another repository's probabilities, their rows brought into the published order."""
     if isinstance(source, OwnLabels) or not source.models:
@@ -121,10 +124,20 @@ def _other_pyx(
             f"{', '.join(source.models)}"
         )
     artifact = pyx_artifact(source, check_choice(model, source.models, "model"))
-    content = store.read(artifact)
+    with _download_bar(artifact, store, progress) as bar:
+        content = store.read(artifact, bar)
     pyx = np.empty(artifact.shape or (), artifact.dtype)
     pyx[rows_of_folds(source, store)] = decode_array(content, artifact)
     return pyx
+
+
+def _download_bar(
+    artifact: Artifact, store: Store, progress: Shown
+) -> AbstractContextManager[Progress]:
+    """Return what is told of a file's bytes; by default no bar where it is on this machine."""
+    if progress is None and store.local_path(artifact) is not None:
+        progress = False
+    return progress_bar(progress, "downloading", artifact.size)
 
 
 def load_train_mask(
@@ -439,7 +452,7 @@ def download(
     trainer: Trainer | None = None,
     model: str | None = None,
     copy: bool = False,
-    progress: Progress | None = None,
+    progress: Shown = None,
 ) -> list[Path]:
     """Bring published files to this machine, so that loading them later needs no network.
 
@@ -449,8 +462,9 @@ def download(
         Filters as for `artifacts`; without any, all 340 files of the paper (142 MB).
     copy : bool, default False
         Copy what a mirror folder has into the cache, instead of using it in place.
-    progress : object with ``update(n_bytes)``, optional
-        Told of every byte that arrives, for a progress bar; a ``tqdm`` is one.
+    progress : bool or object with ``update(n_bytes)``, optional
+        Whether to show progress bars; by default on a terminal and in a notebook. An object, such
+        as a ``tqdm`` of your own, is told of every byte that arrives instead.
 
     Returns
     -------
@@ -480,7 +494,9 @@ def download(
         trainer=trainer,
         model=model,
     )
-    return Store.from_environment().fetch(require_nonempty(wanted), progress, copy=copy)
+    n_bytes = sum(artifact.size for artifact in require_nonempty(wanted))
+    with progress_bar(progress, "downloading", n_bytes) as bar:
+        return Store.from_environment().fetch(wanted, bar, copy=copy)
 
 
 def cache_folder() -> Path:

@@ -28,6 +28,7 @@ from cifar_noisy.loading.row_order import (
     published_torchvision_index,
     to_imagefolder_order,
 )
+from cifar_noisy.rendering import html_facts
 from cifar_noisy.settings import ORDERS, Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.label_sets import LabelSet, find_label_set
@@ -46,6 +47,10 @@ class OwnLabels:
 
     def __str__(self) -> str:
         return f"labels of your own ({self.name})"
+
+    def _repr_html_(self) -> str:
+        rate = float((self.labels != true_labels()).mean())
+        return html_facts({"labels of your own": self.name, "wrong labels": f"{rate:.2%}"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What numpy unpickles or copies can be written into.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from cifar_noisy.loading.row_order import (
     to_imagefolder_order,
     torchvision_order_labels,
 )
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import CLASSES, ORDERS, Order, check_choice
 from cifar_noisy.store.files import user_path
 
@@ -62,7 +63,7 @@ class LabelFile:
         and ProMix have it) or "True = right label" (Co-teaching); None without a mask.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] = field(repr=False)
     order: Order
     noise_rate: float
     format: str
@@ -84,6 +85,16 @@ class LabelFile:
         labels = from_imagefolder_order(to_imagefolder_order(self.labels, self.order), order)
         labels.flags.writeable = False
         return labels
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "labels": int((self.labels != _NO_LABEL).sum()),
+            "format": self.format,
+            "order": self.order,
+            "wrong labels": f"{self.noise_rate:.2%}",
+            "mask": self.polarity,
+        }
+        return html_facts(facts)
 
 
 def read_labels(

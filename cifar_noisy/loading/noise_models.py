@@ -33,6 +33,7 @@ from cifar_noisy.loading.row_order import (
     to_imagefolder_order,
     torchvision_order_labels,
 )
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import ORDERS, Order, check_choice
 
 NoiseModel = Literal[
@@ -95,6 +96,19 @@ class GeneratedLabels:
             "seed": self.seed,
             "sparsity": self.sparsity,
         }
+
+    def _repr_html_(self) -> str:
+        shares = ["–" if share is None else f"{share:.2%}" for share in self.got_by_class]
+        facts: dict[str, Cell] = {
+            "noise model": self.model,
+            "rate asked for": f"{self.asked:.2%}",
+            "wrong labels": f"{self.got:.2%}",
+            "by true class": ", ".join(shares),
+            "labels": len(self.labels),
+            "seed": str(self.seed),
+            "sparsity": self.sparsity,
+        }
+        return html_facts(facts)
 
 
 def generate_labels(

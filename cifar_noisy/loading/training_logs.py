@@ -39,7 +39,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning
+from cifar_noisy.errors import TrainingLogError, TruncatedLogWarning, printable
+from cifar_noisy.rendering import Cell, html_facts, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +109,41 @@ class TrainingLog:
     is_complete: bool
     wall_seconds: float | None
     printed_noise: float | None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The same as `epochs`."""
+        return self.epochs
+
+    def _accuracies(self) -> dict[str, Cell]:
+        """Return the test accuracy at the last and the best epoch, of two networks both."""
+        names = [name for name in self.epochs if re.match(r"test_accuracy(_\d)?$", str(name))]
+        if not names or self.epochs.empty:
+            return {}
+        networks = self.epochs[names].to_numpy()
+        best = [
+            f"{accuracy:.4f} (epoch {self.epochs['epoch'].iloc[row]})"
+            for accuracy, row in zip(networks.max(axis=0), networks.argmax(axis=0), strict=True)
+        ]
+        last = [f"{accuracy:.4f}" for accuracy in networks[-1]]
+        return {"last test accuracy": " and ".join(last), "best test accuracy": " and ".join(best)}
+
+    def __repr__(self) -> str:
+        facts = [printable(self.format), f"{len(self.epochs)} epochs"]
+        facts += [f"{name} {value}" for name, value in self._accuracies().items()]
+        facts += [] if self.is_complete else ["not complete"]
+        return f"{type(self).__name__}({', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Cell] = {
+            "trained by": self.format,
+            "epochs": f"{len(self.epochs)}{'' if self.is_complete else ', not complete'}",
+            **self._accuracies(),
+            "training examples": self.train_size,
+            "hours": None if self.wall_seconds is None else f"{self.wall_seconds / 3600:.1f}",
+        }
+        columns = {str(name): self.epochs[name].tolist() for name in self.epochs}
+        return html_facts(facts, more=html_table(columns))
 
 
 class _Kind(IntEnum):

@@ -13,6 +13,7 @@ from cifar_noisy.loading.artifact_loading import published_pyx
 from cifar_noisy.loading.given_labels import Noise, command_options, label_source
 from cifar_noisy.loading.recomputed import read_pyx
 from cifar_noisy.loading.row_order import from_imagefolder_order
+from cifar_noisy.progress_bars import Shown, check_progress, only_bar
 from cifar_noisy.settings import Order, Setting, check_choice
 from cifar_noisy.store.artifact_store import Store
 from cifar_noisy.store.files import user_path
@@ -32,6 +33,7 @@ def load_pyx(
     mmap: bool = False,
     source: str | os.PathLike[str] | None = None,
     on_missing: OnMissing = "raise",
+    progress: Shown = None,
 ) -> NDArray[np.floating[Any]]:
     """Load out-of-sample predicted probabilities, as published or recomputed.
 
@@ -64,6 +66,10 @@ def load_pyx(
     on_missing : {"raise", "recompute"}, default "raise"
         What to do where no source has the published file: raise, or train again from the images in
         the cache, which takes long, and keep what comes out in the cache.
+    progress : bool or object with ``update(n_bytes)``, optional
+        Whether to show progress bars of a download or a training; by default on a terminal and in a
+        notebook. An object, such as a ``tqdm`` of your own, is told of every byte that arrives
+        instead.
 
     Returns
     -------
@@ -94,6 +100,7 @@ def load_pyx(
     """
     labels = label_source(noise, sparsity, order=order)
     check_choice(on_missing, get_args(OnMissing), "on_missing")
+    check_progress(progress)
     if mmap and (source is not None or order != "imagefolder"):
         raise InvalidInputError(
             "mmap=True maps the published file, whose order is 'imagefolder': leave mmap out to "
@@ -108,14 +115,15 @@ def load_pyx(
             raise InvalidInputError(
                 f"leave {'mmap' if mmap else 'on_missing'} out: it is for the paper's settings"
             )
-        return from_imagefolder_order(published_pyx(labels, model=model), order)
+        pyx = published_pyx(labels, model=model, progress=progress)
+        return from_imagefolder_order(pyx, order)
     try:
-        pyx = published_pyx(labels, model=model, mmap=mmap)
+        pyx = published_pyx(labels, model=model, mmap=mmap, progress=progress)
     except UnavailableError as error:
         if on_missing == "raise":
             message = f"{error.message}; or {_how_to_recompute(labels)}"
             raise UnavailableError(message, error.causes) from None
-        pyx = _recompute(labels)
+        pyx = _recompute(labels, only_bar(progress))
     return from_imagefolder_order(pyx, order)
 
 
@@ -130,7 +138,7 @@ def _how_to_recompute(setting: Setting) -> str:
     )
 
 
-def _recompute(setting: Setting) -> NDArray[np.floating[Any]]:
+def _recompute(setting: Setting, progress: bool | None) -> NDArray[np.floating[Any]]:
     """Return recomputed probabilities from the cache; train first if they are not there."""
     from cifar_noisy.recompute.task_runner import recompute_settings
 
@@ -138,5 +146,5 @@ def _recompute(setting: Setting) -> NDArray[np.floating[Any]]:
     try:
         return read_pyx(folder, setting)
     except UnavailableError:
-        recompute_settings([setting], folder)
+        recompute_settings([setting], folder, progress)
     return read_pyx(folder, setting)

@@ -1,4 +1,4 @@
-"""Progress on stderr of work that takes minutes: bars on a terminal, else lines."""
+"""Progress of work that takes minutes: bars on a terminal or in a notebook, else lines."""
 
 import signal
 import sys
@@ -6,31 +6,34 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tqdm import tqdm
-
+from cifar_noisy.progress_bars import is_shown, tqdm_bar
 from cifar_noisy.recompute.run_config import Task
 
 if TYPE_CHECKING:
+    from tqdm.std import tqdm
+
     from cifar_noisy.recompute.training import Trainer
 
 T = TypeVar("T")
 
 
 @contextmanager
-def step_bar() -> Iterator[Callable[[Task, "Trainer"], None]]:
-    """Show the steps of each training; yield the function to call after each step."""
+def step_bar(progress: bool | None = None) -> Iterator[Callable[[Task, "Trainer"], None]]:
+    """Show the steps of each training; yield the function to call after each step.
+
+    With False there are neither bars nor lines.
+    """
     bar: tqdm[Any] | None = None
 
     def show(task: Task, trainer: "Trainer") -> None:
         nonlocal bar
         step, n_steps = trainer.step, trainer.n_steps
         if bar is None:
-            bar = tqdm(desc=task.id, total=n_steps, initial=step - 1, unit="step", leave=False,
-                       disable=None)  # fmt: skip
+            bar = tqdm_bar(progress, desc=task.id, total=n_steps, initial=step - 1, unit="step")
         bar.update(step - bar.n)
         epoch, rest = divmod(step, trainer.steps_per_epoch)
-        if rest == 0:
-            left = tqdm.format_interval(trainer.seconds / step * (n_steps - step))
+        if rest == 0 and progress is not False:
+            left = bar.format_interval(trainer.seconds / step * (n_steps - step))
             n_epochs = n_steps // trainer.steps_per_epoch
             print_off_terminal(f"{epoch_prefix(task)}{epoch} of {n_epochs}, {left} left")
         if step == n_steps:
@@ -50,12 +53,12 @@ def epoch_prefix(task: Task) -> str:
 
 
 def print_off_terminal(line: str) -> None:
-    """Write a line to stderr unless that is a terminal, which has bars.
+    """Write a line to stderr unless bars are shown.
 
     If the reader of stderr is gone, such as a program that started this one and was killed, this
     program signals itself to save and end.
     """
-    if sys.stderr is not None and not sys.stderr.isatty():
+    if sys.stderr is not None and not is_shown(None):
         try:
             print(line, file=sys.stderr, flush=True)
         except BrokenPipeError:
@@ -64,7 +67,7 @@ def print_off_terminal(line: str) -> None:
 
 def task_bar(tasks: Iterable[T], n_tasks: int) -> Iterator[T]:
     """Yield tasks, and show how many there were."""
-    with tqdm(total=n_tasks, unit="task", leave=False, disable=None) as bar:
+    with tqdm_bar(None, total=n_tasks, unit="task") as bar:
         for task in tasks:
             bar.update()
             with bar.external_write_mode():  # for what the caller prints

@@ -105,11 +105,13 @@ def run_tasks(
         yield task, before
 
 
-def recompute_settings(settings: Iterable[Setting], folder: Path) -> None:
+def recompute_settings(
+    settings: Iterable[Setting], folder: Path, progress: bool | None = None
+) -> None:
     """Plan and run some settings with the images in the cache; show the progress on stderr."""
     config = make_plan(make_run_config(settings, probe=probe_for(folder, "cpu")), folder)
     dataset = open_dataset(config.dataset, load_test_set=config.needs_test)
-    with step_bar() as show:
+    with step_bar(progress) as show:
         for _ in run_tasks(config, dataset, folder, on_step=show):
             pass
 

@@ -40,6 +40,7 @@ from cifar_noisy.loading.given_labels import (
     label_source,
 )
 from cifar_noisy.loading.row_order import published_torchvision_index, to_imagefolder_order
+from cifar_noisy.progress_bars import Shown, check_progress
 from cifar_noisy.recompute.load_pyx import load_pyx
 from cifar_noisy.report import plot
 from cifar_noisy.report.explorer import Examples
@@ -72,6 +73,7 @@ def write_report(
     images: Images | None = None,
     no_images: str = "",
     n_shown: int = EXAMPLES_SHOWN,
+    progress: Shown = None,
 ) -> Path:
     """Write one self-contained HTML file on given labels, with a label explorer.
 
@@ -98,6 +100,9 @@ def write_report(
         What the page then says: why there are none.
     n_shown : int, default 300
         Suspected errors in the explorer, at most.
+    progress : bool or object with ``update(n_bytes)``, optional
+        Whether to show progress bars of downloads and of the verification; by default on a terminal
+        and in a notebook. An object is told of every byte that arrives or is read instead.
 
     Returns
     -------
@@ -125,6 +130,7 @@ def write_report(
     >>> write_report(f"{folder}/report.html", noise=0.4, sparsity=0.2).name  # published files
     'report.html'
     """
+    check_progress(progress)
     own_pyx = None if pyx is None else _to_imagefolder_order(pyx, order, "pyx")
     own_mask = None if mask is None else _to_imagefolder_order(mask, order, "mask")
     if own_mask is not None and (own_mask.dtype != np.bool_ or own_mask.ndim != 1):
@@ -133,7 +139,7 @@ def write_report(
             "example, True = label error (cifar-noisy evaluate takes scores too)"
         )
     source = label_source(noise, sparsity, order=order)
-    page = _page_of(source, model, own_pyx, own_mask, images, no_images, n_shown)
+    page = _page_of(source, model, own_pyx, own_mask, images, no_images, n_shown, progress)
     path = user_path(out)
     write_page(path, page)
     return path
@@ -157,8 +163,9 @@ def _page_of(
     images: Images | None,
     no_images: str,
     n_shown: int,
+    progress: Shown,
 ) -> str:
-    pyx = load_pyx(source, model=model) if own_pyx is None else own_pyx
+    pyx = load_pyx(source, model=model, progress=progress) if own_pyx is None else own_pyx
     # This checks probabilities of the caller's; below, their mask, and warns where it looks wrong.
     evaluated = evaluate_pyx(pyx, source, model=model)
     given, true = load_noisy_labels(source), load_true_labels()
@@ -170,7 +177,7 @@ def _page_of(
         found |= {str(method): load_label_errors(method, source) for method in METHODS}
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
-    checks = _checks(source)
+    checks = _checks(source, progress)
     indices = {"imagefolder": np.arange(len(given)), "torchvision": published_torchvision_index()}
     return build_page(
         _title(source),
@@ -197,11 +204,11 @@ def _title(source: LabelSource) -> str:
     return f"CIFAR-10 with {source}"
 
 
-def _checks(source: LabelSource) -> list[Check]:
+def _checks(source: LabelSource, progress: Shown) -> list[Check]:
     """Verify what was published of the labels; nothing was of the caller's own."""
     if isinstance(source, OwnLabels):
         return []
-    return list(verify(**identity(source)))
+    return list(verify(**identity(source), progress=progress))
 
 
 def _lead(source: LabelSource, model: str | None, *, is_own: bool) -> str:

@@ -32,6 +32,7 @@ from typing import IO
 from urllib.parse import quote
 
 from cifar_noisy.errors import ConfigurationError, CorruptFileWarning, UnavailableError
+from cifar_noisy.progress_bars import Progress, progress_bar, without_tqdm_warning
 from cifar_noisy.store.files import (
     open_regular,
     reason,
@@ -41,7 +42,6 @@ from cifar_noisy.store.files import (
 )
 from cifar_noisy.store.http_download import (
     DownloadSession,
-    Progress,
     download_into,
     format_size,
     in_parallel,
@@ -180,9 +180,13 @@ class Store:
             paths.append(found)
         return paths
 
-    def fetch_absent(self, artifacts: Sequence[Artifact]) -> None:
+    def fetch_absent(self, artifacts: Sequence[Artifact], progress: bool | None = False) -> None:
         """Fetch those of many artifacts that are not on this machine, in parallel."""
-        self.fetch([artifact for artifact in artifacts if self.local_path(artifact) is None])
+        absent = [artifact for artifact in artifacts if self.local_path(artifact) is None]
+        if absent:
+            n_bytes = sum(artifact.size for artifact in absent)
+            with progress_bar(progress, "downloading", n_bytes) as bar:
+                self.fetch(absent, bar)
 
     def gather(
         self,
@@ -414,7 +418,8 @@ def _filter_values(artifact: Artifact, name: str) -> tuple[str | float | None, .
 def _cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE, "").strip()
     if not chosen:
-        import pooch
+        with without_tqdm_warning():
+            import pooch
 
         try:
             chosen = str(pooch.os_cache("cifar-noisy"))

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from cifar_noisy.errors import BundleError, StorageError
+from cifar_noisy.progress_bars import Progress
 from cifar_noisy.store import registry
 from cifar_noisy.store.artifact_store import Store, file_problem
 from cifar_noisy.store.files import atomic_file, open_regular, output_file, reason, storage_errors
-from cifar_noisy.store.http_download import Progress
 from cifar_noisy.store.registry import Artifact
 from cifar_noisy.store.tars import PLAIN_FILE, read_members
 

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 from cifar_noisy.errors import NO_MEMORY, StorageError, UnavailableError, is_out_of_memory
+from cifar_noisy.progress_bars import Progress
 from cifar_noisy.store import http_get
 from cifar_noisy.store.files import (
     LARGEST,
@@ -50,13 +51,6 @@ Validator = Callable[[IO[bytes]], str | None]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class Progress(Protocol):
-    """What a download tells of its progress, in bytes; a tqdm bar is one."""
-
-    def update(self, n: float | None = 1) -> object:
-        """Count `n` more bytes, or fewer where it is negative."""
 
 
 @dataclass

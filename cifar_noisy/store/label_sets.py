@@ -10,6 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from cifar_noisy.records import Records
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import SETTINGS, Setting, check_choice
 from cifar_noisy.store.registry import all_artifacts, by_path, registry_folder
 
@@ -50,6 +52,10 @@ class LabelSet:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        rate, kind = self.noise_rate, self.noise_kind
+        return f"{type(self).__name__}({self.name!r}, noise_rate={rate:g}, noise_kind={kind!r})"
 
     @property
     def setting(self) -> Setting | None:
@@ -97,15 +103,28 @@ class LabelSet:
             "citation": self.citation,
         }
 
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "label set": self.name,
+            "wrong labels": f"{self.noise_rate:.2%}",
+            "kind of noise": self.noise_kind,
+            "networks with probabilities": ", ".join(self.models) or None,
+            "licence": self.licence,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.shown() | {"from": self.repository, "to cite": self.citation})
+
 
 @functools.cache
-def label_sets() -> tuple[LabelSet, ...]:
+def label_sets() -> Records[LabelSet]:
     """Return all label sets that functions know by name.
 
     Returns
     -------
-    tuple of LabelSet
-        The paper's 17 settings first.
+    Records of LabelSet
+        A tuple, the paper's 17 settings first; ``.frame`` is a data frame with a row for each.
 
     Examples
     --------
@@ -117,7 +136,7 @@ def label_sets() -> tuple[LabelSet, ...]:
     cifar10n-random2 0.18122 human
     """
     with (registry_folder() / LABEL_SETS_FILE).open(encoding="utf-8", newline="") as rows:
-        return tuple(
+        return Records(
             LabelSet(
                 row["name"],
                 float(row["noise_rate"]),

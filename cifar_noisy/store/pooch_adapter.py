@@ -10,9 +10,10 @@ from typing import Any
 import pooch
 
 from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
+from cifar_noisy.progress_bars import Progress
 from cifar_noisy.store import http_get, registry
 from cifar_noisy.store.artifact_store import Store, file_problem
-from cifar_noisy.store.http_download import CONNECT_SECONDS, READ_SECONDS, Progress
+from cifar_noisy.store.http_download import CONNECT_SECONDS, READ_SECONDS
 from cifar_noisy.store.registry import Artifact
 
 Processor = Callable[[str, str, pooch.Pooch], Any]

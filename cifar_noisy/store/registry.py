@@ -9,15 +9,18 @@ CIFAR-10's official image archive; ``registry.txt`` has their checksums in pooch
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from cifar_noisy.errors import InvalidInputError, UnknownArtifactError
+from cifar_noisy.records import Records
+from cifar_noisy.rendering import Cell, html_facts
 from cifar_noisy.settings import (
     EDITIONS,
     METHODS,
@@ -128,6 +131,26 @@ class Artifact:
         parts = [self.kind, labels, self.method, self.edition, self.trainer, self.model]
         return ", ".join(part for part in parts if part)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, {self.size:,} bytes, {self.path!r})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all attributes, for a data frame or JSON."""
+        return dataclasses.asdict(self)
+
+    def shown(self) -> dict[str, Cell]:
+        """Return what people look at, by name."""
+        return {
+            "file": str(self),
+            "bytes": self.size,
+            "array": f"{self.dtype} {self.shape}" if self.shape else None,
+            "path": self.path,
+        }
+
+    def _repr_html_(self) -> str:
+        origin = {"from": self.repository, "revision": self.revision, "licence": self.licence}
+        return html_facts(self.shown() | origin | {"sha256": self.sha256})
+
     @property
     def repository_name(self) -> str:
         """Owner and name of the GitHub repository; empty for a file from elsewhere."""
@@ -215,7 +238,7 @@ def artifacts(
     edition: Edition | None = None,
     trainer: Trainer | None = None,
     model: str | None = None,
-) -> tuple[Artifact, ...]:
+) -> Records[Artifact]:
     """Return the published files that match every filter given, stray logs included.
 
     Without a filter these are the 340 files of the paper's repository. Files of other repositories
@@ -244,8 +267,9 @@ def artifacts(
 
     Returns
     -------
-    tuple of Artifact
-        In the order of the table; empty if nothing published matches.
+    Records of Artifact
+        A tuple in the order of the table, empty if nothing published matches; ``.frame`` is a data
+        frame with a row for each.
 
     Raises
     ------
@@ -287,7 +311,7 @@ def artifacts(
         wanted["noise"] = check_noise(noise)
     if sparsity is not None:
         wanted["sparsity"] = check_sparsity(sparsity)
-    return tuple(
+    return Records(
         artifact
         for artifact in all_artifacts()
         if _is_meant(artifact, kind, named)
