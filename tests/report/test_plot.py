@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -287,7 +287,7 @@ def test_points_that_crowd_have_an_inset(
     methods = {str(i): np.arange(100) < cut for i, cut in enumerate(cuts)}
     plot.precision_recall(np.linspace(1, 0, 100), is_error, methods=methods, ax=ax)
     assert sorted(texts(ax)) == sorted(["score", *beside])
-    insets = ax.child_axes
+    insets = cast(list[Axes], ax.child_axes)
     assert sorted(name for inset in insets for name in texts(inset)) == in_inset
     ax.figure.canvas.draw()
     for inset in insets:
