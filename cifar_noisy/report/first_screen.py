@@ -80,8 +80,9 @@ def summary(detections: Sequence[Detection]) -> str:
             "No label is wrong here, so precision, recall and F1 have no meaning: a dash stands "
             "for them."
         )
+    name = "Your mask" if own else best.name
     return (
-        f"{best.name} flags {best.n_found:,} of {best.n_examples:,} labels. Of these, "
+        f"{name} flags {best.n_found:,} of {best.n_examples:,} labels. Of these, "
         f"{best.n_correct:,} are wrong: {best.n_correct / best.n_errors:.1%} of the "
         f"{best.n_errors:,} wrong labels are found."
     )
@@ -92,7 +93,8 @@ def detection_table(
 ) -> Table:
     """Return a row per method, yours first and then the best: how much it flagged, how well."""
     heads = (
-        "method", ">F1", "<behind", ">precision", ">recall", ">flagged", ">rightly", ">accuracy"
+        "method", ">F1", "<behind best", ">precision", ">recall", ">flagged", ">rightly",
+        ">accuracy",
     )  # fmt: skip
     rows = sorted(ranked(detections), key=lambda row: row.name != YOURS)
     numbers = series_of([row.name for row in rows])

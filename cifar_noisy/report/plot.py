@@ -261,7 +261,7 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     logs : mapping of str to TrainingLog
         Logs as `load_training_log` gives them, by the name that stands at the end of the curve
         with its last accuracy. Of a log with two networks, both are drawn, the second thin and
-        without a name.
+        without a name. The axis begins at what no curve is below after a tenth of its epochs.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
 
@@ -289,6 +289,7 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
             )
     ax = _axes(ax)
     ends: dict[str, tuple[float, float]] = {}
+    settled = []
     numbers = series_of(logs)
     for name, log in logs.items():
         epochs = log.epochs["epoch"].to_numpy()
@@ -300,12 +301,16 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
                 epochs, accuracy, color=SERIES[numbers[name]],
                 linestyle=_DASHES[numbers[name] % len(_DASHES)], linewidth=width, label=label,
             )  # fmt: skip
+            settled.append(np.nanmin(accuracy[len(epochs) // 10 :], initial=100))
             if label and len(epochs) and np.isfinite(accuracy[-1]):
                 ends[name] = (epochs[-1], accuracy[-1])
     ax.set(xlabel="epoch", ylabel=_shown("test accuracy (%)"))
     ax.set_title("Test accuracy during training")
     ax.grid(alpha=0.3)
     ax.margins(x=0.01)
+    if ends:
+        top = ax.get_ylim()[1]
+        ax.set_ylim(min(settled) - 0.05 * (top - min(settled)), top)
     texts = {name: f"{name} {end[1]:.1f}" for name, end in ends.items()}
     _label_points(ax, ends, texts, numbers, ax.bbox.height)
     return ax
@@ -573,7 +578,7 @@ def _label_points(
             _shown(texts[name]), points[name], (1.05, place), textcoords="axes fraction",
             va="center", fontsize="small", annotation_clip=False,
             arrowprops={
-                "arrowstyle": "-", "color": SERIES[numbers[name]], "linewidth": 1,
+                "arrowstyle": "-", "color": SERIES[numbers[name]], "linewidth": 0.6,
                 "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5),
             },
         )  # fmt: skip

@@ -368,8 +368,12 @@ def _accuracies(logs: Mapping[str, TrainingLog], title: str) -> Table:
         [Cell(name, series=numbers[name]), Cell.percent(values[-1]), Cell.percent(values.max())]
         for name, values in sorted(accuracies.items(), key=lambda item: -item[1][-1])
     ]
+    better = ", of its better network" if title == "Co-Teaching" else ""
     return Table(
-        f"Test accuracy of {title}, %", ("method", ">last epoch", ">best epoch"), rows, sorted_by=1
+        f"Test accuracy of {title}, %{better}",
+        ("method", ">last epoch", ">best epoch"),
+        rows,
+        sorted_by=1,
     )
 
 

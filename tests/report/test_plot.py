@@ -245,6 +245,15 @@ def test_learning_curves_are_the_logs(published: str, ax: Axes) -> None:
     }
 
 
+def test_the_rise_at_the_beginning_leaves_room_to_what_follows(published: str, ax: Axes) -> None:
+    log = cifar_noisy.load_training_log("cl_both", 0.4, 0.2)
+    accuracy = 100 * log.epochs["test_accuracy"]
+    plot.learning_curves({"all": log}, ax=ax)
+    bottom, top = ax.get_ylim()
+    assert accuracy.min() < bottom < accuracy[len(accuracy) // 10 :].min()
+    assert top > accuracy.max()
+
+
 FIVE = [str(method) for method in cifar_noisy.METHODS]
 
 
