@@ -179,7 +179,7 @@ def noise_figure(
         name="noise-matrix",
         size=FIGURE_SIZE,
         is_dense=True,
-        cells=texts,
+        cells=texts if len(classes) <= plot.MOST_NUMBERED else (),
     )
 
 
@@ -215,5 +215,5 @@ def _joint(examples: Examples) -> Figure:
         name="joint",
         size=_WITH_A_BAR,
         is_dense=True,
-        cells=texts,
+        cells=texts if len(classes) <= plot.MOST_NUMBERED else (),
     )

@@ -41,6 +41,9 @@ NEUTRAL = "#7f7f7f"
 ALL_EXAMPLES = "all examples"
 """Name of a training on all examples, beside those on what a method keeps."""
 
+MOST_NUMBERED = 25
+"""Classes up to which a heat map has every name, and numbers in its cells."""
+
 SERIES = (*PALETTE, NEUTRAL)
 """The colours of names, by the numbers that `series_of` gives."""
 
@@ -73,7 +76,7 @@ def noise_matrix(
     counts : (K, K) int array_like, optional
         Examples with given label i and true label j, shown below the rates.
     classes : sequence of K str
-        Names of the classes.
+        Names of the classes. Of more than 25 some are shown, and no numbers.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
 
@@ -618,7 +621,8 @@ def _heat_map(
 ) -> QuadMesh:
     """Draw a square of cells with their texts, given labels downwards, true labels rightwards."""
     mesh = ax.pcolormesh(values, edgecolors="face", **colours)
-    for row, column in np.ndindex(values.shape):
+    step = -(-len(classes) // MOST_NUMBERED)
+    for row, column in np.ndindex(values.shape) if step == 1 else ():
         red, green, blue, alpha = mesh.to_rgba(values[row, column])
         is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
         ax.text(
@@ -626,8 +630,8 @@ def _heat_map(
             fontsize="small" if len(texts[row][column]) < 4 else "x-small",
             color=("black" if is_bright else "white") if alpha else None,
         )  # fmt: skip
-    centres = np.arange(len(classes)) + 0.5
-    names = [_shown(name) for name in classes]
+    centres = np.arange(0, len(classes), step) + 0.5
+    names = [_shown(name) for name in list(classes)[::step]]
     ax.set_xticks(centres, names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(centres, names)
     ax.set(xlabel="true label", ylabel="given label", aspect="equal")

@@ -44,6 +44,8 @@ _STYLE: Any = {  # matplotlib lists each of its settings in a type of its own
 # matplotlib's style is global, and two threads would restore each other's.
 _STYLED = threading.Lock()
 
+_CELL = re.compile(r'<g id="[\w-]+-cell-(?P<row>\d+)-(?P<column>\d+)">')
+
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -76,11 +78,7 @@ def figure(
         _cover_cells(ax, cells)
         canvas.savefig(file, format="svg", metadata=_NO_METADATA)
     svg = _for_a_page(file.getvalue(), name, size[0] * _LEAST_PIXELS_PER_INCH[is_dense])
-    for row, texts in enumerate(cells):
-        for column, text in enumerate(texts):
-            cell = f'<g id="{name}-cell-{row}-{column}">'
-            svg = svg.replace(cell, f"{cell}<title>{html.escape(printable(text))}</title>")
-    return Figure(svg, caption, size[0])
+    return Figure(re.sub(_CELL, lambda cell: _titled(cell, cells), svg), caption, size[0])
 
 
 def _cover_cells(ax: "Axes", cells: Sequence[Sequence[str]]) -> None:
@@ -92,6 +90,11 @@ def _cover_cells(ax: "Axes", cells: Sequence[Sequence[str]]) -> None:
             ax.add_patch(Rectangle((column, row), 1, 1, fill=False, linewidth=0, zorder=9)).set_gid(
                 f"cell-{row}-{column}"
             )
+
+
+def _titled(cell: re.Match[str], cells: Sequence[Sequence[str]]) -> str:
+    text = cells[int(cell["row"])][int(cell["column"])]
+    return f"{cell[0]}<title>{html.escape(printable(text))}</title>"
 
 
 def _for_a_page(svg: str, name: str, min_width: float) -> str:

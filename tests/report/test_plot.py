@@ -95,6 +95,16 @@ def test_the_estimated_joint_of_the_package_beside_counts(ax: Axes) -> None:
     np.testing.assert_allclose(difference, 100 * actual / actual.sum(), atol=0.005)
 
 
+@pytest.mark.parametrize(("n", "n_names"), [(25, 25), (26, 13), (100, 25)])
+def test_many_classes_have_colours_alone(n: int, n_names: int, ax: Axes) -> None:
+    names = [f"class {i}" for i in range(n)]
+    plot.joint(np.eye(n), np.ones((n, n)), classes=names, ax=ax)
+    assert len(ax.texts) == (n * n if n <= 25 else 0)
+    shown = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(shown) == n_names
+    assert [ax.get_yticks()[i] for i in (0, -1)] == [names.index(shown[i]) + 0.5 for i in (0, -1)]
+
+
 def test_the_colours_of_a_joint_have_a_bar(ax: Axes) -> None:
     plot.joint(np.eye(2), [[1, 1], [0, 0]], classes=["cat", "dog"], ax=ax)
     _, bar = ax.figure.axes
