@@ -40,14 +40,15 @@ def _comparison(detections: Sequence[Detection]) -> list[KeyNumber]:
     label = f"Best of {len(others)} methods, by F1" if others[1:] and not own else "F1"
     rates = f"precision {_rate(best.precision)}, recall {_rate(best.recall)}"
     name = " = ".join(row.name for row in first)
-    numbers = [KeyNumber(label, _rate(best.f1), rates, name, series_of([best.name])[best.name])]
+    numbers = [KeyNumber(label, _rate(best.f1), rates, name, _series(detections)[best.name])]
     rest = [row for row in others if row not in first]
     plain = [row for row in rest[1:] if row.name == _PLAIN]
-    for row, role in zip(
-        [*rest[:1], *plain],
-        ["Against the best other" if own else "Ahead of the runner-up", "Ahead of plain argmax"],
-        strict=False,
-    ):
+    roles = (
+        ("Against the best other", "Against plain argmax")
+        if own
+        else ("Ahead of the runner-up", "Ahead of plain argmax")
+    )
+    for row, role in zip([*rest[:1], *plain], roles, strict=False):
         ahead = f"{_behind(row, best.f1):+.4f}".replace("-", "−")
         numbers.append(KeyNumber(role, ahead, f"{row.name}, F1 {_rate(row.f1)}"))
     return numbers
@@ -64,7 +65,7 @@ def _false_alarms(detections: Sequence[Detection]) -> list[KeyNumber]:
             f"{fewest.n_found:,}",
             "labels flagged, though none is wrong",
             fewest.name,
-            series_of([fewest.name])[fewest.name],
+            _series(detections)[fewest.name],
         )
     ]
 
@@ -97,7 +98,7 @@ def detection_table(
         ">accuracy",
     )  # fmt: skip
     rows = sorted(ranked(detections), key=lambda row: row.name != YOURS)
-    numbers = series_of([row.name for row in rows])
+    numbers = _series(detections)
     top = max((_or_zero(row.f1) for row in rows), default=None)
     cells: list[Row] = [
         [
@@ -115,6 +116,11 @@ def detection_table(
     return Table(
         caption, heads, cells, sorted_by=1 if by_f1 else None, marked=[0] if has_own else []
     )
+
+
+def _series(detections: Sequence[Detection]) -> dict[str, int]:
+    """Return the numbers of the colours that the methods have in figures."""
+    return series_of([row.name for row in detections])
 
 
 def _or_zero(value: float | None) -> float:

@@ -92,6 +92,7 @@ def build_page(
         key_numbers=key_numbers(detections, len(is_error), int(is_error.sum()), accuracy),
         summary=summary(detections),
         facts=facts or {},
+        series=plot.series_of([str(name) for name in examples.found]),
         results=Section(
             "Results",
             tables=[detection_table(detections), *tables],

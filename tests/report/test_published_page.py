@@ -252,7 +252,7 @@ def test_the_first_screen_says_who_is_best_and_by_how_much() -> None:
             [
                 ("F1", "yours 0.6667"),
                 ("Against the best other", "+0.2052"),
-                ("Ahead of plain argmax", "+0.3334"),
+                ("Against plain argmax", "+0.3334"),
             ],
         ),
         (
@@ -275,6 +275,8 @@ def test_the_first_screen_of_other_methods(
     assert key_numbers(html)[:-2] == said
     page = Page(html)
     names = [row["method"] for row in page.table("method", "F1")]
+    swatches = re.findall(r'swatch series-(\d)"></i>([^<]*)<', html)
+    assert len({number for number, _ in swatches}) == len({name.split()[0] for _, name in swatches})
     assert sorted(names) == sorted(methods)
     assert names[:1] == ["yours"] if "yours" in methods else True
     assert html.count('<tr class="marked">') == ("yours" in methods)

@@ -13,7 +13,8 @@
     const body = head.closest("table").tBodies[0];
     const first = head.dataset.first ?? "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
-    const way = head.getAttribute("aria-sort") === first ? other : first;
+    const isAgain = "clicked" in head.dataset && head.getAttribute("aria-sort") === first;
+    const way = isAgain ? other : first;
     const sign = way === "ascending" ? 1 : -1;
     const key = (row) => {
       const cell = row.cells[head.cellIndex];
@@ -27,8 +28,12 @@
       const lacking = (typeof x === "string") - (typeof y === "string");
       return lacking || (typeof x === "string" ? 0 : sign * (x - y));
     };
-    for (const cell of head.parentNode.cells) cell.removeAttribute("aria-sort");
+    for (const cell of head.parentNode.cells) {
+      cell.removeAttribute("aria-sort");
+      delete cell.dataset.clicked;
+    }
     head.setAttribute("aria-sort", way);
+    head.dataset.clicked = "";
     body.append(...[...body.rows].sort(compare));
   };
   for (const head of document.querySelectorAll(".sortable thead th")) {
