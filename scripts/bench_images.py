@@ -3,8 +3,9 @@
     python scripts/bench_images.py TORCHVISION_ROOT IMAGE_TREE
 
 The two folders hold the same images, of CIFAR-10 or a re-encoded copy, as batch files and as PNG
-files with upstream's names. All epochs of a ratio are taken in turn in one run, the median of
-several. The rows are of the kind that bench.py prints.
+files with upstream's names; the page needs the published files too, in the cache or in a mirror
+folder. All epochs of a ratio are taken in turn in one run, the median of several. The rows are of
+the kind that bench.py prints.
 """
 
 import multiprocessing
@@ -20,12 +21,15 @@ from typing import Any
 
 import psutil
 import torch
-from bench import Row, cpu, medians, python, report, seconds
+from bench import COMMAND, Row, cpu, medians, python, report, seconds
+from selenium.webdriver import Chrome
+from selenium.webdriver.support.wait import WebDriverWait
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, ImageFolder, cifar
 
 from cifar_noisy import NoisyCIFAR10, batches
+from tests.browser import browsing, is_installed, look_at
 
 ROUNDS = 5
 BATCH = 256
@@ -174,6 +178,29 @@ def worker_memory(root: Path, context: str) -> Row:
     return Row(f"4 workers by {context}, PSS", measured, "the pixels once", pixels < 1.1 * size)
 
 
+def page(root: Path) -> Iterator[Row]:
+    """Take time and size of a page with 3,000 thumbnails, as a process, and of its first paint."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "report.html"
+        words = f"report --noise 0.4 --sparsity 0.2 --images {root} --trust pixels --out {out}"
+        taken, _ = medians(python(COMMAND.format(words)) for _ in range(5))
+        size = out.stat().st_size / 1e6
+        measured = f"{taken:.1f} s, {size:.1f} MB"
+        yield Row("page of a setting", measured, "under 4 s, 5 MB", taken < 4 and size < 5)
+        if not is_installed():
+            return
+        with browsing() as browser:
+            (painted,) = medians(first_paint(browser, out) for _ in range(7))
+    yield Row("its first paint", f"{painted:.2f} s", "under 0.3 s", painted < 0.3)
+
+
+def first_paint(browser: Chrome, path: Path) -> list[float]:
+    look_at(browser, path)
+    entries = "return performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)"
+    wait = WebDriverWait(browser, 10)
+    return [at / 1000 for at in wait.until(lambda _: browser.execute_script(entries))]
+
+
 def rows(root: Path, tree: Path) -> Iterator[Row]:
     # torchvision refuses images that are not the official ones.
     cifar.check_integrity = lambda *_: True
@@ -186,6 +213,7 @@ def rows(root: Path, tree: Path) -> Iterator[Row]:
         for context in ("fork", "spawn"):
             yield worker_memory(root, context)
         yield from epoch_rows(root, tree)
+        yield from page(root)
 
 
 def main() -> int:

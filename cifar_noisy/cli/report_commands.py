@@ -116,8 +116,10 @@ def report(
     trust: Trust = None,
     n_shown: Annotated[
         int,
-        typer.Option("--examples", min=1, help="Suspected errors in the explorer, at most."),
-    ] = 300,
+        typer.Option(
+            "--examples", min=0, help="Suspected errors with pictures in the explorer, at most."
+        ),
+    ] = 3_000,
     out: Annotated[Path, typer.Option(help="The HTML file to write; - is stdout.")] = Path(
         "report.html"
     ),

@@ -1,7 +1,8 @@
 """One HTML page of a noise setting, or of any labelled dataset; needs ``cifar-noisy[report]``.
 
-`published` gathers what was published of a setting; `page` builds the page of any dataset from its
-arrays, with `explorer` for the data behind the thumbnails and `svg` for figures.
+`published_page` gathers what was published of a setting; `page` builds the page of any dataset from
+its arrays, with `first_screen` for the results, `explorer` for the data behind the thumbnails and
+`svg` for figures.
 """
 
 import lazy_loader

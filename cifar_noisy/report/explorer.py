@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_noisy.confident_learning.scores import label_error_scores
 from cifar_noisy.errors import InvalidInputError
 
 Mask = NDArray[np.bool_]
+Scores = Mapping[str, NDArray[np.float64]]
+
+PAGE_SIZE = 300
+"""Examples that the explorer shows at once."""
 
 _COLUMNS = 20
+_SIDE = 64  # of a thumbnail, in pixels
+_EXACT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Examples:
 
     `given` and `true` are labels (N,), `pyx` out-of-sample probabilities (N, K). `found` has a mask
     (N,) per method, True = label error. `images` are uint8 (N, H, W, 3 or 1). `indices` are the
-    indices (N,) of each example in other orders, by the name of the order.
+    indices (N,) of each example in other orders, by the name of the order; `votes` are other labels
+    (N,) that people gave, by the name of who gave them.
     """
 
     given: NDArray[np.integer]
@@ -34,6 +40,7 @@ class Examples:
     classes: Sequence[str]
     images: NDArray[np.uint8] | None = None
     indices: Mapping[str, NDArray[np.integer]] | None = None
+    votes: Mapping[str, NDArray[np.integer]] | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -41,6 +48,7 @@ class Examples:
             "pyx": (self.pyx, (len(self.given), len(self.classes))),
             **{name: (mask, (len(self.given),)) for name, mask in self.found.items()},
             **{name: (rows, (len(self.given),)) for name, rows in (self.indices or {}).items()},
+            **{name: (labels, (len(self.given),)) for name, labels in (self.votes or {}).items()},
         }
         for name, (array, expected) in shapes.items():
             if array.shape != expected:
@@ -89,46 +97,91 @@ def _patterns(found: Mapping[str, Mask], n_examples: int) -> NDArray[np.int64]:
     return patterns
 
 
-def explorer_data(examples: Examples, n: int) -> dict[str, Any]:
-    """Return the data of the page's script, ready for JSON, of `n` examples at most.
+def explorer_data(examples: Examples, scores: Scores, rows: NDArray[np.intp]) -> dict[str, Any]:
+    """Return the data of the page's script, ready for JSON.
 
-    Bit m of an example's ``flags`` says whether method m flags it; ``p`` are its probabilities.
+    Of every example the page knows labels, scores, indices and which methods flag it; of the
+    suspects, `rows`, also the probabilities. ``by_self_confidence`` are places of the suspects.
     """
-    scores = label_error_scores(examples.given, examples.pyx)
-    rows = suspects(examples.found, scores["normalized_margin"], n)
-    patterns = _patterns(examples.found, len(examples.given))
-    predicted = examples.pyx.argmax(axis=1)
+    confidence = scores["self_confidence"][rows]
     return {
         "classes": list(map(str, examples.classes)),
         "methods": list(map(str, examples.found)),
         "columns": _COLUMNS,
-        "examples": [
-            {
-                "row": int(row),
-                "indices": {k: int(v[row]) for k, v in (examples.indices or {}).items()},
-                "given": int(examples.given[row]),
-                "true": int(examples.true[row]),
-                "predicted": int(predicted[row]),
-                "flags": int(patterns[row]),
-                "margin": float(scores["normalized_margin"][row]),
-                "self_confidence": float(scores["self_confidence"][row]),
-                "p": examples.pyx[row].tolist(),
-            }
-            for row in rows
-        ],
+        "page_size": PAGE_SIZE,
+        "aspect": _aspect(examples.images),
+        "n_examples": len(examples.given),
+        "n_flagged": int(np.count_nonzero(_patterns(examples.found, len(examples.given)))),
+        "rows": _packed(rows),
+        "by_self_confidence": _packed(np.lexsort((rows, -confidence))),
+        "given": _packed(examples.given),
+        "true": _packed(examples.true),
+        "predicted": _packed(examples.pyx.argmax(axis=1)),
+        "found": [_packed(np.packbits(f, bitorder="little")) for f in examples.found.values()],
+        **{name: _packed(score.astype(np.float32)) for name, score in scores.items()},
+        "p": _packed(examples.pyx[rows].astype(np.float32)),
+        "indices": {name: _packed(values) for name, values in (examples.indices or {}).items()},
+        "votes": {name: _packed(labels) for name, labels in (examples.votes or {}).items()},
     }
 
 
-def thumbnail_sheet(images: NDArray[np.uint8]) -> str:
-    """Return a PNG of all images (N, H, W, 3 or 1) in a grid, as a data URI."""
+def _aspect(images: NDArray[np.uint8] | None) -> float:
+    """Return an image's width over its height."""
+    return 1 if images is None else images.shape[2] / images.shape[1]
+
+
+def _packed(array: NDArray[Any]) -> dict[str, str]:
+    """Return an array as the name of its type and its bytes in base64: small, and soon read."""
+    if array.dtype.kind in "iu":
+        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
+    little_endian = array.astype(array.dtype.newbyteorder("<"))
+    return {"type": array.dtype.name, "base64": base64.b64encode(little_endian.tobytes()).decode()}
+
+
+def thumbnail_sheets(images: NDArray[np.uint8]) -> list[str]:
+    """Return pictures of the images (N, H, W, 3 or 1) in grids, one a page, as data URIs.
+
+    Few and small images are PNG, as they are. Others are JPEG of high quality, large ones reduced,
+    since a page of thousands would be too large to send.
+    """
+    is_exact = are_exact(images)
+    thumbnails = images if is_exact else _reduced(images)
+    form: dict[str, Any] = (
+        {"format": "PNG", "optimize": True}
+        if is_exact
+        else {"format": "JPEG", "quality": 90, "subsampling": 0}
+    )
+    return [
+        _sheet(thumbnails[start : start + PAGE_SIZE], form)
+        for start in range(0, len(thumbnails), PAGE_SIZE)
+    ]
+
+
+def are_exact(images: NDArray[np.uint8]) -> bool:
+    """Say whether thumbnails have the very pixels of the images."""
+    return images.nbytes <= _EXACT_BYTES
+
+
+def _reduced(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the means of so large blocks of pixels that at most `_SIDE` are left either way."""
+    n, height, width, channels = images.shape
+    down, across = -(-height // _SIDE), -(-width // _SIDE)
+    height, width = height // down, width // across
+    blocks = images[:, : height * down, : width * across]
+    blocks = blocks.reshape(n, height, down, width, across, channels)
+    return blocks.mean(axis=(2, 4)).astype(np.uint8) if down * across > 1 else images
+
+
+def _sheet(images: NDArray[np.uint8], form: Mapping[str, Any]) -> str:
     from PIL import Image
 
     n, height, width, channels = images.shape
-    n_rows = max(math.ceil(n / _COLUMNS), 1)
+    n_rows = math.ceil(n / _COLUMNS)
     cells = np.zeros((n_rows * _COLUMNS, height, width, channels), dtype=np.uint8)
     cells[:n] = images
     sheet = cells.reshape(n_rows, _COLUMNS, height, width, channels).swapaxes(1, 2)
     sheet = sheet.reshape(n_rows * height, _COLUMNS * width, channels)
     file = io.BytesIO()
-    Image.fromarray(sheet if channels == 3 else sheet[..., 0]).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    Image.fromarray(sheet if channels == 3 else sheet[..., 0]).save(file, **form)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/{form['format'].lower()};base64,{encoded}"

@@ -10,20 +10,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import cifar_noisy
 from cifar_noisy.confident_learning.label_errors import confident_joint
 from cifar_noisy.confident_learning.scores import label_error_scores
-from cifar_noisy.errors import MissingExtraError
+from cifar_noisy.errors import InvalidInputError, MissingExtraError
 from cifar_noisy.evaluation.evaluate import Detection, count_pairs
 from cifar_noisy.report import plot
-from cifar_noisy.report.explorer import Examples, explorer_data, thumbnail_sheet
-from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
+from cifar_noisy.report.explorer import (
+    Examples,
+    Scores,
+    are_exact,
+    explorer_data,
+    suspects,
+    thumbnail_sheets,
+)
+from cifar_noisy.report.first_screen import detection_table, key_numbers, summary
+from cifar_noisy.report.page_parts import Figure, Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.store.files import output_file, storage_errors
 
-EXAMPLES_SHOWN = 300
-"""Thumbnails in the explorer, if nothing else is asked for."""
+EXAMPLES_SHOWN = 3_000
+"""Suspects with thumbnails in the explorer, if nothing else is asked for."""
 
-_IN_THE_GRID = 20
+FIGURE_SIZE = (4.4, 4.1)
+"""Width and height of most of the page's figures, in inches; all have that height."""
+
+_WITH_A_BAR = (5.3, 4.1)
+
+_THUMBNAILS = {
+    True: "The pictures have the pixels of the images.",
+    False: "The pictures are JPEGs of high quality, made for this page; look at the images "
+    "themselves before you judge a pixel.",
+}
 
 
 def build_page(
@@ -32,19 +50,27 @@ def build_page(
     *,
     lead: str = "",
     facts: Mapping[str, str] | None = None,
+    tables: Sequence[Table] = (),
+    figures: Sequence[Figure] = (),
     sections: Sequence[Section] = (),
     no_images: str = "",
     n_shown: int = EXAMPLES_SHOWN,
 ) -> str:
     """Build the page of a dataset with given and true labels, probabilities and found errors.
 
-    `lead` is a paragraph below the heading, `facts` a list below that. `sections` come after those
-    that every dataset has. `no_images` says why there are no images, and what to do about it.
+    `lead` is a paragraph below the heading. `facts` and `tables` are added to the results,
+    `figures` to those of labels and probabilities, and `sections` after those that every dataset
+    has. `no_images` says why there are no images, and what to do about it. `n_shown` suspects at
+    most have thumbnails and probabilities in the explorer.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise MissingExtraError("jinja2") from error
+    if isinstance(n_shown, bool) or not isinstance(n_shown, int | np.integer) or n_shown < 0:
+        raise InvalidInputError(
+            f"n_shown is {n_shown!r}: pass how many suspects to show, 0 or more"
+        )
     loader = PackageLoader("cifar_noisy.report")
     environment = Environment(
         loader=loader,
@@ -53,22 +79,39 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["is_number"] = lambda head: head.startswith(">")
-    data = explorer_data(examples, n_shown)
-    rows = np.array([example["row"] for example in data["examples"]], dtype=np.intp)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    scores = label_error_scores(examples.given, examples.pyx)
+    rows = suspects(examples.found, scores["normalized_margin"], int(n_shown))
     images = None if examples.images is None else examples.images[rows]
+    is_error = examples.given != examples.true
+    detections = _detections(examples)
+    accuracy = float((examples.pyx.argmax(axis=1) == examples.true).mean())
     html = environment.get_template("page.html").render(
         title=title,
         lead=lead,
+        key_numbers=key_numbers(detections, len(is_error), int(is_error.sum()), accuracy),
+        summary=summary(detections),
         facts=facts or {},
-        sections=[*_sections(examples, rows), *sections],
-        data=data,
-        sheet=None if images is None else thumbnail_sheet(images),
-        no_images=no_images,
+        series=plot.series_of([str(name) for name in examples.found]),
+        results=Section(
+            "Results",
+            tables=[detection_table(detections), *tables],
+            figures=_precision_recall(examples, scores, is_error),
+        ),
+        sections=[
+            Section("Labels and probabilities", figures=[*figures, *_of_pyx(examples)]),
+            *sections,
+        ],
+        data=explorer_data(examples, scores, rows),
+        n_shown=len(rows),
+        sheets=[] if images is None else thumbnail_sheets(images),
+        has_images=images is not None,
+        about_images=no_images or "This page was made without images; the rest of it is complete."
+        if images is None
+        else _THUMBNAILS[are_exact(images)],
+        version=cifar_noisy.__version__,
         style=loader.get_source(environment, "page.css")[0],
         script=loader.get_source(environment, "page.js")[0],
-        n_errors=int((examples.given != examples.true).sum()),
-        n_examples=len(examples.given),
     )
     return html.encode(errors="backslashreplace").decode()  # a name may hold a lone surrogate
 
@@ -79,98 +122,99 @@ def write_page(path: Path, html: str) -> None:
         file.write(html.encode())
 
 
-def _sections(examples: Examples, shown: NDArray[np.intp]) -> list[Section]:
-    """Return the sections of every dataset."""
-    is_error = examples.given != examples.true
+def _detections(examples: Examples) -> list[Detection]:
     n_classes = len(examples.classes)
     actual = count_pairs(examples.given, examples.true, n_classes)
-    detections = [
+    return [
         Detection.of(
             name, actual, count_pairs(examples.given[mask], examples.true[mask], n_classes)
         )
         for name, mask in examples.found.items()
     ]
-    paragraphs = [
-        "Precision is the fraction of the flagged examples whose label is wrong, recall the "
-        "fraction of the wrong labels that are flagged, F1 their harmonic mean; accuracy is the "
-        "fraction of all examples judged rightly."
-    ]
-    figures = []
-    if is_error.any():
-        figures.append(_precision_recall(examples, is_error))
-    else:
-        paragraphs.append(
-            "No label is wrong here, so precision, recall and F1 have no meaning: a dash stands "
-            "for them."
-        )
-    if examples.images is not None and len(shown):
-        figures.append(_grid(examples, examples.images, shown[:_IN_THE_GRID]))
-    finding = Section(
-        "How well label errors are found", paragraphs, [detection_table(detections)], figures
-    )
-    return [finding, Section("What the probabilities say", figures=_of_pyx(examples, actual))]
 
 
-def detection_table(detections: Sequence[Detection]) -> Table:
-    """Return a row per method: how many examples it flagged, and how well."""
-    heads = ("method", ">flagged", ">rightly", ">precision", ">recall", ">F1", ">accuracy")
-    rows: list[Row] = []
-    for row in detections:
-        counts = map(Cell.count, (row.n_found, row.n_correct))
-        fractions = map(Cell.fraction, (row.precision, row.recall, row.f1, row.accuracy))
-        rows.append([row.name, *counts, *fractions])
-    return Table("Label errors found, by method", heads, rows)
-
-
-def _precision_recall(examples: Examples, is_error: NDArray[np.bool_]) -> Figure:
-    margin = label_error_scores(examples.given, examples.pyx)["normalized_margin"]
-    return figure(
+def _precision_recall(
+    examples: Examples, scores: Scores, is_error: NDArray[np.bool_]
+) -> list[Figure]:
+    if not is_error.any():
+        return []
+    drawn = figure(
         lambda ax: plot.precision_recall(
-            margin, is_error, methods=examples.found, label="margin, all cuts", ax=ax
-        ),
-        "Precision against recall of the normalised margin over all its cuts, and of each method "
-        "as a point.",
-        name="precision-recall",
-        size=(5.2, 4.2),
-    )
-
-
-def _grid(examples: Examples, images: NDArray[np.uint8], rows: NDArray[np.intp]) -> Figure:
-    predicted = examples.pyx[rows].argmax(axis=1)
-    return figure(
-        lambda ax: plot.examples(
-            images[rows],
-            examples.given[rows],
-            examples.true[rows],
-            predicted,
-            classes=examples.classes,
+            scores["normalized_margin"],
+            is_error,
+            methods=examples.found,
+            label="margin, all cuts",
             ax=ax,
         ),
-        f"The {len(rows)} examples of the lowest margins, with their given, true and predicted "
-        "labels. All that is in this picture is in the explorer too.",
-        name="grid",
-        size=(10, 3.1),
+        "Precision: how many of the flagged labels are wrong. Recall: how many of the wrong labels "
+        "are flagged. The curve is that of the margin over all its cuts.",
+        name="precision-recall",
+        size=_WITH_A_BAR,
+    )
+    return [drawn]
+
+
+def noise_figure(
+    matrix: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    is_drawn: bool,
+) -> Figure:
+    """Draw the noise matrix that labels were drawn from (`is_drawn`), or that they amount to.
+
+    Both arrays are (K, K), given labels by true ones; `counts` are the examples.
+    """
+    texts = [
+        [
+            f"true {classes[j]}, given {classes[i]}: {matrix[i, j]:.2%}, "
+            f"{counts[i, j]:,} of {counts[:, j].sum():,} examples"
+            for j in range(len(classes))
+        ]
+        for i in range(len(classes))
+    ]
+    origin = "that the given labels were drawn from" if is_drawn else "counted from the labels"
+    return figure(
+        lambda ax: plot.noise_matrix(matrix, classes=classes, ax=ax),
+        f"The noise matrix {origin}: of a true class, how many percent are given which label.",
+        name="noise-matrix",
+        size=FIGURE_SIZE,
         is_dense=True,
+        cells=texts if len(classes) <= plot.MOST_NUMBERED else (),
     )
 
 
-def _of_pyx(examples: Examples, actual: NDArray[np.int64]) -> list[Figure]:
-    estimated = confident_joint(examples.given, examples.pyx)
+def _of_pyx(examples: Examples) -> list[Figure]:
     return [
-        figure(
-            lambda ax: plot.joint(estimated, actual, classes=examples.classes, ax=ax),
-            "Examples by given and true label: as confident learning estimates them from the "
-            "probabilities (upper number), and as they are (lower number). The colour shows the "
-            "difference: estimated less actual.",
-            name="joint",
-            size=(6.6, 6),
-            is_dense=True,
-        ),
+        _joint(examples),
         figure(
             lambda ax: plot.calibration(examples.pyx, examples.true, ax=ax),
             "How often the predicted class is the true one against how probable it is said to be, "
             "in 15 bins; the bars show how many of the examples a bin has.",
             name="calibration",
-            size=(5.2, 4.2),
+            size=FIGURE_SIZE,
         ),
     ]
+
+
+def _joint(examples: Examples) -> Figure:
+    classes = examples.classes
+    estimated = confident_joint(examples.given, examples.pyx)
+    actual = count_pairs(examples.given, examples.true, len(classes))
+    texts = [
+        [
+            f"given {classes[i]}, true {classes[j]}: estimated {estimated[i, j]:,}, "
+            f"actual {actual[i, j]:,}, difference {estimated[i, j] - actual[i, j]:+,}"
+            for j in range(len(classes))
+        ]
+        for i in range(len(classes))
+    ]
+    return figure(
+        lambda ax: plot.joint(estimated, actual, classes=classes, ax=ax),
+        "Examples by given and true label, as confident learning estimates them from the "
+        "probabilities. The colour says by how many this is more or less than there are.",
+        name="joint",
+        size=_WITH_A_BAR,
+        is_dense=True,
+        cells=texts if len(classes) <= plot.MOST_NUMBERED else (),
+    )

@@ -2,9 +2,9 @@
 
 Every function takes arrays, those of pandas by their index, and draws into `ax` or, without one,
 into a new figure of pyplot, in the style that is set there. Names are shown as they stand. Colours
-are of Okabe and Ito's palette, which people of any colour vision tell apart; lines differ by their
-dashes and points by their shape too, so that a grey print says as much. Without
-``cifar-noisy[report]`` each raises `MissingExtraError`.
+are of Okabe and Ito's palette, which people of any colour vision tell apart, and a method has the
+same in every figure; lines differ by their dashes and points by their shape too, so that a grey
+print says as much. Without ``cifar-noisy[report]`` each raises `MissingExtraError`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cifar_noisy.confident_learning.array_checks import as_array, check_probabilities
 from cifar_noisy.errors import InvalidInputError, MissingExtraError, printable
+from cifar_noisy.evaluation.evaluate import YOURS
 from cifar_noisy.evaluation.metrics import counts_by_threshold
-from cifar_noisy.settings import CLASSES
+from cifar_noisy.settings import CLASSES, METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +38,21 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 NEUTRAL = "#7f7f7f"
 """Colour of what is drawn for comparison only."""
 
+ALL_EXAMPLES = "all examples"
+"""Name of a training on all examples, beside those on what a method keeps."""
+
+MOST_NUMBERED = 25
+"""Classes up to which a heat map has every name, and numbers in its cells."""
+
+SERIES = (*PALETTE, NEUTRAL)
+"""The colours of names, by the numbers that `series_of` gives."""
+
+_FIXED = {**{str(method): i for i, method in enumerate(METHODS)}, YOURS: 5, ALL_EXAMPLES: 6}
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1)))
-_MARKERS = "osD^vPX*"
+_MARKERS = "osD^vPX"
+_NEAR = 0.25  # in precision and recall; points nearer than that to the middle one are a crowd
+_TOO_NEAR = 0.04  # points nearer than that hide each other
+_INSETS = ((0.1, 0.09, 0.42, 0.44), (0.4, 0.62, 0.36, 0.4))  # left, bottom, width, height
 _BRIGHT = 0.55
 _GRID_STEP = 1.5  # height of an image with its labels; an image is 1 wide
 _NOT_ONE = 0.01  # what float16 entries may sum up to beside it
@@ -62,7 +76,7 @@ def noise_matrix(
     counts : (K, K) int array_like, optional
         Examples with given label i and true label j, shown below the rates.
     classes : sequence of K str
-        Names of the classes.
+        Names of the classes. Of more than 25 some are shown, and no numbers.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
 
@@ -111,10 +125,10 @@ def joint(
     classes: Sequence[str] = CLASSES,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw an estimated joint of given and true labels against the actual one.
+    """Draw an estimated joint of given and true labels against the actual one.
 
-    Each cell has the estimated number above the actual one; its colour is their difference. Counts
-    of equally many examples are shown as they are; of all else, both are shown in percent.
+    Each cell has the estimated number; its colour is that less the actual one. Counts of equally
+    many examples are shown as they are; all else is shown in percent.
 
     Parameters
     ----------
@@ -139,7 +153,9 @@ def joint(
     >>> import cifar_noisy
     >>> ax = cifar_noisy.plot.joint([[9, 1], [0, 10]], [[8, 2], [1, 9]], classes=["cat", "dog"])
     >>> [text.get_text() for text in ax.texts]
-    ['9\n8', '1\n2', '0\n1', '10\n9']
+    ['9', '1', '0', '10']
+    >>> ax.collections[0].get_array().astype(int).tolist()
+    [[1, -1], [-1, 1]]
     """
     _check_names(classes)
     tables = [_square(estimated, "estimated", classes), _square(actual, "actual", classes)]
@@ -150,16 +166,13 @@ def joint(
     if totals[0] < 1 + _NOT_ONE or not np.isclose(totals[0], totals[1]):
         unit, digits = "% of the examples", 2
         tables = [100 * table / total for table, total in zip(tables, totals, strict=True)]
-    texts = [
-        ["\n".join(f"{value:,.{digits}f}" for value in cell) for cell in zip(*rows, strict=True)]
-        for rows in zip(*tables, strict=True)
-    ]
+    texts = [[f"{value:,.{digits}f}" for value in row] for row in tables[0]]
     difference = tables[0] - tables[1]
     largest = float(np.abs(difference).max()) or 1.0
     ax = _axes(ax)
     mesh = _heat_map(difference, texts, classes, ax, cmap="PuOr_r", vmin=-largest, vmax=largest)
     ax.figure.colorbar(mesh, ax=ax, label=_shown(f"estimated less actual, {unit}"), shrink=0.8)
-    ax.set_title(_shown(f"Joint of labels, {unit}: estimated above actual"))
+    ax.set_title(_shown(f"Estimated joint of labels, {unit}"))
     return ax
 
 
@@ -180,9 +193,10 @@ def precision_recall(
     is_error : (N,) bool array_like
         The true label errors.
     methods : mapping of str to (N,) bool array_like, optional
-        Label errors that a method found, by its name. One that finds nothing is left out.
+        Label errors that a method found, by its name. One that finds nothing is left out. Points
+        that crowd are drawn once more in an inset.
     label : str, default "score"
-        What the legend calls the score.
+        What the curve is called.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
 
@@ -213,27 +227,32 @@ def precision_recall(
     # At its left end no example is flagged, and precision is 1 by convention.
     recall = np.append(n_hits[::-1] / errors.sum(), 0)
     precision = np.append((n_hits / n_flagged)[::-1], 1)
-    ax = _axes(ax)
-    # Points of a long line that are too close to be seen are left out.
-    drawn = np.unique(np.linspace(0, len(recall) - 1, 1_000).astype(np.intp))
-    ax.plot(recall[drawn], precision[drawn], color=NEUTRAL, label=_label(label))
-    styles = itertools.cycle(zip(_MARKERS, itertools.cycle(PALETTE), strict=False))
     masks = {} if methods is None else _mapping(methods, "methods")
-    for (name, mask), (marker, colour) in zip(masks.items(), styles, strict=False):
+    points: dict[str, tuple[float, float]] = {}
+    for name, mask in masks.items():
         found = _mask(_of_length(mask, len(errors), name), name)
         if found.any():
             hits = np.count_nonzero(found & errors)
-            point = (hits / errors.sum(), hits / found.sum())
-            ax.plot(*point, marker, color=colour, markersize=8, label=_label(name))
+            points[name] = (float(hits / errors.sum()), float(hits / found.sum()))
+    ax = _axes(ax)
+    # Points of a long line that are too close to be seen are left out.
+    drawn = np.unique(np.linspace(0, len(recall) - 1, 1_000).astype(np.intp))
+    curve = np.stack([recall[drawn], precision[drawn]])
+    ax.plot(*curve, color=NEUTRAL, label=_label(label))
     ax.set(
         xlabel="recall (fraction of the label errors)",
         ylabel="precision (fraction of the flagged)",
         xlim=(0, 1.02),
-        ylim=(0, 1.02),
+        ylim=(0, 1.12),  # the name of the curve stands above it
+        yticks=np.linspace(0, 1, 6),
         title="Finding label errors",
     )
     ax.grid(alpha=0.3)
-    ax.legend(loc="lower left")
+    top = precision[(recall > _TOO_NEAR) & (recall < 0.5)].max(initial=precision[0])
+    ax.annotate(
+        _shown(label), (_TOO_NEAR, top), (0, 3), textcoords="offset points", fontsize="small"
+    )  # fmt: skip
+    _draw_points(ax, points, curve, series_of(masks))
     return ax
 
 
@@ -243,8 +262,9 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
     Parameters
     ----------
     logs : mapping of str to TrainingLog
-        Logs as `load_training_log` gives them, by the name for the legend. Of a log with two
-        networks, both are drawn, the second thin.
+        Logs as `load_training_log` gives them, by the name that stands at the end of the curve
+        with its last accuracy. Of a log with two networks, both are drawn, the second thin and
+        without a name. The axis begins at what no curve is below after a tenth of its epochs.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
 
@@ -271,21 +291,31 @@ def learning_curves(logs: Mapping[str, TrainingLog], *, ax: Axes | None = None) 
                 f"logs[{name!r}] is a {type(log).__name__}: pass what load_training_log returns"
             )
     ax = _axes(ax)
-    styles = zip(itertools.cycle(PALETTE), itertools.cycle(_DASHES), strict=False)
-    for (name, log), (colour, dashes) in zip(logs.items(), styles, strict=False):
+    ends: dict[str, tuple[float, float]] = {}
+    settled = []
+    numbers = series_of(logs)
+    for name, log in logs.items():
+        epochs = log.epochs["epoch"].to_numpy()
         networks = log.epochs.filter(regex=r"^test_accuracy(_\d)?$")  # one, or two
         for accuracy, width, label in zip(
-            networks.to_numpy().T, (1.2, 0.5), (_label(name), None), strict=False
+            100 * networks.to_numpy().T, (1.2, 0.5), (_label(name), None), strict=False
         ):
             ax.plot(
-                log.epochs["epoch"], 100 * accuracy,
-                color=colour, linestyle=dashes, linewidth=width, label=label,
+                epochs, accuracy, color=SERIES[numbers[name]],
+                linestyle=_DASHES[numbers[name] % len(_DASHES)], linewidth=width, label=label,
             )  # fmt: skip
+            settled.append(np.nanmin(accuracy[len(epochs) // 10 :], initial=100))
+            if label and len(epochs) and np.isfinite(accuracy[-1]):
+                ends[name] = (epochs[-1], accuracy[-1])
     ax.set(xlabel="epoch", ylabel=_shown("test accuracy (%)"))
     ax.set_title("Test accuracy during training")
     ax.grid(alpha=0.3)
-    if logs:
-        ax.legend(fontsize="small")
+    ax.margins(x=0.01)
+    if ends:
+        top = ax.get_ylim()[1]
+        ax.set_ylim(min(settled) - 0.05 * (top - min(settled)), top)
+    texts = {name: f"{name} {end[1]:.1f}" for name, end in ends.items()}
+    _label_points(ax, ends, texts, numbers, ax.bbox.height)
     return ax
 
 
@@ -417,8 +447,19 @@ def calibration(
         title="Calibration",
     )
     ax.grid(alpha=0.3)
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
     return ax
+
+
+def series_of(names: Collection[str]) -> dict[str, int]:
+    """Return the number in `SERIES` of each name's colour.
+
+    The five methods, "yours" and "all examples" have the same wherever they are drawn; other names
+    take in turn those that none of these has.
+    """
+    taken = {_FIXED[name] for name in names if name in _FIXED}
+    free = itertools.cycle([i for i in range(len(SERIES)) if i not in taken] or range(len(SERIES)))
+    return {name: _FIXED[name] if name in _FIXED else next(free) for name in names}
 
 
 def import_matplotlib() -> ModuleType:
@@ -453,6 +494,107 @@ def _axes(ax: Axes | None) -> Axes:
     return pyplot.subplots(layout="constrained")[1]
 
 
+def _draw_points(
+    ax: Axes,
+    points: Mapping[str, tuple[float, float]],
+    curve: NDArray[np.float64],
+    numbers: Mapping[str, int],
+) -> None:
+    """Draw a point for each name; those that hide each other once more, larger, in an inset."""
+    for name, point in points.items():
+        _draw_point(ax, point, numbers[name], name)
+    crowd = _crowd(points)
+    if not crowd:
+        _label_points(ax, points, {name: name for name in points}, numbers, ax.bbox.height)
+        return
+    for name in points.keys() - crowd.keys():
+        away, side = (8, "left") if points[name][0] < 0.5 else (-8, "right")
+        ax.annotate(
+            _shown(name), points[name], (away, -10), textcoords="offset points", ha=side,
+            fontsize="small",
+        )  # fmt: skip
+    everything = np.concatenate([curve, np.transpose(list(points.values()))], axis=1)
+    box = next((box for box in _INSETS if not _holds(box, everything)), _INSETS[0])
+    inset = ax.inset_axes(box, transform=ax.transData)
+    inset.plot(*curve, color=NEUTRAL)
+    for name, point in crowd.items():
+        _draw_point(inset, point, numbers[name], name)
+    near = np.array(list(crowd.values()))
+    low, high = near.min(axis=0), near.max(axis=0)
+    pad = np.maximum(0.25 * (high - low), 0.005)
+    inset.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
+    inset.tick_params(labelsize="x-small")
+    inset.grid(alpha=0.3)
+    ax.indicate_inset_zoom(inset, edgecolor=NEUTRAL)
+    height = ax.bbox.height * box[3] / np.ptp(ax.get_ylim())
+    _label_points(inset, crowd, {name: name for name in crowd}, numbers, float(height))
+
+
+def _draw_point(ax: Axes, point: tuple[float, float], number: int, name: str) -> None:
+    marker, colour = _MARKERS[number], SERIES[number]
+    ax.plot(*point, marker, color=colour, markersize=8, label=_label(name), zorder=3)
+
+
+def _crowd(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Return the points about the middle one, if some of them hide each other."""
+    if not points:
+        return {}
+    places = np.array(list(points.values()))
+    is_near = (np.abs(places - np.median(places, axis=0)) < _NEAR).all(axis=1)
+    near = places[is_near]
+    distances = np.abs(near[:, None] - near).max(axis=2)[~np.eye(len(near), dtype=np.bool_)]
+    if not (distances < _TOO_NEAR).any():
+        return {}
+    return {name: points[name] for name, is_one in zip(points, is_near, strict=True) if is_one}
+
+
+def _holds(box: tuple[float, float, float, float], points: NDArray[np.float64]) -> bool:
+    """Say whether a part of a line, or a point, lies in a box or in the room right of it."""
+    left, bottom, width, height = box
+    x, y = points
+    is_inside = (x > left) & (x < left + 1.6 * width) & (y > bottom) & (y < bottom + height)
+    return bool(is_inside.any())
+
+
+def _label_points(
+    ax: Axes,
+    points: Mapping[str, tuple[float, float]],
+    texts: Mapping[str, str],
+    numbers: Mapping[str, int],
+    height: float,
+) -> None:
+    """Write texts right of the axes, so far apart that they can be read, with lines to points.
+
+    `height` is that of the axes in pixels, which an inset does not know before it is drawn.
+    """
+    if not points:
+        return
+    from matplotlib.font_manager import FontProperties
+
+    names = sorted(points, key=lambda name: points[name][1])
+    low, high = ax.get_ylim()
+    wanted = np.array([(points[name][1] - low) / (high - low) for name in names])
+    line = 1.25 * FontProperties(size="small").get_size_in_points() * ax.figure.dpi / 72
+    places = _spread(wanted, line / height)
+    for name, place in zip(names, places, strict=True):
+        ax.annotate(
+            _shown(texts[name]), points[name], (1.05, place), textcoords="axes fraction",
+            va="center", fontsize="small", annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-", "color": SERIES[numbers[name]], "linewidth": 0.6,
+                "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5),
+            },
+        )  # fmt: skip
+
+
+def _spread(wanted: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Move rising numbers as little as makes each at least `gap` more than the one before."""
+    steps = gap * np.arange(len(wanted))
+    raised = np.maximum.accumulate(wanted - steps)
+    lowered = np.minimum.accumulate((wanted - steps)[::-1])[::-1]
+    return (raised + lowered) / 2 + steps
+
+
 def _shown(text: object) -> str:
     """Escape a text so that matplotlib shows it literally in the current style."""
     from matplotlib import rcParams
@@ -479,16 +621,17 @@ def _heat_map(
 ) -> QuadMesh:
     """Draw a square of cells with their texts, given labels downwards, true labels rightwards."""
     mesh = ax.pcolormesh(values, edgecolors="face", **colours)
-    for row, column in np.ndindex(values.shape):
+    step = -(-len(classes) // MOST_NUMBERED)
+    for row, column in np.ndindex(values.shape) if step == 1 else ():
         red, green, blue, alpha = mesh.to_rgba(values[row, column])
         is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
         ax.text(
             column + 0.5, row + 0.5, texts[row][column], ha="center", va="center",
-            fontsize="x-small",
+            fontsize="small" if len(texts[row][column]) < 4 else "x-small",
             color=("black" if is_bright else "white") if alpha else None,
         )  # fmt: skip
-    centres = np.arange(len(classes)) + 0.5
-    names = [_shown(name) for name in classes]
+    centres = np.arange(0, len(classes), step) + 0.5
+    names = [_shown(name) for name in list(classes)[::step]]
     ax.set_xticks(centres, names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(centres, names)
     ax.set(xlabel="true label", ylabel="given label", aspect="equal")

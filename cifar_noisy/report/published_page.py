@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import cifar_noisy
 from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.confident_learning.float16_bounds import REASONS
 from cifar_noisy.confident_learning.label_errors import label_errors
@@ -44,7 +43,14 @@ from cifar_noisy.progress_bars import Shown, check_progress
 from cifar_noisy.recompute.load_pyx import load_pyx
 from cifar_noisy.report import plot
 from cifar_noisy.report.explorer import Examples
-from cifar_noisy.report.page import EXAMPLES_SHOWN, build_page, detection_table, write_page
+from cifar_noisy.report.first_screen import detection_table
+from cifar_noisy.report.page import (
+    EXAMPLES_SHOWN,
+    FIGURE_SIZE,
+    build_page,
+    noise_figure,
+    write_page,
+)
 from cifar_noisy.report.page_parts import Cell, Figure, Row, Section, Table
 from cifar_noisy.report.svg import figure
 from cifar_noisy.settings import CLASSES, METHODS, PAPER_NAMES, Order, Setting, Trainer
@@ -98,8 +104,9 @@ def write_report(
         The train set's images, as `load_images` gives them. Without them the page has no pictures.
     no_images : str, optional
         What the page then says: why there are none.
-    n_shown : int, default 300
-        Suspected errors in the explorer, at most.
+    n_shown : int, default 3000
+        Suspected errors that have thumbnails and probabilities in the explorer, at most; it shows
+        them in pages of 300. What is known of any other example is in the page too.
     progress : bool or object with ``update(n_bytes)``, optional
         Whether to show progress bars of downloads and of the verification; by default on a terminal
         and in a notebook. An object is told of every byte that arrives or is read instead.
@@ -112,7 +119,7 @@ def write_report(
     Raises
     ------
     InvalidInputError
-        If `pyx` or `mask` has another shape or dtype.
+        If `pyx` or `mask` has another shape or dtype, or `n_shown` is no number from 0.
     UnknownArtifactError
         If the setting or order is unknown, sparsity is missing where noise is not 0, or there are
         no published probabilities for it.
@@ -178,17 +185,24 @@ def _page_of(
     else:
         found |= {str(method): errors for method, errors in label_errors(given, pyx).items()}
     checks = _checks(source, progress)
-    indices = {"imagefolder": np.arange(len(given)), "torchvision": published_torchvision_index()}
+    is_own = own_pyx is not None
     return build_page(
         _title(source),
         Examples(
-            given, true, pyx, found, CLASSES, None if images is None else images.pixels, indices
+            given,
+            true,
+            pyx,
+            found,
+            CLASSES,
+            None if images is None else images.pixels,
+            {"imagefolder": np.arange(len(given)), "torchvision": published_torchvision_index()},
+            _votes(source),
         ),
-        lead=_lead(source, model, is_own=own_pyx is not None),
-        facts=_facts(source, evaluated, checks, images),
+        lead=_lead(source, model, is_own=is_own),
+        facts=_facts(source, evaluated, checks, images, is_own=is_own),
+        tables=[*_tables(evaluated, is_own=is_own)],
+        figures=[_noise_figure(source, given, true)],
         sections=[
-            _ranking_section(evaluated, is_own=own_pyx is not None),
-            _noise_section(source, given, true),
             *(_training_sections(source) if isinstance(source, Setting) else ()),
             *([_verification_section(checks)] if checks else []),
             *_provenance_sections(source),
@@ -226,19 +240,32 @@ def _lead(source: LabelSource, model: str | None, *, is_own: bool) -> str:
     return f"{shown} In the paper’s words, {names}."
 
 
+def _votes(source: LabelSource) -> dict[str, NDArray[np.int64]]:
+    """Return all labels that people gave the images, where those of `source` are some of them."""
+    if not isinstance(source, LabelSet) or source.noise_kind != "human":
+        return {}
+    of_file = {known.name for known in label_sets() if known.path == source.path}
+    return {voter: load_noisy_labels(name) for name, voter in _VOTERS.items() if name in of_file}
+
+
 def _facts(
-    source: LabelSource, evaluated: PyxEvaluation, checks: list[Check], images: Images | None
+    source: LabelSource,
+    evaluated: PyxEvaluation,
+    checks: list[Check],
+    images: Images | None,
+    *,
+    is_own: bool,
 ) -> dict[str, str]:
     given, true = evaluated.against_given, evaluated.against_true
     facts = {
-        "Accuracy against true labels": f"{true.accuracy:.2%}",
-        "Accuracy against given labels": f"{given.accuracy:.2%} (any learner: at most "
-        f"{evaluated.accuracy_bound:.2%})",
-        "Calibration (true labels)": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
+        "Accuracy against given labels": f"{given.accuracy:.2%}; of any learner at most "
+        f"{evaluated.accuracy_bound:.2%}",
+        "Calibration, true labels": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
         **({"Verification": _verdict(checks)} if checks else {}),
         **_origin(source),
-        "Made by": f"cifar-noisy {cifar_noisy.__version__}",
     }
+    if is_own and not evaluated.published:
+        facts["Published masks to compare with"] = f"{evaluated.published_missing}"
     if images is not None:
         facts["Images"] = (
             "official, by their checksums"
@@ -260,10 +287,17 @@ def _origin(source: LabelSource) -> dict[str, str]:
     return {}
 
 
+_VOTERS = {
+    **{f"cifar10n-random{number}": f"person {number}" for number in (1, 2, 3)},
+    "cifar10n-aggregate": "aggregate",
+    "cifar10n-worst": "worst",
+}
+"""Who gave the labels of a set; CIFAR-10N's random labels are those of three people an image."""
+
 _SCORES = {"self_confidence": "self-confidence", "normalized_margin": "margin"}
 
 
-def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
+def _tables(evaluated: PyxEvaluation, *, is_own: bool) -> Iterator[Table]:
     heads = (
         "score", ">average precision", ">ROC AUC", ">precision at the number of errors", ">best F1"
     )  # fmt: skip
@@ -271,46 +305,30 @@ def _ranking_section(evaluated: PyxEvaluation, *, is_own: bool) -> Section:
     for row in evaluated.rankings:
         values = (row.average_precision, row.roc_auc, row.precision_at_n_errors, row.best_f1)
         rows.append([_SCORES[row.name], *map(Cell.fraction, values)])
-    tables = [Table("Scores as rankings of all examples", heads, rows)]
-    paragraphs = []
     if is_own and evaluated.published:
-        tables.append(detection_table(evaluated.published))
-        paragraphs.append(
-            f"The second table is of the published masks, edition {evaluated.edition}."
-        )
-    elif is_own:
-        paragraphs.append(f"Published masks to compare with: {evaluated.published_missing}.")
-    return Section("How well scores rank label errors", paragraphs, tables)
+        yield detection_table(evaluated.published, f"Published masks, edition {evaluated.edition}")
+    yield Table("Scores as rankings of all examples", heads, rows)
 
 
-def _noise_section(
-    source: LabelSource, given: NDArray[np.int64], true: NDArray[np.int64]
-) -> Section:
-    counts = count_pairs(given, true, len(CLASSES))
+def _noise_figure(source: LabelSource, given: NDArray[np.int64], true: NDArray[np.int64]) -> Figure:
     is_drawn = isinstance(source, Setting)
-    matrix = load_noise_matrix(source) if is_drawn else count_noise_matrix(source)
-    origin = "that the given labels were drawn from" if is_drawn else "counted from the labels"
-    drawn = figure(
-        lambda ax: plot.noise_matrix(matrix, counts=counts, ax=ax),
-        f"The noise matrix {origin}: in percent, how often a true class is given which label; in "
-        "brackets the number of examples.",
-        name="noise-matrix",
-        size=(6.6, 6.4),
-        is_dense=True,
+    return noise_figure(
+        load_noise_matrix(source) if is_drawn else count_noise_matrix(source),
+        count_pairs(given, true, len(CLASSES)),
+        CLASSES,
+        is_drawn=is_drawn,
     )
-    return Section("The noise", figures=[drawn])
 
 
 def _training_sections(setting: Setting) -> Iterator[Section]:
     if not setting.has_probabilities:
         return
     kept: dict[str, Any] = {method: method for method in METHODS}
-    title = "ResNet-50, trained on the examples that a method keeps"
-    groups: list[tuple[str, Trainer, dict[str, Any]]] = [(title, "resnet50", kept)]
+    groups: list[tuple[str, Trainer, dict[str, Any]]] = [("ResNet-50", "resnet50", kept)]
     if setting.noise:  # nothing of Co-Teaching was published at noise 0
-        title = "Co-Teaching, on the examples that a method keeps and on all"
-        groups.append((title, "coteaching", {**kept, "all examples": "coteaching"}))
-    figures, missing = [], []
+        methods = {**kept, plot.ALL_EXAMPLES: "coteaching"}
+        groups.append(("Co-Teaching", "coteaching", methods))
+    figures, tables, missing = [], [], []
     for title, trainer, methods in groups:
         logs: dict[str, TrainingLog] = {}
         for name, method in methods.items():
@@ -323,23 +341,46 @@ def _training_sections(setting: Setting) -> Iterator[Section]:
                 missing.append(f"Missing: {name}: {error}.")
         if logs:
             figures.append(_curves(logs, title, f"training-{trainer}"))
+            tables.append(_accuracies(logs, title))
     yield Section(
         "Training on the cleaned labels",
         [
-            "From the published logs. A curve that falls after a rise shows that the network "
-            "begins to memorise wrong labels.",
+            "Trained on the examples that a method keeps, or on all; from the published logs. A "
+            "curve that falls after a rise shows that the network begins to memorise wrong labels.",
             *missing,
         ],
-        figures=figures,
+        tables,
+        figures,
     )
 
 
 def _curves(logs: Mapping[str, TrainingLog], title: str, name: str) -> Figure:
     return figure(
         lambda ax: plot.learning_curves(logs, ax=ax).set_title(title),
-        f"Test accuracy in percent by epoch: {title}. Of two networks, the second is thin.",
+        f"{title}: test accuracy in percent by epoch; at the right end, the last one."
+        f"{' The second of the two networks is thin.' if title == 'Co-Teaching' else ''}",
         name=name,
-        size=(5.6, 4.2),
+        size=FIGURE_SIZE,
+    )
+
+
+def _accuracies(logs: Mapping[str, TrainingLog], title: str) -> Table:
+    """Return the accuracies of a figure's curves, of the better network where there are two."""
+    numbers = plot.series_of(logs)
+    accuracies = {
+        name: 100 * log.epochs.filter(regex=r"^test_accuracy(_\d)?$").max(axis=1).to_numpy()
+        for name, log in logs.items()
+    }
+    rows: list[Row] = [
+        [Cell(name, series=numbers[name]), Cell.percent(values[-1]), Cell.percent(values.max())]
+        for name, values in sorted(accuracies.items(), key=lambda item: -item[1][-1])
+    ]
+    better = ", of its better network" if title == "Co-Teaching" else ""
+    return Table(
+        f"Test accuracy of {title}, %{better}",
+        ("method", ">last epoch", ">best epoch"),
+        rows,
+        sorted_by=1,
     )
 
 
@@ -354,7 +395,7 @@ def _verdict(checks: list[Check]) -> str:
 
 
 def _verification_section(checks: list[Check]) -> Section:
-    heads = ("kind", "method", "edition", "verdict", ">differing bits", "reasons")
+    heads = ("kind", "method", "edition", "verdict", "<differing bits", "reasons")
     rows: list[Row] = [
         [
             check.artifact.kind.replace("_", " "),

@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, strategies as st
 from matplotlib import pyplot, rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, precision_score, recall_score
 
@@ -60,10 +62,10 @@ def test_a_noise_matrix_has_its_rates_and_counts(ax: Axes) -> None:
     assert place == (3.5, 2.5)  # row 2, column 3
 
 
-def test_a_joint_shows_both_counts_and_colours_the_difference(ax: Axes) -> None:
+def test_a_joint_shows_the_estimate_and_colours_the_difference(ax: Axes) -> None:
     estimated, actual = np.array([[9, 1], [0, 10]]), np.array([[8, 2], [3, 7]])
     plot.joint(estimated, actual, classes=["cat", "dog"], ax=ax)
-    assert texts(ax) == ["9\n8", "1\n2", "0\n3", "10\n7"]
+    assert texts(ax) == ["9", "1", "0", "10"]
     (mesh,) = ax.collections
     np.testing.assert_array_equal(np.asarray(mesh.get_array()), estimated - actual)
     assert mesh.get_clim() == (-3, 3)
@@ -75,19 +77,32 @@ def test_a_joint_of_shares_and_one_of_counts_are_of_one_unit(
 ) -> None:
     estimated, actual = np.array([[9, 1], [0, 10]]) / 20, np.array([[8, 2], [3, 7]]) / 20
     plot.joint(estimated * parts[0], actual * parts[1], classes=["cat", "dog"], ax=ax)
-    assert texts(ax) == ["45.00\n40.00", "5.00\n10.00", "0.00\n15.00", "50.00\n35.00"]
+    assert texts(ax) == ["45.00", "5.00", "0.00", "50.00"]
     (mesh,) = ax.collections
     np.testing.assert_allclose(np.asarray(mesh.get_array()), 100 * (estimated - actual))
-    assert ax.get_title() == "Joint of labels, % of the examples: estimated above actual"
+    assert ax.get_title() == "Estimated joint of labels, % of the examples"
 
 
 def test_the_estimated_joint_of_the_package_beside_counts(ax: Axes) -> None:
     digits = noisy_digits()
     actual = confusion_matrix(digits.given, digits.true)
-    plot.joint(cifar_noisy.estimate_joint(digits.given, digits.pyx), actual, ax=ax)
-    drawn = np.array([text.split("\n") for text in texts(ax)], float)
-    np.testing.assert_allclose(drawn.sum(axis=0), 100, atol=0.5)
-    np.testing.assert_allclose(drawn[:, 1], 100 * actual.ravel() / actual.sum(), atol=0.005)
+    estimated = cifar_noisy.estimate_joint(digits.given, digits.pyx)
+    plot.joint(estimated, actual, ax=ax)
+    drawn = np.array(texts(ax), float).reshape(10, 10)
+    np.testing.assert_allclose(drawn, 100 * estimated, atol=0.005)
+    (mesh,) = ax.collections
+    difference = drawn - np.asarray(mesh.get_array())
+    np.testing.assert_allclose(difference, 100 * actual / actual.sum(), atol=0.005)
+
+
+@pytest.mark.parametrize(("n", "n_names"), [(25, 25), (26, 13), (100, 25)])
+def test_many_classes_have_colours_alone(n: int, n_names: int, ax: Axes) -> None:
+    names = [f"class {i}" for i in range(n)]
+    plot.joint(np.eye(n), np.ones((n, n)), classes=names, ax=ax)
+    assert len(ax.texts) == (n * n if n <= 25 else 0)
+    shown = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(shown) == n_names
+    assert [ax.get_yticks()[i] for i in (0, -1)] == [names.index(shown[i]) + 0.5 for i in (0, -1)]
 
 
 def test_the_colours_of_a_joint_have_a_bar(ax: Axes) -> None:
@@ -122,13 +137,11 @@ def test_names_are_shown_as_they_stand(parse_math: bool, ax: Axes) -> None:
     written = re.findall(r"<text[^>]*>(.*?)</text>", svg.getvalue(), re.DOTALL)
     lines = Counter(html.unescape(text).strip() for text in written)
     for name in shown[:-1]:
-        # Ticks of both axes, legend; below the images as one text of three lines.
+        # Ticks of both axes, beside its point; below the images as one text of three lines.
         assert lines[name] == 3, name
         assert sum(f"given {name}" in line for line in lines) == 1, name
     assert lines["_s"] == 1
-    legend = curve.get_legend()
-    assert legend is not None
-    assert len(legend.get_texts()) == 8
+    assert len(curve.legend().get_texts()) == 8  # whoever wants one has all names in it
 
 
 def test_names_under_tex_are_escaped() -> None:
@@ -136,16 +149,16 @@ def test_names_under_tex_are_escaped() -> None:
         curve, matrix, joint = Figure().subplots(3)
         found = {name: np.array([True, False]) for name in NAMES}
         plot.precision_recall([0.9, 0.1], [True, False], methods=found, label="_s", ax=curve)
+        legend = curve.legend()
         plot.noise_matrix(np.eye(7), classes=NAMES, ax=matrix)
         plot.joint(np.eye(7) / 7, np.eye(7), classes=NAMES, ax=joint)
         log = parse_training_log(
             "Epoch [1/1] Test Accuracy on the 10000 test data: Model1 1.0000 % Model2 2.0000 %\n"
         )
         curves = plot.learning_curves({"50 %": log}, ax=Figure().subplots())
-    legend = curve.get_legend()
-    assert legend is not None
     said = [
-        *legend.get_texts(), *matrix.get_xticklabels(), *matrix.get_yticklabels(),
+        *legend.get_texts(), *curve.texts, *curve.child_axes[0].texts, *curves.texts,
+        *matrix.get_xticklabels(), *matrix.get_yticklabels(),
         *(ax.title for ax in (curve, matrix, joint, curves)), curves.yaxis.label,
         *joint.get_xticklabels(), joint.figure.axes[-1].yaxis.label,
     ]  # fmt: skip
@@ -236,9 +249,91 @@ def test_learning_curves_are_the_logs(published: str, ax: Axes) -> None:
     ]
     for line, values in zip(ax.lines, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(line.get_ydata()), values)
-    legend = ax.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == list(logs)
+    assert {text.get_text(): text.xy for text in ax.texts if isinstance(text, Annotation)} == {
+        f"{name} {values.iloc[-1]:.1f}": (log.epochs["epoch"].iloc[-1], values.iloc[-1])
+        for (name, log), values in zip(logs.items(), expected[:2], strict=True)
+    }
+
+
+def test_the_rise_at_the_beginning_leaves_room_to_what_follows(published: str, ax: Axes) -> None:
+    log = cifar_noisy.load_training_log("cl_both", 0.4, 0.2)
+    accuracy = 100 * log.epochs["test_accuracy"]
+    plot.learning_curves({"all": log}, ax=ax)
+    bottom, top = ax.get_ylim()
+    assert accuracy.min() < bottom < accuracy[len(accuracy) // 10 :].min()
+    assert top > accuracy.max()
+
+
+FIVE = [str(method) for method in cifar_noisy.METHODS]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [FIVE, FIVE[::-1], FIVE[3:], ["yours", *FIVE], [*FIVE, "all examples"], ["mine", *FIVE, "z"]],
+)
+def test_a_method_has_one_colour_in_every_figure(published: str, names: list[str]) -> None:
+    found = {name: np.arange(20) < 9 + i for i, name in enumerate(names)}
+    points = plot.precision_recall(
+        np.linspace(1, 0, 20), np.arange(20) < 12, methods=found, ax=Figure().subplots()
+    )
+    log = cifar_noisy.load_training_log("cl_both", 0.4, 0.2)
+    curves = plot.learning_curves(dict.fromkeys(names, log), ax=Figure().subplots())
+    drawn = [
+        {str(line.get_label()): line.get_color() for line in ax.lines} for ax in (points, curves)
+    ]
+    assert drawn[0].pop("score") == plot.NEUTRAL
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[1].values())) == min(len(names), 7)
+    for name, colour in drawn[1].items():
+        if name in FIVE:
+            assert colour == plot.PALETTE[FIVE.index(name)]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "in_inset", "beside"),
+    [
+        ([], [], []),
+        ([50], [], ["0"]),
+        ([20, 90], [], ["0", "1"]),
+        ([50, 50, 51], ["0", "1", "2"], []),
+        ([50, 52, 1, 95, 54], ["0", "1", "4"], ["2", "3"]),
+    ],
+)
+def test_points_that_crowd_have_an_inset(
+    cuts: list[int], in_inset: list[str], beside: list[str], ax: Axes
+) -> None:
+    is_error = np.arange(100) % 2 == 0
+    methods = {str(i): np.arange(100) < cut for i, cut in enumerate(cuts)}
+    plot.precision_recall(np.linspace(1, 0, 100), is_error, methods=methods, ax=ax)
+    assert sorted(texts(ax)) == sorted(["score", *beside])
+    insets = cast(list[Axes], ax.child_axes)
+    assert sorted(name for inset in insets for name in texts(inset)) == in_inset
+    ax.figure.canvas.draw()
+    for inset in insets:
+        boxes = [Text.get_window_extent(text) for text in inset.texts]  # without its line
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def test_names_at_the_ends_of_curves_do_not_overlap(published: str, ax: Axes) -> None:
+    log = cifar_noisy.load_training_log("cl_both", 0.4, 0.2)
+    plot.learning_curves({str(i): log for i in range(9)}, ax=ax)
+    ax.figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without their lines
+    assert len(boxes) == 9
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=9).map(sorted).map(np.array),
+    st.floats(0, 0.5),
+)
+def test_numbers_are_spread_and_no_more(wanted: NDArray[np.float64], gap: float) -> None:
+    spread = plot._spread(wanted, gap)
+    assert (np.diff(spread) >= gap - 1e-9).all()
+    if (np.diff(wanted) >= gap).all():
+        np.testing.assert_allclose(spread, wanted)
 
 
 def test_calibration_is_that_of_a_plain_loop(ax: Axes) -> None:
