@@ -48,7 +48,11 @@ class SingleNetworkTrainer(Trainer):
         return {"network": self.network, "optimizer": self.optimizer}
 
     def _logits(self, images: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+        # Without a cache: within another autocast, even a disabled one, the copies of the weights
+        # that a cache holds outlive the step, and every later one would see the first weights.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.use_bfloat16, cache_enabled=False
+        ):
             logits: Tensor = self.network(images)
         return logits.float()
 
