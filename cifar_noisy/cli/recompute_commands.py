@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -105,12 +106,15 @@ class PlanOptions:
 
     def make_plan(self) -> "RunConfig":
         """Write the plan into the folder."""
+        from cifar_noisy.recompute.datasets import open_dataset
         from cifar_noisy.recompute.plan_file import make_plan, probe_for
         from cifar_noisy.recompute.run_config import make_run_config
 
         if self.dataset == "digits" and (self.root, self.trust) != (None, None):
             raise InvalidInputError("leave out --root and --trust: the digits need no images")
         overrides = parse_overrides(self.overrides)
+        # What is wrong with the images is said before seconds of measuring.
+        open_dataset(self.dataset, self.root, trust=self.trust)
         config = make_run_config(
             chosen_labels(
                 map(parse_noise, self.noise or ()), self.sparsity or (), self.labels or ()
@@ -512,19 +516,41 @@ def _print_tasks(config: "RunConfig", folder: Path, as_json: bool) -> None:
     from cifar_noisy.recompute.task_files import state_of
 
     rows = [(i, task, state_of(task, config, folder)) for i, task in enumerate(tasks_of(config))]
+    n_left = sum(task.kind == "train" and state != "done" for _, task, state in rows)
+    expected = expected_times(config, n_left)
     if as_json:
-        print_json(
-            {
-                "tasks": [
-                    {"number": i, "id": task.id, "state": state, "needs": task.depends_on}
-                    for i, task, state in rows
-                ]
-            }
+        tasks = [
+            {"number": i, "id": task.id, "state": state, "needs": task.depends_on}
+            for i, task, state in rows
+        ]
+        print_json({"tasks": tasks, "expected": expected})
+        return
+    print_table((">number", "task", "state"), ((str(i), task.id, state) for i, task, state in rows))
+    if expected is not None:
+        minutes = {name: f"{value / 60:.1f} min" for name, value in expected.items()}
+        say(
+            f"expected by what was measured: {minutes['fold_seconds']} a fold, "
+            f"{minutes['setting_seconds']} the folds of a setting, {minutes['left_seconds']} what "
+            f"is left of them, a fold on each core at a time (--jobs-per-device "
+            f"{expected['at_a_time']:.0f})"
         )
-    else:
-        print_table(
-            (">number", "task", "state"), ((str(i), task.id, state) for i, task, state in rows)
-        )
+
+
+def expected_times(config: "RunConfig", n_left: int) -> dict[str, float] | None:
+    """Return the seconds that folds will take on the machine of the plan's probe, if it has one."""
+    from cifar_noisy.recompute.probe import expected_fold_seconds
+    from cifar_noisy.recompute.recipes import FastRecipe
+
+    if config.probe is None or not isinstance(config.recipe, FastRecipe):
+        return None
+    fold = expected_fold_seconds(config.probe, config.recipe, config.n_folds)
+    at_a_time = min(config.probe.n_cores, config.n_folds)
+    return {
+        "fold_seconds": fold,
+        "setting_seconds": fold * math.ceil(config.n_folds / at_a_time),
+        "left_seconds": fold * math.ceil(n_left / at_a_time),
+        "at_a_time": at_a_time,
+    }
 
 
 def _print_summary(

@@ -336,6 +336,8 @@ RUNS = {
             f"--folder never {SETTING} --root batches --trust pixels", "",
             status=2, notices="cifar-noisy: .*\n",
         ),
+        Run(f"--folder own {DIGITS} --minutes 15 --probe absent.json --recipe fast --threads 1 "
+            "--folder done2 --json", '"before": "done"'),
         Run("--folder own --labels missing.json", "", 2, "cifar-noisy: missing.json .*\n"),
         Run("--folder own", "", 2, "cifar-noisy: which labels\\? .*\n"),
     ],
@@ -346,12 +348,18 @@ RUNS = {
             "--train-kept cl_pbc --coteaching cl_pbc --json",
             '"state": "ready"',
         ),
+        Run(f"--folder planned {DIGITS} --minutes 15 --probe absent.json", "^ +2  collect-"),
         Run(f"--folder own {DIGITS} --labels labels.json", "", 2,
             "cifar-noisy: labels of your own .* is of CIFAR-10: .*\n"),
         Run(
             f"--folder never {SETTING} --root batches --trust pixels", "",
             status=2, notices="cifar-noisy: .*\n",
         ),
+    ],
+    "recompute probe": [
+        Run("--out probe.json --device cpu", r"^float32 +16 +[\d,]+ "),
+        Run("--json", '"precision": "bfloat16"'),
+        Run("--device gpu", "", 2, "cifar-noisy: device 'gpu' is unknown.*\n"),
     ],
     "recompute run": [
         Run("--folder planned --tasks 0 --threads 1 --device cpu", "^train-.*-fold0: done$"),
