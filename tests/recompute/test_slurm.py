@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
@@ -16,9 +17,9 @@ from cifar_noisy.recompute import slurm
 from cifar_noisy.recompute.checkpoints import save_checkpoint
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.hardware import hardware
-from cifar_noisy.recompute.plan_file import load_plan, save_plan
+from cifar_noisy.recompute.plan_file import load_plan, make_plan, save_plan
 from cifar_noisy.recompute.run_command import RunCommand
-from cifar_noisy.recompute.run_config import Task, make_run_config, tasks_of
+from cifar_noisy.recompute.run_config import GivenMask, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import checkpoint_files, state_of
 from cifar_noisy.recompute.task_runner import run_tasks
 from tests.json_schemas import answer_of
@@ -266,6 +267,21 @@ def test_a_failed_fold_cancels_its_own_setting_alone(
     assert f"{bad.id} was begun with threads 7; here threads 1" in logs(tmp_path)
     seen = (tmp_path / "slurm" / f"{jobs[0]}.environment").read_text()
     assert "SLURM_MEM_PER_CPU" not in seen
+
+
+def test_trainings_on_given_masks(on_site: Cluster, tmp_path: Path) -> None:
+    """As a benchmark plans them: one level, and nothing to merge."""
+    digits = open_dataset("digits", load_test_set=True)
+    keeps = [np.arange(len(digits.labels)) % n > 0 for n in (2, 3)]
+    arrays = {GivenMask.of(SETTING, keep): keep for keep in keeps}
+    overrides = {"epochs": 1, "width": 4}
+    make_plan(
+        make_run_config([], masks=arrays, dataset="digits", overrides=overrides), tmp_path, arrays
+    )
+    assert len(jobs_of(submit(tmp_path))) == 1
+    wait_for(lambda: not on_site.queue(), f"the queue to be empty: {logs(tmp_path)}")
+    assert states(tmp_path) == ["done"] * 2, logs(tmp_path)
+    assert logs(tmp_path).count(": test accuracy 0.") == 2
 
 
 def test_what_slurm_refuses_is_one_line(on_site: Cluster, tmp_path: Path) -> None:
