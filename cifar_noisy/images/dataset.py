@@ -188,10 +188,10 @@ class NoisyCIFAR10(VisionDataset):  # type: ignore[misc]
         self.torchvision_index = _read_only(torchvision_index[rows])
         self._has_published_targets = True
         # Not by the property, which a subclass may have its own in place of.
-        vars(self)["targets"] = _read_only(given[rows])
+        self.__dict__["targets"] = _read_only(given[rows])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SET_ONCE and "targets" in vars(self):
+        if name in _SET_ONCE and "targets" in self.__dict__:
             raise ReadOnlyError(
                 "choose items by train_mask= or torch.utils.data.Subset, or make another dataset: "
                 f"{name} cannot be assigned, since images, labels and index would come apart"
@@ -201,31 +201,31 @@ class NoisyCIFAR10(VisionDataset):  # type: ignore[misc]
     @property
     def targets(self) -> NDArray[np.int64]:
         """Given label of each item, (n,) int64, read-only; others may be assigned."""
-        if "targets" not in vars(self):
+        if "targets" not in self.__dict__:
             raise AttributeError("targets")  # so that torchvision's wrapper asks the dataset in it
-        targets: NDArray[np.int64] = vars(self)["targets"]
+        targets: NDArray[np.int64] = self.__dict__["targets"]
         return targets
 
     @targets.setter
     def targets(self, labels: ArrayLike) -> None:
-        if "targets" not in vars(self):
+        if "targets" not in self.__dict__:
             raise ReadOnlyError(
                 "assign targets to the dataset itself, once it is made: what wraps it has none"
             )
-        vars(self)["targets"] = _as_targets(labels, len(self.imagefolder_index))
+        self.__dict__["targets"] = _as_targets(labels, len(self.imagefolder_index))
         self._has_published_targets = False
 
     @property
     def transforms(self) -> Callable[[Any, Any], Any] | None:
         """What is done to an image and its label; a ``StandardTransform`` if each has its own."""
-        return vars(self).get("transforms")
+        return self.__dict__.get("transforms")
 
     @transforms.setter
     def transforms(self, transforms: Callable[[Any, Any], Any] | None) -> None:
         # torchvision's wrapper is an instance without arrays. It takes over transform and
         # target_transform, then transforms, which the dataset has no more when the others are gone.
-        if transforms is not None or "targets" in vars(self):
-            vars(self)["transforms"] = transforms
+        if transforms is not None or "targets" in self.__dict__:
+            self.__dict__["transforms"] = transforms
 
     @property
     def transform(self) -> Callable[[Any], Any] | None:
@@ -248,14 +248,14 @@ class NoisyCIFAR10(VisionDataset):  # type: ignore[misc]
             self._set_separate_transforms(self.transform, target_transform)
 
     def _separate_transforms(self) -> tuple[Callable[[Any], Any] | None, ...]:
-        both = self.transforms
+        both: Any = self.transforms
         # A subclass of StandardTransform may do anything.
         return (both.transform, both.target_transform) if _is_standard(both) else (None, None)
 
     def _set_separate_transforms(self, *separate: Callable[[Any], Any] | None) -> None:
         # A new one, since copies of the dataset share the old.
         is_any = any(transform is not None for transform in separate)
-        vars(self)["transforms"] = StandardTransform(*separate) if is_any else None
+        self.__dict__["transforms"] = StandardTransform(*separate) if is_any else None
 
     @property
     def data(self) -> NDArray[np.uint8]:
@@ -346,11 +346,11 @@ class NoisyCIFAR10(VisionDataset):  # type: ignore[misc]
             return default_collate(list(items))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_copied_data"}
+        return {name: value for name, value in self.__dict__.items() if name != "_copied_data"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What numpy unpickles or copies can be written into.
-        vars(self).update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
+        self.__dict__.update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

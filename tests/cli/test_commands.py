@@ -27,7 +27,7 @@ import typer.main
 from cifar_noisy import generate_labels, load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.export_command import IMAGE_FOLDERS
+from cifar_noisy.cli.export_command import HUGGINGFACE, IMAGE_FOLDERS
 from cifar_noisy.evaluation.tables import FORMATS, NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
 from cifar_noisy.loading.label_exports import EXPORT_FORMATS
@@ -250,6 +250,27 @@ RUNS = {
             f"noisy {SETTING} --for imagefolder --root batches --trust pixels", "", 2,
             "cifar-noisy: .* has 100 images: name all 50,000\n",
         ),
+        Run(
+            f"train.parquet {SETTING} --for huggingface --no-images --masks cl_pbc,cl_both "
+            "--edition 2021",
+            "^train.parquet: 50,000 labels for huggingface, 39.93% of",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --images --root batches --trust pixels", "", 2,
+            "cifar-noisy: .* has 100 images: name all 50,000\n",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --clean cl_pbc", "", 2,
+            "cifar-noisy: leave --clean out: all rows are written, --masks adds masks\n",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --no-images --edition 2021", "", 2,
+            "cifar-noisy: leave --edition out, or pass --masks: nothing else reads it\n",
+        ),
+        Run(
+            f"a.csv {SETTING} --for csv --masks cl_pbc", "", 2,
+            "cifar-noisy: leave --masks and --no-images out: csv has neither\n",
+        ),
         Run(f"human.json {HUMAN} --for dividemix", "40.21% of them wrong", needs_label_sets=True),
         Run("own.json --labels labels.json --for promix", "39.93% of them wrong"),
         Run(
@@ -397,7 +418,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "--order": ORDERS,
     "--by": ("given", "true", "pair"),
     "--layout": ("imagefolder", "torchvision"),
-    "--for": (*EXPORT_FORMATS, IMAGE_FOLDERS),
+    "--for": (*EXPORT_FORMATS, IMAGE_FOLDERS, HUGGINGFACE),
     "--recipe": ("fast", "paper"),
     "--dtype": ("float16", "float32"),
 }
