@@ -92,7 +92,7 @@ RESPONSIBLE_AI: dict[str, Any] = {
     "rai:annotatorDemographics": ["Not known to this package; see the publications of each set."],
     "rai:machineAnnotationTools": ["cleanlab 0.1 for the masks; ResNet-50 for the probabilities"],
     "rai:dataBiases": [
-        "At sparsity 0.2, 0.4 and 0.6 that share of the off-diagonal noise rates is zero by design. "
+        "At sparsity 0.2, 0.4 and 0.6 that share of off-diagonal noise rates is zero by design. "
         "Labels drawn from a matrix depend on the true class only, not on what the image shows.",
         "The original experiment chose its best checkpoint on the test set.",
     ],
@@ -105,7 +105,7 @@ RESPONSIBLE_AI: dict[str, Any] = {
         "train_mask is True for examples to keep, though the original README says the opposite.",
         "Two editions of the masks differ in up to 26 of 50,000 bits.",
         "CIFAR-10's own labels, which count as true, have errors themselves.",
-        "Results on synthetic noise need not carry over: on human labels the methods rank otherwise.",
+        "Results on synthetic noise need not carry over: human labels rank the methods otherwise.",
     ],
     "rai:dataSocialImpact": "None known beyond that of CIFAR-10.",
     "rai:personalSensitiveInformation": [
@@ -192,7 +192,7 @@ def label_sets() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "label_sets",
         "name": "label_sets",
-        "description": "The label sets by name, with the share of labels that differ from CIFAR-10's.",
+        "description": "The label sets by name; noise_rate is the share of labels that are wrong.",
         "key": {"@id": "label_sets/name"},
         "field": [
             {"@type": "cr:Field", "@id": f"label_sets/{name}", "name": name, "dataType": kind}

@@ -1,8 +1,11 @@
 """croissant.json: it follows from the registry, and the reference library admits it."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import pytest
 
 from cifar_noisy import artifacts, label_sets
 from cifar_noisy.store.registry import all_artifacts
-from scripts import build_croissant
+
+build_croissant: Any = importlib.import_module("scripts.build_croissant")
 
 ROOT = Path(__file__).parents[1]
 MADE: dict[str, Any] = json.loads((ROOT / "croissant.json").read_text("utf-8"))
@@ -76,3 +80,24 @@ def test_the_reference_library_admits_it() -> None:
     assert [record["label_sets/name"] for record in records] == [
         known.name for known in label_sets()
     ]
+
+
+def test_the_table_of_the_data_card() -> None:
+    files = Counter[tuple[str, ...]]()
+    sizes = Counter[tuple[str, ...]]()
+    for artifact in all_artifacts():
+        source = artifact.repository_name or artifact.repository
+        key = (source, f"`{artifact.kind}`", artifact.licence)
+        files[key] += 1
+        sizes[key] += artifact.size
+    expected = [
+        f"| {source} | {kind} | {n} | {sizes[source, kind, licence] / 1e6:.1f} | {licence} |"
+        for (source, kind, licence), n in files.items()
+    ]
+    card = (ROOT / "docs" / "data_card.md").read_text("utf-8")
+    assert [line for line in card.splitlines() if re.match(r"\| \S+ \| `", line)] == expected
+    kinds = Counter(known.noise_kind for known in label_sets())
+    for kind, n in kinds.items():
+        assert f"| {kind} | {n} |" in card
+    assert f"{len(label_sets())} label sets" in card
+    assert f"{len(all_artifacts())} files" in card

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 from torchvision.datasets import VisionDataset
 from torchvision.datasets.vision import StandardTransform
 
@@ -45,7 +45,7 @@ _SET_ONCE = {
 }
 
 
-class NoisyCIFAR10(VisionDataset):  # type: ignore[misc]
+class NoisyCIFAR10(VisionDataset, Dataset[Any]):  # type: ignore[misc]
     """CIFAR-10 with noisy labels, for a ``DataLoader``.
 
     An item is ``(image, label)``, as torchvision's ``CIFAR10`` gives it, or with

@@ -159,9 +159,17 @@ def export_hf_dataset(file: str | os.PathLike[str], dataset: datasets.Dataset) -
     >>> export_hf_dataset("train.parquet", train)  # doctest: +SKIP
     PosixPath('train.parquet')
     """
-    path = user_path(file)
-    with storage_errors(path, "name another file"), output_file(path) as out:
-        dataset.to_parquet(out)
+    from pyarrow import parquet
+
+    path, schema = user_path(file), dataset.features.arrow_schema
+    # dataset.to_parquet would show a progress bar.
+    with (
+        storage_errors(path, "name another file"),
+        output_file(path) as out,
+        parquet.ParquetWriter(out, schema) as writer,
+    ):
+        for rows in dataset.with_format("arrow").iter(_ROWS_AT_ONCE):
+            writer.write_table(rows)
     return path
 
 
