@@ -153,7 +153,8 @@ def test_a_transform_may_be_assigned(fake: None) -> None:
     dataset.target_transform = negate
     assert what_is_done(dataset) == (True, True)
     assert type(dataset.transforms) is StandardTransform
-    assert (dataset.transforms.transform, dataset.transforms.target_transform) == (invert, negate)
+    both: Any = dataset.transforms
+    assert (both.transform, both.target_transform) == (invert, negate)
     dataset.transform = None
     assert what_is_done(dataset) == (False, True)
     dataset.target_transform = None
