@@ -3,8 +3,8 @@
     python scripts/check_addresses.py
 
 Each file on GitHub, and each that has addresses of its own, is asked for its size (HEAD). Of each
-repository, the smallest file is fetched from each host and its checksum compared, so that a host with
-other bytes is noticed too. The exit status is 1 if any address failed.
+repository, the smallest file is fetched from each host and its checksum compared, so that a host
+with other bytes is noticed too. The exit status is 1 if any address failed.
 """
 
 import hashlib
