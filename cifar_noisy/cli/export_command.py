@@ -20,6 +20,8 @@ from cifar_noisy.cli.options import (
 )
 from cifar_noisy.cli.output import is_stdout, output_path, print_json, say
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.loading.label_exports import EXPORT_FORMATS
+from cifar_noisy.settings import check_choice
 
 IMAGE_FOLDERS = "imagefolder"
 HUGGINGFACE = "huggingface"
@@ -70,10 +72,11 @@ def export(
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write noisy labels as DivideMix, ProMix, CIFAR-N's loader, SOP and others read them.
+    """Write noisy labels as DivideMix, ProMix, CIFAR-N's loader, Hugging Face and others read them.
 
     Rows are in torchvision's order, which is that of these repositories.
     """
+    check_choice(format, (*EXPORT_FORMATS, IMAGE_FOLDERS, HUGGINGFACE), "format")
     given = given_labels(noise, labels)
     words: dict[str, Any] = {"edition": edition, "model": model}
     if format == HUGGINGFACE:

@@ -278,6 +278,11 @@ RUNS = {
             r"^clean.csv: 28,894 labels for csv, 6\.51%", needs_label_sets=True,
         ),
         Run(f"a {SETTING} --for dividmix", "", 2, "cifar-noisy: .*did you mean dividemix.*\n"),
+        Run(f"a {SETTING} --for hugginface", "", 2, "cifar-noisy: .*did you mean huggingface.*\n"),
+        Run(
+            "own.parquet --labels labels.json --for huggingface --no-images --json",
+            '"wrong": 19967',
+        ),
     ],
     "images": [
         Run("--root batches --to written --layout imagefolder", "^120 images in written$"),
