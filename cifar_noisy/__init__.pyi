@@ -73,6 +73,10 @@ from .evaluation.verification import (
 from .images.alignment import Alignment as Alignment, check_alignment as check_alignment
 from .images.batching import batches as batches
 from .images.dataset import NoisyCIFAR10 as NoisyCIFAR10
+from .images.hf_datasets import (
+    as_hf_dataset as as_hf_dataset,
+    export_hf_dataset as export_hf_dataset,
+)
 from .images.packs import Images as Images, load_images as load_images
 from .images.write_images import export_images as export_images, write_images as write_images
 from .loading.artifact_loading import (

@@ -75,7 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200 if isinstance(answer, bytes) else answer)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815, the name that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -20,9 +20,12 @@ from cifar_noisy.cli.options import (
 )
 from cifar_noisy.cli.output import is_stdout, output_path, print_json, say
 from cifar_noisy.errors import InvalidInputError
+from cifar_noisy.loading.label_exports import EXPORT_FORMATS
+from cifar_noisy.settings import check_choice
 
 IMAGE_FOLDERS = "imagefolder"
-"""The layout that has images too; the others are the formats of `export_labels`."""
+HUGGINGFACE = "huggingface"
+"""What has images too; the others are the formats of `export_labels`."""
 
 
 @app.command(
@@ -37,7 +40,8 @@ def export(
         typer.Option(
             "--for",
             help="Who reads it: dividemix or promix (JSON list), cifar-n or sop (.pt), npy, csv, "
-            "or imagefolder (the images, in a folder for each noisy label).",
+            "imagefolder (images, in a folder for each noisy label) or huggingface (Parquet with "
+            "images, labels and masks).",
         ),
     ],
     noise: Noise = None,
@@ -51,37 +55,48 @@ def export(
             "conf_joint_only, cl_pbc, cl_pbnr or cl_both.",
         ),
     ] = None,
+    train_masks: Annotated[
+        str | None,
+        typer.Option(
+            "--masks",
+            metavar="METHOD,...",
+            help="For huggingface: methods whose masks are columns.",
+        ),
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="For huggingface: with images, or without.")
+    ] = True,
     edition: Edition = None,
     model: Model = None,
     root: ImagesRoot = None,
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write noisy labels as DivideMix, ProMix, CIFAR-N's loader, SOP and others read them.
+    """Write noisy labels as DivideMix, ProMix, CIFAR-N's loader, Hugging Face and others read them.
 
     Rows are in torchvision's order, which is that of these repositories.
     """
-    for name, value in (("edition", edition), ("model", model)):
-        if keep is None and value is not None:
-            raise InvalidInputError(f"leave {name}={value!r} out, or pass keep= and a method")
-    if format == IMAGE_FOLDERS and is_stdout(file):
-        raise InvalidInputError(f"{file} is stdout, which takes no folder of images: name a folder")
+    check_choice(format, (*EXPORT_FORMATS, IMAGE_FOLDERS, HUGGINGFACE), "format")
     given = given_labels(noise, labels)
-    written = cifar_noisy.load_noisy_labels(given, sparsity)
-    words: dict[str, Any] = {"method": keep, "edition": edition, "format": format}
-    mask = None
-    if keep is not None:
-        mask = cifar_noisy.load_train_mask(
-            words["method"], given, sparsity, edition=words["edition"], model=model
-        )
-    if format == IMAGE_FOLDERS:
-        path = cifar_noisy.export_images(file, written, keep=mask, root=root, trust=trust)
-    elif root is not None or trust is not None:
-        raise InvalidInputError(f"leave root= and trust= out: a file for {format} has no images")
+    words: dict[str, Any] = {"edition": edition, "model": model}
+    if format == HUGGINGFACE:
+        if keep is not None:
+            raise InvalidInputError(
+                "leave keep= out: all rows are written, train_masks= adds masks"
+            )
+        methods: Any = train_masks.split(",") if train_masks else ()
+        train = cifar_noisy.as_hf_dataset(
+            given, sparsity, order="torchvision", train_masks=methods, images=images, root=root,
+            trust=trust, **words,
+        )  # fmt: skip
+        path, mask = cifar_noisy.export_hf_dataset(output_path(file), train), None
+        written = cifar_noisy.load_noisy_labels(given, sparsity)
     else:
-        path = cifar_noisy.export_labels(
-            output_path(file), written, format=words["format"], keep=mask
-        )
+        if train_masks is not None or not images:
+            raise InvalidInputError(f"leave train_masks= and --no-images out: {format} has neither")
+        written = cifar_noisy.load_noisy_labels(given, sparsity)
+        mask = _mask(keep, given, sparsity, words)
+        path = _export_for(format, file, written, mask, root, trust)
     is_wrong = (written != cifar_noisy.load_true_labels())[slice(None) if mask is None else mask]
     n_labels, n_wrong, err = len(is_wrong), int(is_wrong.sum()), is_stdout(path)
     if as_json:
@@ -92,3 +107,31 @@ def export(
             f"{path}: {n_labels:,} labels for {format}, {n_wrong / n_labels:.2%} of them wrong",
             err=err,
         )
+
+
+def _mask(keep: str | None, given: Any, sparsity: float | None, words: dict[str, Any]) -> Any:
+    """Return the train mask of a method; None without one."""
+    for name, value in words.items():
+        if keep is None and value is not None:
+            raise InvalidInputError(f"leave {name}={value!r} out, or pass keep= and a method")
+    method: Any = keep
+    return None if keep is None else cifar_noisy.load_train_mask(method, given, sparsity, **words)
+
+
+def _export_for(
+    format: Any,  # noqa: A002
+    file: Path,
+    labels: Any,
+    mask: Any,
+    root: Path | None,
+    trust: str | None,
+) -> Path:
+    if format == IMAGE_FOLDERS:
+        if is_stdout(file):
+            raise InvalidInputError(
+                f"{file} is stdout, which takes no folder of images: name a folder"
+            )
+        return cifar_noisy.export_images(file, labels, keep=mask, root=root, trust=trust)
+    if root is not None or trust is not None:
+        raise InvalidInputError(f"leave root= and trust= out: a file for {format} has no images")
+    return cifar_noisy.export_labels(output_path(file), labels, format=format, keep=mask)

@@ -206,10 +206,10 @@ def _resolved(dataset: object) -> tuple[NoisyCIFAR10, NDArray[np.intp]]:
 
 
 def _require_plain(dataset: NoisyCIFAR10) -> None:
-    if dataset.transform is not None or dataset.target_transform is not None:
+    if dataset.transforms is not None or dataset.transform is not None:
         raise InvalidInputError(
             "batches crops, flips and normalises by itself and calls no transform: make the "
-            "dataset without transform and target_transform, or use a DataLoader"
+            "dataset without transform, target_transform and transforms, or use a DataLoader"
         )
     if names := replaced(dataset):
         raise InvalidInputError(

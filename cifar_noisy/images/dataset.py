@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, default_collate
+from torchvision.datasets import VisionDataset
+from torchvision.datasets.vision import StandardTransform
 
 from cifar_noisy.confident_learning.array_checks import as_array
 from cifar_noisy.errors import InvalidInputError, ReadOnlyError, UnknownArtifactError
@@ -44,7 +47,7 @@ _SET_ONCE = {
 }
 
 
-class NoisyCIFAR10(Dataset[Any]):
+class NoisyCIFAR10(VisionDataset, Dataset[Any]):  # type: ignore[misc]
     """CIFAR-10 with noisy labels, for a ``DataLoader``.
 
     An item is ``(image, label)``, as torchvision's ``CIFAR10`` gives it, or with
@@ -60,6 +63,11 @@ class NoisyCIFAR10(Dataset[Any]):
     subclass, a wrapper, a hook or a patch changes what an item is, items are fetched one by one.
     ``collate_fn=dataset.collate_fn`` also spares taking the batch apart and putting it together.
 
+    It is a ``torchvision.datasets.VisionDataset`` and takes the place of ``CIFAR10``, with these
+    differences: what lines up (``data``, index, true labels) is read-only, since images and labels
+    would come apart; ``targets`` is an array, not a list; ``root`` may be left out, and then the
+    images are those of the cache; ``noise`` comes before ``train``; ``repr`` is one line.
+
     Parameters
     ----------
     root, download, trust, progress
@@ -74,6 +82,11 @@ class NoisyCIFAR10(Dataset[Any]):
         Of a PIL image; without it items are PIL images.
     target_transform : callable, optional
         Of a label.
+    transforms : callable, optional
+        Of an image and its label together, in place of `transform` and `target_transform`. All
+        three may be assigned later and stay consistent: ``transforms`` is a ``StandardTransform``
+        of the other two, or it is your own and they are None. The last assignment holds, and
+        ``transforms = None`` removes all three.
     train_mask : str, (50000,) bool or (n,) int, optional
         Which examples to keep: the name of a method, for its published mask; a bool array, True =
         keep; or rows. Arrays are in the published order whatever `order` is; one that makes sense
@@ -108,7 +121,7 @@ class NoisyCIFAR10(Dataset[Any]):
     UnknownArtifactError
         If setting, mask, edition or order was never published, or noise is asked of the test set.
     InvalidInputError
-        If a mask array does not fit.
+        If a mask array does not fit, or `transforms` is given beside one of the other two.
     UnavailableError, ImagesError, StorageError
         As `load_images` and `load_train_mask` do.
 
@@ -121,7 +134,6 @@ class NoisyCIFAR10(Dataset[Any]):
 
     index = renamed("index", "imagefolder_index")
     indices = renamed("indices", "torchvision_index")
-    _has_published_targets = True
 
     def __init__(
         self,
@@ -136,6 +148,7 @@ class NoisyCIFAR10(Dataset[Any]):
         *,
         edition: Edition | None = None,
         model: str | None = None,
+        transforms: Callable[[Any, Any], Any] | None = None,
         order: Order = "imagefolder",
         return_index: bool = False,
         trust: str | None = None,
@@ -151,10 +164,10 @@ class NoisyCIFAR10(Dataset[Any]):
                     f"{name} {value!r} is that of a method's mask: name the method as train_mask, "
                     f"or leave {name} out"
                 )
+        _check_transforms(transforms, transform, target_transform)
+        super().__init__(root, transforms, transform, target_transform)
         self.train = train
         self.order = order
-        self.transform = transform
-        self.target_transform = target_transform
         self.return_index = return_index
         self.classes = list(CLASSES)
         self.class_to_idx = {name: label for label, name in enumerate(CLASSES)}
@@ -175,11 +188,12 @@ class NoisyCIFAR10(Dataset[Any]):
         self.imagefolder_index = _read_only(rows)
         self.true_targets = _read_only(true[rows])
         self.torchvision_index = _read_only(torchvision_index[rows])
+        self._has_published_targets = True
         # Not by the property, which a subclass may have its own in place of.
-        vars(self)["targets"] = _read_only(given[rows])
+        self.__dict__["targets"] = _read_only(given[rows])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SET_ONCE and "targets" in vars(self):
+        if name in _SET_ONCE and "targets" in self.__dict__:
             raise ReadOnlyError(
                 "choose items by train_mask= or torch.utils.data.Subset, or make another dataset: "
                 f"{name} cannot be assigned, since images, labels and index would come apart"
@@ -189,13 +203,61 @@ class NoisyCIFAR10(Dataset[Any]):
     @property
     def targets(self) -> NDArray[np.int64]:
         """Given label of each item, (n,) int64, read-only; others may be assigned."""
-        targets: NDArray[np.int64] = vars(self)["targets"]
+        if "targets" not in self.__dict__:
+            raise AttributeError("targets")  # so that torchvision's wrapper asks the dataset in it
+        targets: NDArray[np.int64] = self.__dict__["targets"]
         return targets
 
     @targets.setter
     def targets(self, labels: ArrayLike) -> None:
-        vars(self)["targets"] = _as_targets(labels, len(self.imagefolder_index))
+        if "targets" not in self.__dict__:
+            raise ReadOnlyError(
+                "assign targets to the dataset itself, once it is made: what wraps it has none"
+            )
+        self.__dict__["targets"] = _as_targets(labels, len(self.imagefolder_index))
         self._has_published_targets = False
+
+    @property
+    def transforms(self) -> Callable[[Any, Any], Any] | None:
+        """What is done to an image and its label; a ``StandardTransform`` if each has its own."""
+        return self.__dict__.get("transforms")
+
+    @transforms.setter
+    def transforms(self, transforms: Callable[[Any, Any], Any] | None) -> None:
+        # torchvision's wrapper is an instance without arrays. It takes over transform and
+        # target_transform, then transforms, which the dataset has no more when the others are gone.
+        if transforms is not None or "targets" in self.__dict__:
+            self.__dict__["transforms"] = transforms
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """What is done to an image; None where `transforms` treats image and label together."""
+        return self._separate_transforms()[0]
+
+    @transform.setter
+    def transform(self, transform: Callable[[Any], Any] | None) -> None:
+        if transform is not self.transform:
+            self._set_separate_transforms(transform, self.target_transform)
+
+    @property
+    def target_transform(self) -> Callable[[Any], Any] | None:
+        """What is done to a label; None where `transforms` treats image and label together."""
+        return self._separate_transforms()[1]
+
+    @target_transform.setter
+    def target_transform(self, target_transform: Callable[[Any], Any] | None) -> None:
+        if target_transform is not self.target_transform:
+            self._set_separate_transforms(self.transform, target_transform)
+
+    def _separate_transforms(self) -> tuple[Callable[[Any], Any] | None, ...]:
+        both: Any = self.transforms
+        # A subclass of StandardTransform may do anything.
+        return (both.transform, both.target_transform) if _is_standard(both) else (None, None)
+
+    def _set_separate_transforms(self, *separate: Callable[[Any], Any] | None) -> None:
+        # A new one, since copies of the dataset share the old.
+        is_any = any(transform is not None for transform in separate)
+        self.__dict__["transforms"] = StandardTransform(*separate) if is_any else None
 
     @property
     def data(self) -> NDArray[np.uint8]:
@@ -232,9 +294,12 @@ class NoisyCIFAR10(Dataset[Any]):
         row = self.imagefolder_index[position]
         is_ours = type(self).data is _MAKE_ITEMS["data"]
         image: Any = Image.fromarray(self.images.pixels[row] if is_ours else self.data[position])
+        label: Any = int(self.targets[position])
+        transforms = self.transforms
+        if transforms is not None and not _is_standard(transforms):
+            image, label = transforms(image, label)
         if self.transform is not None:
             image = self.transform(image)
-        label: Any = int(self.targets[position])
         if self.target_transform is not None:
             label = self.target_transform(label)
         return (image, label, int(row)) if self.return_index else (image, label)
@@ -283,17 +348,38 @@ class NoisyCIFAR10(Dataset[Any]):
             return default_collate(list(items))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_copied_data"}
+        return {name: value for name, value in self.__dict__.items() if name != "_copied_data"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What numpy unpickles or copies can be written into.
-        vars(self).update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
+        self.__dict__.update(state, **{name: _read_only(state[name]) for name in _ARRAYS})
 
     def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` says beside the class: labels, number of images, order."""
         what = f"train, {self.setting}" if self.setting else "test"
         own = "" if self._has_published_targets else " with other targets"
         size = f"{len(self):,} images in {self.order} order"
-        return f"{type(self).__name__}({what}{own}, {size})"
+        return f"{what}{own}, {size}"
+
+
+def _wrap_nothing(dataset: NoisyCIFAR10, _: object) -> Callable[[int, Any], Any]:
+    """Return what `wrap_dataset_for_transforms_v2` does to a sample before the transforms."""
+    if dataset.return_index:
+        raise InvalidInputError(
+            "wrap_dataset_for_transforms_v2 would give the index to the transforms too: make the "
+            "dataset without return_index, or use it as it is, which v2 transforms work on"
+        )
+    return lambda _, sample: sample
+
+
+# torchvision has this table for its own classes, and does not document it.
+with contextlib.suppress(ImportError):
+    from torchvision.tv_tensors._dataset_wrapper import WRAPPER_FACTORIES
+
+    WRAPPER_FACTORIES[NoisyCIFAR10] = _wrap_nothing
 
     def _repr_html_(self) -> str:
         labels = str(self.setting) if self.setting else "true labels of the test set"
@@ -365,6 +451,21 @@ def _check_nothing_noisy(
             raise UnknownArtifactError(
                 f"{shown} does not go with train=False: the test set has true labels only and no "
                 f"mask; leave {name} out"
+            )
+
+
+def _is_standard(transforms: object) -> bool:
+    """Whether transforms are a transform and a target_transform, apart from each other."""
+    return type(transforms) is StandardTransform
+
+
+def _check_transforms(transforms: object, transform: object, target_transform: object) -> None:
+    if transforms is None:
+        return
+    for name, value in (("transform", transform), ("target_transform", target_transform)):
+        if value is not None:
+            raise InvalidInputError(
+                f"transforms= is of image and label together and excludes {name}=: leave one out"
             )
 
 

@@ -27,7 +27,7 @@ import typer.main
 from cifar_noisy import generate_labels, load_label_errors, load_noisy_labels, load_pyx
 from cifar_noisy.cli import main
 from cifar_noisy.cli.app import app
-from cifar_noisy.cli.export_command import IMAGE_FOLDERS
+from cifar_noisy.cli.export_command import HUGGINGFACE, IMAGE_FOLDERS
 from cifar_noisy.evaluation.table_formats import FORMATS
 from cifar_noisy.evaluation.tables import NETWORKS, RULES
 from cifar_noisy.images import archive_download, readers
@@ -263,6 +263,27 @@ RUNS = {
             f"noisy {SETTING} --for imagefolder --root batches --trust pixels", "", 2,
             "cifar-noisy: .* has 100 images: name all 50,000\n",
         ),
+        Run(
+            f"train.parquet {SETTING} --for huggingface --no-images --masks cl_pbc,cl_both "
+            "--edition 2021",
+            "^train.parquet: 50,000 labels for huggingface, 39.93% of",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --images --root batches --trust pixels", "", 2,
+            "cifar-noisy: .* has 100 images: name all 50,000\n",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --clean cl_pbc", "", 2,
+            "cifar-noisy: leave --clean out: all rows are written, --masks adds masks\n",
+        ),
+        Run(
+            f"a.parquet {SETTING} --for huggingface --no-images --edition 2021", "", 2,
+            "cifar-noisy: leave --edition out, or pass --masks: nothing else reads it\n",
+        ),
+        Run(
+            f"a.csv {SETTING} --for csv --masks cl_pbc", "", 2,
+            "cifar-noisy: leave --masks and --no-images out: csv has neither\n",
+        ),
         Run(f"human.json {HUMAN} --for dividemix", "40.21% of them wrong", needs_label_sets=True),
         Run("own.json --labels labels.json --for promix", "39.93% of them wrong"),
         Run(
@@ -270,6 +291,11 @@ RUNS = {
             r"^clean.csv: 28,894 labels for csv, 6\.51%", needs_label_sets=True,
         ),
         Run(f"a {SETTING} --for dividmix", "", 2, "cifar-noisy: .*did you mean dividemix.*\n"),
+        Run(f"a {SETTING} --for hugginface", "", 2, "cifar-noisy: .*did you mean huggingface.*\n"),
+        Run(
+            "own.parquet --labels labels.json --for huggingface --no-images --json",
+            '"wrong": 19967',
+        ),
     ],
     "images": [
         Run("--root batches --to written --layout imagefolder", "^120 images in written$"),
@@ -420,7 +446,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "--order": ORDERS,
     "--by": ("given", "true", "pair"),
     "--layout": ("imagefolder", "torchvision"),
-    "--for": (*EXPORT_FORMATS, IMAGE_FOLDERS),
+    "--for": (*EXPORT_FORMATS, IMAGE_FOLDERS, HUGGINGFACE),
     "--recipe": ("fast", "paper"),
     "--dtype": ("float16", "float32"),
 }
