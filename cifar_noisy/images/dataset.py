@@ -357,6 +357,21 @@ class NoisyCIFAR10(VisionDataset, Dataset[Any]):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
 
+    def _repr_html_(self) -> str:
+        labels = str(self.setting) if self.setting else "true labels of the test set"
+        rate = float((np.asarray(self.targets) != self.true_targets).mean()) if len(self) else None
+        facts: dict[str, Cell] = {
+            "images": len(self),
+            "labels": labels if self._has_published_targets else f"{labels}, replaced by others",
+            "wrong labels": None if rate is None else f"{rate:.2%}",
+            "order": self.order,
+            "an item": "image, label, index" if self.return_index else "image, label",
+            "transform": None if self.transform is None else repr(self.transform),
+            "pixels": "official" if self.images.is_official else "not the official ones",
+        }
+        more = first_of_each_label(self.images.pixels, self.targets, self.imagefolder_index)
+        return html_facts(facts, title=type(self).__name__, more=more)
+
     def extra_repr(self) -> str:
         """Return what ``repr`` says beside the class: labels, number of images, order."""
         what = f"train, {self.setting}" if self.setting else "test"
@@ -380,21 +395,6 @@ with contextlib.suppress(ImportError):
     from torchvision.tv_tensors._dataset_wrapper import WRAPPER_FACTORIES
 
     WRAPPER_FACTORIES[NoisyCIFAR10] = _wrap_nothing
-
-    def _repr_html_(self) -> str:
-        labels = str(self.setting) if self.setting else "true labels of the test set"
-        rate = float((np.asarray(self.targets) != self.true_targets).mean()) if len(self) else None
-        facts: dict[str, Cell] = {
-            "images": len(self),
-            "labels": labels if self._has_published_targets else f"{labels}, replaced by others",
-            "wrong labels": None if rate is None else f"{rate:.2%}",
-            "order": self.order,
-            "an item": "image, label, index" if self.return_index else "image, label",
-            "transform": None if self.transform is None else repr(self.transform),
-            "pixels": "official" if self.images.is_official else "not the official ones",
-        }
-        more = first_of_each_label(self.images.pixels, self.targets, self.imagefolder_index)
-        return html_facts(facts, title=type(self).__name__, more=more)
 
 
 _MAKE_ITEMS = {
