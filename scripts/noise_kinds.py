@@ -140,7 +140,7 @@ def draw(f1: pd.DataFrame, to: Path) -> None:
             cases = of(f1, (start,))[method]
             ax.scatter([place] * len(cases), cases, 12, color=colour, alpha=0.4, linewidths=0)
     ax.set_xticks(range(len(GROUPS)), [head.replace(", ", "\n") for head in GROUPS])
-    ax.set(ylabel="F1 of finding label errors", title="The kind of noise turns the ranking round")
+    ax.set(ylabel="F1 of finding label errors", title="Human noise reverses the ranking of methods")
     ax.axvspan(3.5, 5.5, color=NEUTRAL, alpha=0.1)
     ax.grid(alpha=0.3)
     ax.legend(loc="lower left", fontsize="small")
@@ -164,7 +164,7 @@ Bayes' rule, given the image and the noise matrix that confident learning estima
 
 ![F1 of each method by kind of noise, from the columns of the table]({figure})
 
-- **Human noise turns the ranking round.** `argmax` has the best F1 of the five methods in
+- **Human noise reverses the ranking.** `argmax` has the best F1 of the five methods in
   {argmax_best_human} of {n_human} arrays of human noise, and the worst in {argmax_worst_same} of
   {n_same} arrays of CIFAR-10S, from the same five networks. It is the worst in {argmax_worst_low}
   of {n_low} settings of the paper at noise 0.2, too.

@@ -185,7 +185,15 @@ def recompute(
 @takes_plan_options
 def recompute_plan(options: PlanOptions, as_json: AsJson = False) -> None:
     """Write a plan into a folder and list its tasks; nothing is trained."""
-    _print_tasks(options.make_plan(), options.folder, as_json)
+    config = options.make_plan()
+    _print_tasks(config, options.folder, as_json)
+    expected = expected_times(config, 0)
+    if expected is not None and expected["setting_seconds"] > 60 * options.minutes:
+        say(
+            f"cifar-noisy: the folds will take longer than --minutes {options.minutes:g}: no width "
+            "that was measured takes less; --set epochs and --set width make them shorter",
+            err=True,
+        )
 
 
 @recompute_app.command("probe", epilog="Example: cifar-noisy recompute probe --out probe.json")
@@ -529,10 +537,11 @@ def _print_tasks(config: "RunConfig", folder: Path, as_json: bool) -> None:
     if expected is not None:
         minutes = {name: f"{value / 60:.1f} min" for name, value in expected.items()}
         say(
-            f"expected by what was measured: {minutes['fold_seconds']} a fold, "
-            f"{minutes['setting_seconds']} the folds of a setting, {minutes['left_seconds']} what "
-            f"is left of them, a fold on each core at a time (--jobs-per-device "
-            f"{expected['at_a_time']:.0f})"
+            f"width {getattr(config.recipe, 'width', '-')}, "
+            f"{getattr(config.recipe, 'precision', '-')}; expected by what was measured: "
+            f"{minutes['fold_seconds']} a fold, {minutes['setting_seconds']} the folds of a "
+            f"setting, {minutes['left_seconds']} what is left of them, a fold on each core at a "
+            f"time (--jobs-per-device {expected['at_a_time']:.0f})"
         )
 
 
@@ -541,7 +550,8 @@ def expected_times(config: "RunConfig", n_left: int) -> dict[str, float] | None:
     from cifar_noisy.recompute.probe import expected_fold_seconds
     from cifar_noisy.recompute.recipes import FastRecipe
 
-    if config.probe is None or not isinstance(config.recipe, FastRecipe):
+    has_folds = bool(config.settings)
+    if config.probe is None or not isinstance(config.recipe, FastRecipe) or not has_folds:
         return None
     fold = expected_fold_seconds(config.probe, config.recipe, config.n_folds)
     at_a_time = min(config.probe.n_cores, config.n_folds)

@@ -424,8 +424,8 @@ def _notes(result: _Result) -> list[str]:
     if isinstance(result, PyxEvaluation):
         given, true, bound = result.against_given, result.against_true, result.accuracy_bound
         notes += [
-            f"accuracy of the probabilities: {given.accuracy:.4f} against given labels (of any "
-            f"learner at most {bound:.4f}), {true.accuracy:.4f} against true labels",
+            f"accuracy of the probabilities: {given.accuracy:.4f} against given labels "
+            f"(knowing the true labels allows {bound:.4f}), {true.accuracy:.4f} against true ones",
             f"calibration against true labels: ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
         ]
     elif result.ranking:

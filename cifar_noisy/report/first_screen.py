@@ -94,7 +94,7 @@ def detection_table(
 ) -> Table:
     """Return a row per method, yours first and then the best: how much it flagged, how well."""
     heads = (
-        "method", ">F1", "<behind best", ">precision", ">recall", ">flagged", ">rightly",
+        "method", ">F1", "<behind best", ">precision", ">recall", ">flagged", ">rightly flagged",
         ">accuracy",
     )  # fmt: skip
     rows = sorted(ranked(detections), key=lambda row: row.name != YOURS)

@@ -258,8 +258,8 @@ def _facts(
 ) -> dict[str, str]:
     given, true = evaluated.against_given, evaluated.against_true
     facts = {
-        "Accuracy against given labels": f"{given.accuracy:.2%}; of any learner at most "
-        f"{evaluated.accuracy_bound:.2%}",
+        "Accuracy against given labels": f"{given.accuracy:.2%}; knowing the true labels "
+        f"allows {evaluated.accuracy_bound:.2%}",
         "Calibration, true labels": f"ECE {true.ece:.4f}, Brier score {true.brier:.4f}",
         **({"Verification": _verdict(checks)} if checks else {}),
         **_origin(source),
@@ -307,7 +307,11 @@ def _tables(evaluated: PyxEvaluation, *, is_own: bool) -> Iterator[Table]:
         rows.append([_SCORES[row.name], *map(Cell.fraction, values)])
     if is_own and evaluated.published:
         yield detection_table(evaluated.published, f"Published masks, edition {evaluated.edition}")
-    yield Table("Scores as rankings of all examples", heads, rows)
+    yield Table(
+        "Scores as rankings of all examples; for best F1, the true labels choose the cut",
+        heads,
+        rows,
+    )
 
 
 def _noise_figure(source: LabelSource, given: NDArray[np.int64], true: NDArray[np.int64]) -> Figure:

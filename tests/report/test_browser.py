@@ -221,6 +221,9 @@ def test_a_click_opens_the_right_example(browser: Chrome, shown: Shown) -> None:
         assert f"Example {row}" in detail.text
         for name, labels in (shown.labels | dict(shown.examples.votes or {})).items():
             assert f"{name}\n{shown.examples.classes[labels[row]]}" in detail.text
+        given = detail.find_element(By.CSS_SELECTOR, "dd span")  # struck as below its tile
+        is_right = shown.labels["given"][row] == shown.labels["true"][row]
+        assert given.get_attribute("class") == ("" if is_right else "struck")
         flagging = [name for name, found in shown.examples.found.items() if found[row]]
         all_of = "all 5: " if len(flagging) == 5 else ""
         assert f"flagged by\n{all_of}{', '.join(flagging)}" in detail.text
@@ -323,12 +326,15 @@ def test_any_example_is_found_by_its_index(browser: Chrome, shown: Shown) -> Non
         margin = 1 - 2 * shown.scores["normalized_margin"][row]
         assert f"margin\n{margin:.3f}".replace("-", "−") in detail.text
         assert ("no method flags it" in detail.text) == (row == unflagged)
+        assert ("page has no picture and no probabilities of it" in detail.text) == (
+            row == unflagged and e.images is not None
+        )
     assert last in visible_rows(browser)  # its page was turned to
     left_out = np.setdiff1d(np.flatnonzero(is_flagged), shown.rows)
     if len(left_out):
         find(browser, str(left_out[0]))
         assert "Not among the 3,000 suspects of this page" in detail.text
-        assert "cifar-noisy report --examples" in detail.text
+        assert f"cifar-noisy report --examples {is_flagged.sum()} makes one" in detail.text
     for order, indices in (e.indices or {}).items():
         assert find(browser, str(indices[last]), order if len(e.indices or {}) > 1 else "") == ""
         assert f"Example {last}\n" in detail.text

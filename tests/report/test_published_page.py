@@ -205,7 +205,8 @@ def test_as_many_examples_as_are_asked_for(n: int) -> None:
     n_flagged = np.count_nonzero(np.any(list(digits.found.values()), axis=0))
     assert len(page.array("rows")) == min(n, n_flagged)
     assert len(page.array("given")) == len(digits.given)
-    assert (f" of the {n_flagged} that a method flags" in html) == (n < n_flagged)
+    assert (f" of the {n_flagged} that a method flags: half of them" in html) == (n < n_flagged)
+    assert (f"{n_flagged} suspected label errors: all that" in html) == (n >= n_flagged)
 
 
 @pytest.mark.parametrize("n", [-1, 2.5, True, "3", None])

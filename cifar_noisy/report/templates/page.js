@@ -252,7 +252,7 @@
     const by = flagging(row);
     const voted = votes.map(([name, given]) => [name, label(given[row], given[row] === labels.true[row])]);
     const entries = [
-      ["given", className(labels.given[row])],
+      ["given", label(labels.given[row], labels.given[row] === labels.true[row])],
       ["true", className(labels.true[row])],
       ["predicted", className(labels.predicted[row])],
       ...voted,
@@ -269,13 +269,15 @@
 
   // Why an example has no tile, where it has none.
   const note = (row, place) => {
-    if (place !== undefined) return shown.includes(place) ? "" : "The filters hide its tile.";
-    if (!flagging(row).length) return "Not among the suspects: no method flags it. So this page has no picture of it.";
-    return (
+    if (place !== undefined) return shown.includes(place) ? [] : ["The filters hide its tile."];
+    const lacks = `So this page has no ${hasImages ? "picture and no " : ""}probabilities of it`;
+    if (!flagging(row).length) return [`Not among the suspects: no method flags it. ${lacks}.`];
+    return [
       `Not among the ${counted(rows.length)} suspects of this page, of ${counted(data.n_flagged)} ` +
-      "examples that a method flags. So this page has no picture of it; cifar-noisy report " +
-      "--examples makes a page of more."
-    );
+      `examples that a method flags. ${lacks}; `,
+      element("code", { textContent: `cifar-noisy report --examples ${data.n_flagged}` }),
+      " makes one that has.",
+    ];
   };
 
   const close = () => {
@@ -303,7 +305,7 @@
     const why = note(row, place);
     detail.replaceChildren(
       element("div", { className: "head" }, ...picture, title, shut),
-      ...(why ? [element("p", { className: "note", textContent: why })] : []),
+      ...(why.length ? [element("p", { className: "note" }, ...why)] : []),
       facts(row),
       ...(place === undefined ? [] : [bars(row, place)]),
     );
