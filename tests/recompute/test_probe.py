@@ -10,6 +10,12 @@ import pytest
 import torch
 
 from cifar_noisy import InvalidInputError, MissingInputError, Setting
+from cifar_noisy.cli.recompute_commands import (
+    PlanOptions,
+    expected_times,
+    recompute_plan,
+    takes_plan_options,
+)
 from cifar_noisy.recompute import fast, hardware, plan_file, probe as probe_module
 from cifar_noisy.recompute.fast import FastTrainer
 from cifar_noisy.recompute.plan_file import load_plan, probe_for, save_plan
@@ -24,7 +30,7 @@ from cifar_noisy.recompute.probe import (
     write_probe,
 )
 from cifar_noisy.recompute.recipes import FastRecipe
-from cifar_noisy.recompute.run_config import make_run_config
+from cifar_noisy.recompute.run_config import GivenMask, make_run_config
 from cifar_noisy.recompute.training import TrainingData
 from cifar_noisy.store.sealed import write_sealed_json
 
@@ -198,3 +204,31 @@ def test_cores_are_those_of_the_quota(
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(Path, "read_text", lambda self: quota)
     assert available_cores() == expected
+
+
+@pytest.mark.parametrize("minutes", [30.0, 5.0])
+def test_a_plan_says_what_it_chose_and_expects(
+    minutes: float,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    config = make_run_config([Setting(0.4, 0.2)], "-", probe=WITHOUT, minutes=minutes)
+    monkeypatch.setattr(PlanOptions, "make_plan", lambda _: config)
+    takes_plan_options(recompute_plan.__wrapped__)(  # type: ignore[attr-defined]
+        **dict.fromkeys(PlanOptions.__dataclass_fields__)
+        | {"folder": tmp_path, "minutes": minutes, "as_json": False}
+    )
+    said, notices = capsys.readouterr()
+    width, fold = (24, "14.5") if minutes == 30 else (16, "6.9")
+    assert f"width {width}, float32; expected by what was measured: {fold} min a fold, " in said
+    assert ("longer than --minutes 5: no width" in notices) == (minutes == 5)
+    # Given masks have no folds, and a recipe of fixed width was not measured.
+    for other in (
+        make_run_config([], masks=[GivenMask(Setting(0.4, 0.2), "0" * 16)], probe=WITHOUT),
+        make_run_config([Setting(0.4, 0.2)]),
+    ):
+        assert expected_times(other, 4) is None
+    assert (expected_times(config, 3) or {})["left_seconds"] == pytest.approx(
+        2 * float(fold) * 60, rel=0.01
+    )
