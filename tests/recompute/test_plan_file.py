@@ -243,8 +243,10 @@ def test_a_plan_of_given_masks(masks: dict[GivenMask, Any], tmp_path: Path) -> N
     config = make_plan(config, tmp_path, arrays)
     assert load_plan(tmp_path) == config
     assert load_plan(tmp_path).masks == config.masks == tuple(sorted(arrays, key=lambda m: m.name))
-    collect = [sys.executable, "-m", "cifar_noisy", "recompute", "collect", "--folder", tmp_path]
-    said = subprocess.run(collect, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [PROGRAM, "recompute", "collect", "--folder", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert said.returncode == ExitCode.USAGE
     assert "no folds to collect: train its masks" in said.stderr
     probe = Probe("cpu", "a processor", 2, {("float32", 4): (1.0, 2.0)})
