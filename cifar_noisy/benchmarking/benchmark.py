@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cifar_noisy.benchmarking.training import Training
     from cifar_noisy.images.packs import Images
+    from cifar_noisy.recompute.probe import Probe
 
 COLUMNS = (
     *("case", "labels", "model", "noise_kind", "noise_rate", "method", "kind"),
@@ -257,7 +258,7 @@ def benchmark(
     UnknownArtifactError
         If a case, label set, network or baseline is unknown, or has no probabilities.
     RecomputeError
-        If `train` names a folder with another plan.
+        If `train` names a folder with another plan, or a device that is not there.
     InterruptedRunError
         If a signal stops the training; what was trained is saved.
     ImagesError, UnavailableError
@@ -284,6 +285,7 @@ def benchmark(
     cases, names = find_cases(over, model), find_baselines(baselines)
     functions = functions_by_case(detector, cases, images)
     n_jobs, training = _check_n_jobs(n_jobs), _training(train)
+    probe = None if training is None else _check_training(training, cases)
     unreachable = gather_files(cases)
     keeps = training is not None
     jobs = [Job(case, names, functions[case], keeps) for case in cases if case not in unreachable]
@@ -300,25 +302,30 @@ def benchmark(
         summary=summarize(frame, names),
         best_baseline=best_baseline(f1_by_case(frame), names) if rows else None,
         unreachable={case.name: unreachable[case] for case in cases if case in unreachable},
-        training=None if training is None else _training_frame(training, cases, found),
+        training=None if training is None else _training_frame(training, probe, cases, found),
     )
 
 
 def _training(train: str | os.PathLike[str] | Training | None) -> Training | None:
     if train is None:
         return None
-    from cifar_noisy.benchmarking.training import Training, check_training
+    from cifar_noisy.benchmarking.training import Training
 
     if isinstance(train, str | os.PathLike):
         train = Training(train)
     if not isinstance(train, Training):
         raise InvalidInputError(f"train is {train!r:.60}: pass a folder, or a Training")
-    check_training(train)
     return train
 
 
+def _check_training(training: Training, cases: Sequence[Case]) -> Probe | None:
+    from cifar_noisy.benchmarking.training import check_training
+
+    return check_training(training, cases)
+
+
 def _training_frame(
-    training: Training, cases: Sequence[Case], found: Mapping[Case, Result]
+    training: Training, probe: Probe | None, cases: Sequence[Case], found: Mapping[Case, Result]
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -327,7 +334,7 @@ def _training_frame(
     kept = {(c, name): keep for c in cases if c in found for name, keep in found[c].kept.items()}
     rows = [
         {"case": case.name, "method": name} | row
-        for (case, name), row in train_and_test(kept, training).items()
+        for (case, name), row in train_and_test(kept, training, probe).items()
     ]
     frame = pd.DataFrame(rows, columns=["case", "method", *TRAINING_COLUMNS])
     rates = ("test_accuracy", "test_corrected", "test_soft")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from cifar_noisy.loading.given_labels import labels_of
 from cifar_noisy.loading.noise_generation import true_labels
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
-from cifar_noisy.recompute.plan_file import make_plan, probe_for
-from cifar_noisy.recompute.recipes import check_device_name, make_recipe
+from cifar_noisy.recompute.plan_file import make_plan, prepare_folder, probe_for
+from cifar_noisy.recompute.probe import Probe
+from cifar_noisy.recompute.recipes import check_device_name
 from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import probabilities_path, record_of
 from cifar_noisy.rendering import html_facts
@@ -80,18 +81,29 @@ class Training:
         return html_facts({**texts, "plan_only": self.plan_only})
 
 
-def check_training(training: Training) -> None:
-    """Raise what would stop the trainings, before the work that comes ahead of them."""
+def check_training(training: Training, cases: Sequence[Case]) -> Probe | None:
+    """Raise what would stop the trainings, before the work that comes ahead of them.
+
+    The reference that each case has is written into the folder, which tells whether that can be.
+    Returns by what the width and precision of the trainings are chosen.
+    """
     check_device_name(training.device)
-    make_recipe("fast", "cifar10", training.hyperparameters)
     open_dataset("cifar10", training.root, trust=training.trust, load_test_set=True)
     if not training.plan_only:
-        from cifar_noisy.recompute.task_runner import check_device
+        from cifar_noisy.recompute.hardware import check_device
 
         check_device(training.device)
+    keep_all = np.ones(len(true_labels()), np.bool_)
+    masks = {GivenMask.of(case.source, keep_all): keep_all for case in cases[:1]}
+    folder = user_path(training.folder)
+    probe = probe_for(folder, training.device, overrides=training.hyperparameters)
+    prepare_folder(_configuration(masks, training, probe), folder, masks)
+    return probe
 
 
-def train_and_test(kept: Kept, training: Training) -> dict[tuple[Case, str], Row]:
+def train_and_test(
+    kept: Kept, training: Training, probe: Probe | None
+) -> dict[tuple[Case, str], Row]:
     """Train on what each mask keeps, as far as that is asked for; return rows of the table.
 
     The references are added in each case.
@@ -102,7 +114,7 @@ def train_and_test(kept: Kept, training: Training) -> dict[tuple[Case, str], Row
     folder = user_path(training.folder)
     masks = {key: GivenMask.of(key[0].source, keep) for key, keep in kept.items()}
     arrays = {mask: kept[key] for key, mask in masks.items()}
-    config = make_plan(_configuration(arrays, training, folder), folder, arrays)
+    config = make_plan(_configuration(arrays, training, probe), folder, arrays)
     failed = {} if training.plan_only else _train(config, training, folder)
     tested = {
         task.mask: _test_row(task, config, folder) | failed.get(task.id, {})
@@ -120,13 +132,15 @@ def _with_references(kept: Kept) -> Kept:
     return {**kept, **references}
 
 
-def _configuration(masks: Iterable[GivenMask], training: Training, folder: Path) -> RunConfig:
+def _configuration(
+    masks: Iterable[GivenMask], training: Training, probe: Probe | None
+) -> RunConfig:
     return make_run_config(
         [],
         masks=masks,
         seed=training.seed,
         overrides=training.hyperparameters,
-        probe=probe_for(folder, training.device, overrides=training.hyperparameters),
+        probe=probe,
         root=training.root,
         trust=training.trust,
     )
@@ -134,23 +148,27 @@ def _configuration(masks: Iterable[GivenMask], training: Training, folder: Path)
 
 def _train(config: RunConfig, training: Training, folder: Path) -> dict[str, Row]:
     """Train what is not done; return what stands in the table for each task that cannot be."""
+    from cifar_noisy.recompute.checkpoints import BusyError
     from cifar_noisy.recompute.progress import step_bar
     from cifar_noisy.recompute.task_runner import run_tasks
 
     dataset = open_dataset(config.dataset, config.root, trust=config.trust, load_test_set=True)
     failed: dict[str, Row] = {}
+    left = [task.id for task in tasks_of(config)]
     with step_bar() as show:
-        for task in tasks_of(config):
+        while left:
             try:
-                for _ in run_tasks(
-                    config, dataset, folder, task_ids=[task.id], device=training.device,
+                for task, _ in run_tasks(
+                    config, dataset, folder, task_ids=left, device=training.device,
                     threads=training.threads, on_step=show,
                 ):  # fmt: skip
-                    pass
+                    left.remove(task.id)
             except InterruptedRunError:
                 raise
+            except BusyError:
+                left.pop(0)  # no failure: the process that works on it will have done it
             except (RecomputeError, InvalidInputError) as error:
-                failed[task.id] = {"error": str(error)}
+                failed[left.pop(0)] = {"error": str(error)}
     return failed
 
 

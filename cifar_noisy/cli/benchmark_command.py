@@ -18,7 +18,7 @@ from cifar_noisy.cli.options import (
     Trust,
     parse_overrides,
 )
-from cifar_noisy.cli.output import is_stdout, print_json, print_table, say
+from cifar_noisy.cli.output import is_stdout, print_json, print_table, say, stdout_on_stderr
 from cifar_noisy.errors import ExitCode, InvalidInputError
 from cifar_noisy.store.files import output_file, storage_errors
 
@@ -102,8 +102,10 @@ def benchmark(
         options["train"] = cifar_noisy.Training(
             train, root, trust, device, threads, seed, parse_overrides(overrides), plan_only
         )
-    found = _detector(detector)
+    with stdout_on_stderr():
+        found = _detector(detector)
 
+    @stdout_on_stderr()  # what the detector prints is no result
     def run() -> "Benchmark":
         return cifar_noisy.benchmark(found, over.split(","), baselines.split(","), **options)
 

@@ -8,11 +8,12 @@ import contextlib
 import io
 import json
 import math
+import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,22 @@ def output_path(path: Path) -> Path:
 def is_stdout(path: str | Path) -> bool:
     """Whether an output goes to stdout, so that nothing else may be printed there."""
     return str(path) in ("-", str(STDOUT), "/dev/fd/1", "/proc/self/fd/1")
+
+
+@contextlib.contextmanager
+def stdout_on_stderr() -> Iterator[None]:
+    """Send to stderr what is printed meanwhile, by C libraries and other processes too."""
+    if sys.stdout is None or sys.stderr is None:  # closed, so the numbers may be other files'
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def counted(number: int, noun: str) -> str:

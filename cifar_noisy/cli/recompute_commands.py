@@ -210,9 +210,7 @@ def recompute_probe(
     """
     from cifar_noisy.recompute.probe import expected_fold_seconds, measure, write_probe
     from cifar_noisy.recompute.recipes import FastRecipe
-    from cifar_noisy.recompute.task_runner import check_device
 
-    check_device(device)
     found = measure(device)
     if out is not None:
         write_probe(found, out)
@@ -375,6 +373,10 @@ def recompute_collect(
     """Combine trained folds into pyx, masks and a record of where they came from."""
     config, tasks = _load(folder)
     chosen = [task.id for task in tasks if task.kind == "collect"]
+    if not chosen:
+        raise InvalidInputError(
+            f"{folder} has no folds to collect: train its masks with cifar-noisy recompute run"
+        )
     run_and_report(config, RunCommand(folder, root, trust), chosen, as_json=as_json)
 
 

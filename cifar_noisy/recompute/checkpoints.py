@@ -14,6 +14,10 @@ from cifar_noisy.store.files import storage_errors
 from cifar_noisy.store.sealed import read_sealed, write_sealed
 
 
+class BusyError(RecomputeError):
+    """Another process of this machine works on a task."""
+
+
 def save_checkpoint(paths: tuple[Path, Path], state: dict[str, Any]) -> None:
     """Write tensors and plain values to the first path; its old content goes to the second."""
     last, before = paths
@@ -40,7 +44,7 @@ def load_checkpoint(paths: tuple[Path, Path], task_id: str) -> dict[str, Any] | 
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path, task_id: str) -> Iterator[None]:
-    """Raise if another process of this machine works in the folder of a task.
+    """Raise BusyError if another process of this machine works in the folder of a task.
 
     The lock ends with the process.
     """
@@ -54,7 +58,7 @@ def exclusive_lock(folder: Path, task_id: str) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RecomputeError(
+            raise BusyError(
                 f"{task_id} is being run by another process: wait for it, or run another task"
             ) from None
         except (ImportError, OSError):

@@ -12,6 +12,18 @@ import torch
 
 import cifar_noisy
 from cifar_noisy.errors import RecomputeError
+from cifar_noisy.recompute.recipes import check_device_name
+
+
+def check_device(device: str) -> None:
+    """Raise if a text names no device, or one that this machine does not have."""
+    check_device_name(device)
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise RecomputeError(
+            f"device {device!r} is not there: this torch ({torch.__version__}) sees "
+            f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from cifar_noisy.errors import CifarNoisyWarning, ExitCode, InterruptedRunError, RecomputeError
+from cifar_noisy.recompute.hardware import check_device
 from cifar_noisy.recompute.progress import epoch_prefix, print_off_terminal
 from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import RunConfig, Task, find_tasks, tasks_of
 from cifar_noisy.recompute.stop_signals import stop_signals
 from cifar_noisy.recompute.task_files import State, state_of
-from cifar_noisy.recompute.task_runner import check_device
 from cifar_noisy.store.files import reason
 
 

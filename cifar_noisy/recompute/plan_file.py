@@ -18,7 +18,13 @@ from cifar_noisy.errors import (
     RecomputeError,
     printable,
 )
-from cifar_noisy.loading.given_labels import LabelSource, OwnLabels, identity, label_source
+from cifar_noisy.loading.given_labels import (
+    LabelSource,
+    OwnLabels,
+    identity,
+    label_source,
+    labels_of,
+)
 from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.probe import Probe, measure, read_probe
@@ -48,17 +54,27 @@ def make_plan(
     `arrays` are those (N,) of its given masks, True = keep. Returns the configuration with the
     digest of the images. Raises what `open_dataset` and `save_plan` raise.
     """
+    if config.dataset == "cifar10":
+        for source in config.labels:
+            labels_of(source)  # fetched now: machines that train may have no network
+    config = prepare_folder(config, folder, arrays)
+    save_plan(config, folder)
+    return config
+
+
+def prepare_folder(
+    config: RunConfig, folder: Path, arrays: Mapping[GivenMask, NDArray[np.bool_]] | None = None
+) -> RunConfig:
+    """Do what `make_plan` does, but for the plan itself: a folder's earlier one stays as it is."""
     dataset = open_dataset(
         config.dataset, config.root, trust=config.trust, load_test_set=config.needs_test
     )
     dataset.check_row_order()
     check_folds_and_batch_size(config, dataset.labels)
-    for source in config.labels:
-        dataset.noisy_labels(source)  # fetched now: machines that train may have no network
     config = dataclasses.replace(config, data_digest=dataset.digest())
+    _earlier_plan_of(config, folder)
     for mask, keep in (arrays or {}).items():
         write_durably(folder / mask_path(mask), (npy_bytes(keep),))
-    save_plan(config, folder)
     return config
 
 
@@ -78,6 +94,11 @@ def probe_for(
     check_device_name(device)
     is_chosen = dataset == "cifar10" and recipe == "fast"
     if not is_chosen or {"width", "precision"} <= (overrides or {}).keys():
+        if file is not None:
+            raise InvalidInputError(
+                f"leave the probe {file} out: it chooses the width and precision of fast for "
+                "cifar10, where these are not given"
+            )
         return None
     if file is not None:
         return read_probe(file)
@@ -85,7 +106,14 @@ def probe_for(
         planned = load_plan(folder).probe
         if planned is not None and planned.device == device.partition(":")[0]:
             return planned
-    return measure(device)
+    try:
+        return measure(device)
+    except RecomputeError as error:  # such as the first node of a cluster, which has no GPU
+        raise RecomputeError(
+            f"{error}, or choose width and precision, which are measured otherwise, such "
+            "as by --set width=32 --set precision=bfloat16; or measure there by cifar-noisy "
+            "recompute probe, and plan with --probe"
+        ) from error
 
 
 def save_plan(config: RunConfig, folder: Path) -> None:
@@ -94,9 +122,23 @@ def save_plan(config: RunConfig, folder: Path) -> None:
     A damaged plan is replaced. A plan of the same configuration gets the masks of `config` instead
     of its own, and root and trust of `config` if that has them.
     """
-    path = folder / PLAN_FILE
+    planned = _earlier_plan_of(config, folder)
+    for source in config.labels:
+        if isinstance(source, OwnLabels):
+            write_durably(folder / labels_path(source), (npy_bytes(source.labels),))
+    has_place = config.root is not None or config.trust is not None
+    if planned is not None and not has_place:
+        config = dataclasses.replace(config, root=planned.root, trust=planned.trust)
+    if planned is not None and config.probe is None:
+        config = dataclasses.replace(config, probe=planned.probe)
+    if planned is None or has_place or planned.masks != config.masks:
+        write_sealed_json(folder / PLAN_FILE, _to_plan_json(config))
+
+
+def _earlier_plan_of(config: RunConfig, folder: Path) -> RunConfig | None:
+    """Return the plan that a folder has, if any; raise if it, or a result, is of another one."""
     try:
-        planned = load_plan(folder) if path.exists() else None
+        planned = load_plan(folder) if (folder / PLAN_FILE).exists() else None
     except _DamagedPlanError:
         planned = None
     if planned is None:
@@ -108,16 +150,7 @@ def save_plan(config: RunConfig, folder: Path) -> None:
             f"{planned.config_sha256()[:12]}, not {config.config_sha256()[:12]}): name another "
             "folder"
         )
-    for source in config.labels:
-        if isinstance(source, OwnLabels):
-            write_durably(folder / labels_path(source), (npy_bytes(source.labels),))
-    has_place = config.root is not None or config.trust is not None
-    if planned is not None and not has_place:
-        config = dataclasses.replace(config, root=planned.root, trust=planned.trust)
-    if planned is not None and config.probe is None:
-        config = dataclasses.replace(config, probe=planned.probe)
-    if planned is None or has_place or planned.masks != config.masks:
-        write_sealed_json(path, _to_plan_json(config))
+    return planned
 
 
 def load_plan(folder: Path) -> RunConfig:

@@ -106,12 +106,13 @@ class Probe:
 
 
 def measure(device: str = "cpu") -> Probe:
-    """Time steps of `fast` on a device, for a few seconds."""
+    """Time steps of `fast` on a device, for a few seconds; raise if this machine has it not."""
     import torch
 
-    from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware
+    from cifar_noisy.recompute.hardware import check_device, defaults_of_libraries, hardware
     from cifar_noisy.recompute.malloc import keep_freed_memory
 
+    check_device(device)
     kind = torch.device(device).type
     best: dict[tuple[str, int], tuple[float, float]] = {}
     with defaults_of_libraries(1), keep_freed_memory():

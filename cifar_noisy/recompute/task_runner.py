@@ -21,14 +21,19 @@ from cifar_noisy.recompute.checkpoints import exclusive_lock, load_checkpoint, s
 from cifar_noisy.recompute.coteaching import CoteachingTrainer
 from cifar_noisy.recompute.datasets import Dataset, folds_of, open_dataset
 from cifar_noisy.recompute.fast import FastTrainer
-from cifar_noisy.recompute.hardware import defaults_of_libraries, hardware, other_hardware
+from cifar_noisy.recompute.hardware import (
+    check_device,
+    defaults_of_libraries,
+    hardware,
+    other_hardware,
+)
 from cifar_noisy.recompute.kept_sets import append_test_set, estimated_error_rate, kept_training
 from cifar_noisy.recompute.malloc import keep_freed_memory
 from cifar_noisy.recompute.merge_folds import merge_folds
 from cifar_noisy.recompute.paper import PaperTrainer
 from cifar_noisy.recompute.plan_file import make_plan, probe_for, read_given_mask
 from cifar_noisy.recompute.progress import step_bar
-from cifar_noisy.recompute.recipes import PaperRecipe, Recipe, check_device_name
+from cifar_noisy.recompute.recipes import PaperRecipe, Recipe
 from cifar_noisy.recompute.run_config import (
     RunConfig,
     Task,
@@ -114,17 +119,6 @@ def recompute_settings(
     with step_bar(progress) as show:
         for _ in run_tasks(config, dataset, folder, on_step=show):
             pass
-
-
-def check_device(device: str) -> None:
-    """Raise if a text names no device, or one that this machine does not have."""
-    check_device_name(device)
-    wanted = torch.device(device)
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise RecomputeError(
-            f"device {device!r} is not there: this torch ({torch.__version__}) sees "
-            f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
 
 
 @dataclass(frozen=True, eq=False)

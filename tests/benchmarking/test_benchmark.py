@@ -596,3 +596,29 @@ def test_scripts(published: str, tmp_path: Path) -> None:
         )  # fmt: skip
         last = (run.stdout or run.stderr).splitlines()[-1]
         assert pd.Series([last]).str.contains(says).all() or last == says, run.stderr
+
+
+PRINTS = """
+import os, subprocess
+print("imported")
+os.write(1, b"by number\\n")
+def detector(labels, pyx):
+    print("called")
+    subprocess.run(["echo", "by another process"], check=True)
+    return pyx.argmax(axis=1) != labels
+"""
+
+
+@pytest.mark.parametrize("n_jobs", ["1", "2"])
+def test_json_has_nothing_that_a_detector_prints(
+    n_jobs: str, published: str, tmp_path: Path
+) -> None:
+    (tmp_path / "prints.py").write_text(PRINTS)
+    run = subprocess.run(
+        [sys.executable, "-m", "cifar_noisy", "benchmark", "prints:detector", "--json", "--over",
+         "noise0.2-sparsity0", "--baselines", "none", "--jobs", n_jobs],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout)["cases"] == ["noise0.2-sparsity0"]
+    for printed in ("imported", "by number", "called", "by another process"):
+        assert printed in run.stderr

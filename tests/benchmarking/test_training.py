@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 import cifar_noisy
 from cifar_noisy import (
     Benchmark,
+    InterruptedRunError,
     InvalidInputError,
     MissingInputError,
     RecomputeError,
+    StorageError,
     Training,
     benchmark,
     load_images,
@@ -26,6 +30,11 @@ from cifar_noisy import (
 )
 from cifar_noisy.benchmarking.cases import find_cases
 from cifar_noisy.benchmarking.runs import Job, run_job
+from cifar_noisy.recompute.checkpoints import exclusive_lock
+from cifar_noisy.recompute.fast import FastTrainer
+from cifar_noisy.recompute.plan_file import load_plan
+from cifar_noisy.recompute.run_config import tasks_of
+from cifar_noisy.recompute.task_files import state_of, work_folder
 from tests.conftest import JpegCopy
 from tests.json_schemas import hold_to_schema
 
@@ -36,6 +45,14 @@ TINY = {"epochs": 1, "small_epochs": 1, "width": 1}
 def nine_in_ten(labels: Any, pyx: Any) -> Any:
     """Flag nine examples in ten, so that little is trained on."""
     return np.arange(len(labels)) % 10 > 0
+
+
+class Unexpected(BaseException):
+    """Not taken for a failure in a case."""
+
+
+def fail_hard(labels: Any, pyx: Any) -> Any:
+    raise Unexpected
 
 
 def score(labels: Any, pyx: Any) -> Any:
@@ -129,15 +146,64 @@ def test_what_would_stop_the_training_is_said_before_the_detector_runs(
     published: str, jpeg: JpegCopy, tmp_path: Path
 ) -> None:
     def detector(labels: Any, pyx: Any) -> Any:
-        raise AssertionError
+        raise Unexpected
 
-    right = training(tmp_path, jpeg)
+    folder, file = tmp_path / "planned", tmp_path / "file"
+    file.touch()
+    with pytest.raises(Unexpected):  # the detector's, so all before it is right
+        benchmark(fail_hard, CASE, "none", train=training(tmp_path, jpeg))
+    assert not (tmp_path / "plan.json").exists()
+    benchmark(nine_in_ten, CASE, "none", train=training(folder, jpeg, plan_only=True))
+    plan, masks = (folder / "plan.json").read_bytes(), sorted((folder / "masks").iterdir())
+    right = training(folder, jpeg)
     for wrong, kind, says in (
         (dataclasses.replace(right, root=tmp_path), MissingInputError, "has no CIFAR-10 images"),
         (dataclasses.replace(right, device="tpu"), InvalidInputError, "device 'tpu' is unknown"),
         (dataclasses.replace(right, device="cuda:99"), RecomputeError, "is not there"),
         (dataclasses.replace(right, hyperparameters={"epoch": 1}), InvalidInputError, "epoch"),
+        (dataclasses.replace(right, seed=1), RecomputeError, "seed 0 there, 1 here"),
+        (dataclasses.replace(right, folder=file), StorageError, "cannot be written"),
+        (
+            dataclasses.replace(
+                right, folder=tmp_path / "no", hyperparameters={}, device="cuda:99", plan_only=True
+            ),
+            RecomputeError,
+            "is not there: .* choose width and precision",
+        ),
         (3, InvalidInputError, "train is 3: pass a folder, or a Training"),
     ):
         with pytest.raises(kind, match=says):
             benchmark(detector, CASE, train=wrong)  # type: ignore[arg-type]
+    assert (folder / "plan.json").read_bytes() == plan
+    assert sorted((folder / "masks").iterdir()) == masks
+
+
+def test_what_another_process_trains_is_no_failure(
+    published: str, jpeg: JpegCopy, tmp_path: Path
+) -> None:
+    right = training(tmp_path, jpeg)
+    benchmark(nine_in_ten, CASE, "none", train=dataclasses.replace(right, plan_only=True))
+    task = tasks_of(load_plan(tmp_path))[-1]
+    with exclusive_lock(work_folder(task, tmp_path), task.id):
+        result = benchmark(nine_in_ten, CASE, "none", train=right)
+    assert result.training is not None
+    assert result.training["error"].isna().all()
+    assert result.training["test_accuracy"].isna().sum() == 1
+    assert result.notes()[-1].startswith("1 of 3 are not trained yet")
+
+
+def test_a_signal_after_the_last_step_stops_what_comes_next(
+    published: str, jpeg: JpegCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = FastTrainer.predict
+
+    def interrupted(trainer: FastTrainer) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return predict(trainer)
+
+    monkeypatch.setattr(FastTrainer, "predict", interrupted)
+    with pytest.raises(InterruptedRunError, match="stopped by a signal before"):
+        benchmark(nine_in_ten, CASE, "none", train=training(tmp_path, jpeg))
+    config = load_plan(tmp_path)
+    states = [state_of(task, config, tmp_path) for task in tasks_of(config)]
+    assert states == ["done", "ready", "ready"]

@@ -1,5 +1,6 @@
 """Plans as files: damaged, changed by hand, of an earlier version, and where their images are."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 
 from cifar_noisy import InvalidInputError, RecomputeError, Setting
-from cifar_noisy.cli.recompute_commands import dispatch_tasks
+from cifar_noisy.cli.recompute_commands import dispatch_tasks, expected_times
+from cifar_noisy.errors import ExitCode
 from cifar_noisy.loading.given_labels import label_source
 from cifar_noisy.loading.recomputed import write_record
 from cifar_noisy.recompute.datasets import Dataset, open_dataset
 from cifar_noisy.recompute.plan_file import load_plan, make_plan, read_given_mask, save_plan
+from cifar_noisy.recompute.probe import Probe
 from cifar_noisy.recompute.run_command import RunCommand
 from cifar_noisy.recompute.run_config import GivenMask, RunConfig, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import (
@@ -240,6 +243,14 @@ def test_a_plan_of_given_masks(masks: dict[GivenMask, Any], tmp_path: Path) -> N
     config = make_plan(config, tmp_path, arrays)
     assert load_plan(tmp_path) == config
     assert load_plan(tmp_path).masks == config.masks == tuple(sorted(arrays, key=lambda m: m.name))
+    said = subprocess.run(
+        [PROGRAM, "recompute", "collect", "--folder", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == ExitCode.USAGE
+    assert "no folds to collect: train its masks" in said.stderr
+    probe = Probe("cpu", "a processor", 2, {("float32", 4): (1.0, 2.0)})
+    assert expected_times(dataclasses.replace(config, probe=probe), 0) is None  # it has no folds
     first = tasks_of(config)[0]
     done = [task for task, _ in run_tasks(config, digits, tmp_path, task_ids=[first.id], threads=1)]
     assert done == [first]
@@ -309,10 +320,9 @@ def test_a_plan_records_where_the_images_are(
     assert "--root" not in (tmp_path / "slurm" / "level1-part1.sh").read_text()
     # The images are found, and the next thing that is wrong is told.
     assert re.search(r"needs tasks that are not done", run("collect").stderr)
-    elsewhere = make_run_config(config.settings, config.data_digest, root="/elsewhere")
-    save_plan(elsewhere, tmp_path)
+    save_plan(dataclasses.replace(config, root="/elsewhere", trust=None), tmp_path)
     assert load_plan(tmp_path).root == "/elsewhere"
-    save_plan(make_run_config(config.settings, config.data_digest), tmp_path)
+    save_plan(dataclasses.replace(config, root=None, trust=None), tmp_path)
     assert load_plan(tmp_path).root == "/elsewhere"
 
 

@@ -146,6 +146,8 @@ def test_a_folder_is_planned_by_what_was_measured_first(
     for more in ({"dataset": "digits"}, {"recipe": "paper"},
                  {"overrides": {"width": 8, "precision": "float32"}}):  # fmt: skip
         assert probe_for(tmp_path / "new", "cpu", **more) is None
+        with pytest.raises(InvalidInputError, match="leave the probe"):
+            probe_for(tmp_path / "new", "cpu", **more, file=tmp_path / "file.json")
 
 
 RIGHT = WITHOUT.to_dict()
