@@ -1,5 +1,6 @@
 """Who sees a progress bar: terminals and notebooks, and what was told to show or to be told."""
 
+import contextlib
 import inspect
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,10 +217,19 @@ def test_bars_leave_json_alone(published: str, tmp_path: Path) -> None:
     termios.tcsetwinsize(ours, (24, 80))
     program = str(Path(sys.executable).with_name("cifar-noisy"))
     command = [program, "verify", "--noise", "0.4", "--json", "-"]
+
+    def drain() -> None:  # what is not read would in the end stop the program
+        with contextlib.suppress(OSError):
+            while os.read(ours, 1 << 16):
+                pass
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
+        reader = threading.Thread(target=drain)
+        reader.start()
         assert process.stdout is not None
         assert len(json.load(process.stdout)["checks"]) == 48
+    reader.join()
     os.close(ours)
 
 

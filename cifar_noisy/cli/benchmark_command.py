@@ -69,7 +69,9 @@ def benchmark(
     ] = None,
     plan_only: Annotated[
         bool,
-        typer.Option("--plan-only", help="Only plan what --train is to train, for recompute run or slurm."),
+        typer.Option(
+            "--plan-only", help="Only plan what --train is to train, for recompute run or slurm."
+        ),
     ] = False,
     root: ImagesRoot = None,
     trust: Trust = None,
