@@ -113,9 +113,8 @@ class PlanOptions:
         if self.dataset == "digits" and (self.root, self.trust) != (None, None):
             raise InvalidInputError("leave out --root and --trust: the digits need no images")
         overrides = parse_overrides(self.overrides)
-        # What is wrong with the images is said before seconds of measuring.
-        open_dataset(self.dataset, self.root, trust=self.trust)
-        config = make_run_config(
+        make_config = functools.partial(
+            make_run_config,
             chosen_labels(
                 map(parse_noise, self.noise or ()), self.sparsity or (), self.labels or ()
             ),
@@ -129,12 +128,15 @@ class PlanOptions:
             coteaching_methods=self.coteaching.split(",") if self.coteaching else (),
             root=self.root,
             trust=self.trust,
-            probe=probe_for(
-                self.folder, self.device, dataset=self.dataset, recipe=self.recipe,
-                overrides=overrides, file=self.probe,
-            ),
-            minutes=self.minutes,
+        )
+        # What is wrong with options and images is said before seconds of measuring.
+        make_config()
+        open_dataset(self.dataset, self.root, trust=self.trust)
+        probe = probe_for(
+            self.folder, self.device, dataset=self.dataset, recipe=self.recipe,
+            overrides=overrides, file=self.probe,
         )  # fmt: skip
+        config = make_config(probe=probe, minutes=self.minutes)
         return make_plan(config, self.folder)
 
 
