@@ -30,7 +30,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_help_ends_in_an_example_and_they_follow_each_other(tmp_path: Path) -> None:
     ran = []
-    for name in ("plan", "slurm", "run", "status", "collect", None):
+    for name in ("probe", "plan", "slurm", "run", "status", "collect", None):
         words = ("recompute", *([name] if name else []))
         said = subprocess.run(
             [PROGRAM, *words, "--help"], capture_output=True, text=True, check=True,
