@@ -24,7 +24,8 @@ from cifar_noisy import (
 )
 from cifar_noisy.cli import main
 from cifar_noisy.loading.recomputed import provenance_path, read_record, write_record
-from cifar_noisy.recompute import recipes
+from cifar_noisy.recompute import plan_file
+from cifar_noisy.recompute.probe import Probe
 from cifar_noisy.recompute.recipes import FastRecipe
 from cifar_noisy.settings import Setting, pyx_path, train_mask_path
 from cifar_noisy.store.artifact_store import Store
@@ -160,7 +161,8 @@ def one_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "small_scale": 0.25,
     }
     monkeypatch.setattr(FastRecipe.__init__, "__defaults__", tuple(fields.values()))
-    monkeypatch.setattr(recipes, "default_width", lambda device: 2)
+    measured = Probe("cpu", "made up", 2, {("float32", 2): (1e-6, 1e-6)})
+    monkeypatch.setattr(plan_file, "measure", lambda device: measured)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
