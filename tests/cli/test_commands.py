@@ -362,8 +362,8 @@ RUNS = {
             f"--folder never {SETTING} --root batches --trust pixels", "",
             status=2, notices="cifar-noisy: .*\n",
         ),
-        Run(f"--folder own {DIGITS} --minutes 15 --probe absent.json --recipe fast --threads 1 "
-            "--folder done2 --json", '"before": "done"'),
+        Run(f"--folder done2 {DIGITS} --minutes 15 --threads 1 --json", '"before": "done"'),
+        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: .*--probe.*\n"),
         Run("--folder own --labels missing.json", "", 2, "cifar-noisy: missing.json .*\n"),
         Run("--folder own", "", 2, "cifar-noisy: which labels\\? .*\n"),
     ],
@@ -374,7 +374,8 @@ RUNS = {
             "--train-kept cl_pbc --coteaching cl_pbc --json",
             '"state": "ready"',
         ),
-        Run(f"--folder planned {DIGITS} --minutes 15 --probe absent.json", "^ +2  collect-"),
+        Run(f"--folder planned {DIGITS} --minutes 15", "^ +2  collect-"),
+        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: .*--probe.*\n"),
         Run(f"--folder own {DIGITS} --labels labels.json", "", 2,
             "cifar-noisy: labels of your own .* is of CIFAR-10: .*\n"),
         Run(
