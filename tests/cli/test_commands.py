@@ -363,7 +363,7 @@ RUNS = {
             status=2, notices="cifar-noisy: .*\n",
         ),
         Run(f"--folder done2 {DIGITS} --minutes 15 --threads 1 --json", '"before": "done"'),
-        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: leave the probe .*\n"),
+        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: leave the .*\n"),
         Run("--folder own --labels missing.json", "", 2, "cifar-noisy: missing.json .*\n"),
         Run("--folder own", "", 2, "cifar-noisy: which labels\\? .*\n"),
     ],
@@ -375,7 +375,7 @@ RUNS = {
             '"state": "ready"',
         ),
         Run(f"--folder planned {DIGITS} --minutes 15", "^ +2  collect-"),
-        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: leave the probe .*\n"),
+        Run(f"--folder own {DIGITS} --probe absent.json", "", 2, "cifar-noisy: leave the .*\n"),
         Run(f"--folder own {DIGITS} --labels labels.json", "", 2,
             "cifar-noisy: labels of your own .* is of CIFAR-10: .*\n"),
         Run(
