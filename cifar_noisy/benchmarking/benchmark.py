@@ -189,7 +189,12 @@ class Benchmark:
             if rows:
                 columns[shown] = highest_bold(self.summary[name].tolist())
         title = f"{len(self.cases)} cases, {len(rows)} methods"
-        return html_table(columns, title=title, notes=self.notes())
+        shown = html_table(columns, title=title, notes=self.notes())
+        head, rows = self.training_table()
+        if not rows:
+            return shown
+        cells = {name.removeprefix(">"): [row[i] for row in rows] for i, name in enumerate(head)}
+        return f"<div>{shown}{html_table(cells)}</div>"
 
 
 def benchmark(

@@ -25,7 +25,6 @@ from cifar_noisy.loading.npy_files import open_npy
 from cifar_noisy.recompute.datasets import open_dataset
 from cifar_noisy.recompute.plan_file import make_plan, prepare_folder, probe_for
 from cifar_noisy.recompute.probe import Probe
-from cifar_noisy.recompute.recipes import check_device_name
 from cifar_noisy.recompute.run_config import GivenMask, RunConfig, Task, make_run_config, tasks_of
 from cifar_noisy.recompute.task_files import probabilities_path, record_of
 from cifar_noisy.rendering import html_facts
@@ -64,6 +63,11 @@ class Training:
     plan_only : bool, default False
         Write the plan and take what is trained already, but train nothing now: that is for
         ``cifar-noisy recompute run --folder FOLDER``, or ``slurm`` in place of ``run``.
+
+    Examples
+    --------
+    >>> Training("trained", hyperparameters={"epochs": 4}, plan_only=True).device
+    'cpu'
     """
 
     folder: str | os.PathLike[str]
@@ -87,7 +91,6 @@ def check_training(training: Training, cases: Sequence[Case]) -> Probe | None:
     The reference that each case has is written into the folder, which tells whether that can be.
     Returns by what the width and precision of the trainings are chosen.
     """
-    check_device_name(training.device)
     open_dataset("cifar10", training.root, trust=training.trust, load_test_set=True)
     if not training.plan_only:
         from cifar_noisy.recompute.hardware import check_device

@@ -139,11 +139,13 @@ def _detector(text: str) -> Any:
 
 
 def _csv(result: "Benchmark") -> str:
-    frame = result.frame
-    if result.training is not None:
-        training = result.training.rename(columns={"error": "training_error"})
-        frame = frame.merge(training, "outer", ["case", "method"], sort=False)
-    return frame.to_csv(index=False)
+    if result.training is None:
+        return result.frame.to_csv(index=False)
+    keys = ["case", "method"]
+    training = result.training.rename(columns={"error": "training_error"}).set_index(keys)
+    frame = result.frame.set_index(keys)
+    rows = dict.fromkeys([*frame.index, *training.index])  # yours first; an outer join would sort
+    return frame.join(training, how="outer").loc[list(rows)].to_csv()
 
 
 def _print_benchmark(result: "Benchmark") -> None:

@@ -360,13 +360,14 @@ class NoisyCIFAR10(VisionDataset, Dataset[Any]):  # type: ignore[misc]
     def _repr_html_(self) -> str:
         labels = str(self.setting) if self.setting else "true labels of the test set"
         rate = float((np.asarray(self.targets) != self.true_targets).mean()) if len(self) else None
+        transform = self.transform or self.transforms
         facts: dict[str, Cell] = {
             "images": len(self),
             "labels": labels if self._has_published_targets else f"{labels}, replaced by others",
             "wrong labels": None if rate is None else f"{rate:.2%}",
             "order": self.order,
             "an item": "image, label, index" if self.return_index else "image, label",
-            "transform": None if self.transform is None else repr(self.transform),
+            "transform": None if transform is None else repr(transform),
             "pixels": "official" if self.images.is_official else "not the official ones",
         }
         more = first_of_each_label(self.images.pixels, self.targets, self.imagefolder_index)

@@ -1,6 +1,7 @@
 """Training on what each method keeps, and detectors that train: with the JPEG copy of CIFAR-10."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from cifar_noisy import (
 )
 from cifar_noisy.benchmarking.cases import find_cases
 from cifar_noisy.benchmarking.runs import Job, run_job
+from cifar_noisy.cli.benchmark_command import _csv
 from cifar_noisy.recompute.checkpoints import exclusive_lock
 from cifar_noisy.recompute.fast import FastTrainer
 from cifar_noisy.recompute.plan_file import load_plan
@@ -123,6 +125,11 @@ def test_trained_once_and_read_again(label_sets: Path, jpeg: JpegCopy, tmp_path:
     assert [len(row) for row in table] == [len(head)] * 3
     assert str(found["yours"]["test_accuracy"])[:6] in str(result)
     assert result.as_dict()["training"][0]["n_kept"] == 5_000
+    assert "keep all" in result._repr_html_()
+    hold_to_schema({"schema_version": 1} | result.as_dict(), "benchmark")
+    written = pd.read_csv(io.StringIO(_csv(result)))
+    assert written["method"].tolist() == ["yours", "keep all", "true errors"]
+    assert written["test_accuracy"].tolist() == [row["test_accuracy"] for row in found.values()]
     # Another detector: what was trained on the others' masks stays. It flags every example.
     other = benchmark({CASE: np.ones(50_000, np.bool_)}, CASE, "none", train=right)
     assert "keeps no example of class 0 (10 of 10" in rows(other)["yours"]["error"]
